@@ -1,0 +1,40 @@
+#pragma once
+#include <ATen/core/Tensor.h>
+
+#include <filesystem>
+#include <map>
+#include <string>
+#include <vector>
+
+#include "core/graph/graph.h"
+
+namespace espq {
+
+/// Batches in a fixed order: one .npy (single input, key "") or .npz (keyed by input name) per batch, in name order.
+class Dataset {
+ public:
+  using Batch = std::map<std::string, at::Tensor>;
+  Dataset() = default;
+  explicit Dataset(std::vector<Batch> batches) : batches_(std::move(batches)) {}
+
+  /// Folders or files. Throws UserError naming the file: unreadable, wrong dtype, NaN or Inf values, no batch at all.
+  static Dataset open(const std::vector<std::filesystem::path>& paths);
+
+  size_t size() const { return batches_.size(); }
+  const Batch& operator[](size_t index) const { return batches_.at(index); }
+  /// The batch as one tensor per graph input, in the order of graph.inputs, converted to the input's dtype.
+  /// Throws UserError naming input and shape on a mismatch.
+  std::vector<at::Tensor> inputs(const Graph& graph, size_t index) const;
+
+ private:
+  std::vector<Batch> batches_;
+};
+
+/// NumPy's file format, versions 1 to 3; C and Fortran order; little-endian bool, int, uint and float dtypes.
+/// Throws UserError naming the file.
+at::Tensor read_npy(const std::filesystem::path& file);
+std::map<std::string, at::Tensor> read_npz(const std::filesystem::path& file);
+/// Written whole or not at all.
+void write_npy(const std::filesystem::path& file, const at::Tensor& tensor);
+
+}  // namespace espq

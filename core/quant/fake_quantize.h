@@ -1,0 +1,28 @@
+#pragma once
+#include <ATen/core/Tensor.h>
+
+#include <vector>
+
+#include "core/quant/scheme.h"
+
+namespace espq {
+
+/// value -> clamp(round(value / 2^e), qmin, qmax) * 2^e. One exponent, or one per index along channel_axis.
+/// Differentiable: per tensor the gradient passes where the rounded integer lies inside the range; per channel it passes
+/// everywhere unless mask_per_channel (the incumbent's rule, spec pipeline 12).
+at::Tensor fake_quantize(const at::Tensor& value, const std::vector<int>& exponents, int channel_axis, int bits,
+                         Rounding rounding, bool mask_per_channel = false);
+
+/// The integers of the grid as a tensor of the same floating dtype ("codes").
+at::Tensor quantize_to_codes(const at::Tensor& value, const std::vector<int>& exponents, int channel_axis, int bits,
+                             Rounding rounding);
+
+/// Integers cast to the storage dtype: int8 (<= 8 bits), int16 (<= 16), int32 (<= 32), int64.
+/// Saturates in integers.
+at::Tensor quantize_to_integers(const at::Tensor& value, const std::vector<int>& exponents, int channel_axis, int bits,
+                                Rounding rounding);
+
+/// codes * 2^e in float32 (float64 when the codes are float64).
+at::Tensor dequantize(const at::Tensor& codes, const std::vector<int>& exponents, int channel_axis);
+
+}  // namespace espq

@@ -1,0 +1,74 @@
+#pragma once
+#include <cstdint>
+#include <string>
+#include <vector>
+
+
+namespace espq {
+
+/// What a slot does with its tensor. (In brackets: the incumbent's states it stands for.)
+enum class SlotState {
+  Float,    ///< never quantized [FP32]
+  Pending,  ///< waits for calibration [INITIAL]
+  Derived,  ///< its exponent will be derived from other slots: bias, Clip bounds, recurrent state [PASSIVE_INIT]
+  Quantizes,  ///< rounds the tensor to its grid with an exponent that was calibrated here [ACTIVATED]
+  QuantizesShared,  ///< rounds the tensor to its grid with an exponent taken from other slots [PASSIVE]
+  Carries,  ///< another slot of the same scale group already put the tensor on the grid [OVERLAPPED]
+};
+
+/// Calibration method of a slot.
+enum class Observer { MinMax, Percentile, KlDivergence, MeanSquaredError };
+
+using ScaleId = int32_t;
+inline constexpr ScaleId kNoScale = -1;
+
+/// Scale groups: a forest whose roots own the exponents. Slots refer to nodes by id, so that a copied graph keeps its
+/// ties. Scales are powers of two: value = integer * 2^exponent.
+class ScaleForest {
+ public:
+  /// A new group of its own, without exponents.
+  ScaleId create();
+  ScaleId root(ScaleId id) const;
+  bool is_root(ScaleId id) const { return parent_[id] == id; }
+  /// Merges the whole group of `id` into the group of `into`.
+  void merge(ScaleId id, ScaleId into);
+  /// Moves this node alone (and whatever hangs below it) to the group of `into`.
+  void attach(ScaleId id, ScaleId into);
+  /// Makes the node the root of its own group again.
+  void detach(ScaleId id);
+  /// Exponents of the group: empty = not known yet, one = per tensor, more = per channel.
+  const std::vector<int>& exponents(ScaleId id) const { return exponents_[root(id)]; }
+  /// Sets the exponents of the group that `id` belongs to.
+  void set_exponents(ScaleId id, std::vector<int> exponents) { exponents_[root(id)] = std::move(exponents); }
+  size_t size() const { return parent_.size(); }
+
+ private:
+  std::vector<ScaleId> parent_;
+  std::vector<std::vector<int>> exponents_;
+};
+
+/// Quantization of one operand slot of one operation.
+struct SlotQuant {
+  SlotState state = SlotState::Float;
+  int bits = 0;              ///< width of the grid: range [-2^(bits-1), 2^(bits-1)-1]
+  int channel_axis = -1;     ///< >= 0: one exponent per index along this axis
+  Observer observer = Observer::MinMax;
+  ScaleId scale = kNoScale;  ///< node in the graph's ScaleForest
+  bool exported = true;      ///< false: the exporter ignores it (visibility INTERNAL)
+
+  bool quantizes() const { return state == SlotState::Quantizes || state == SlotState::QuantizesShared; }
+  bool is_float() const { return state == SlotState::Float; }
+  bool same_scheme(const SlotQuant& other) const { return bits == other.bits && channel_axis == other.channel_axis; }
+};
+
+/// Arithmetic of one operation: which kernels of the chip library run it ("S8", "S16", "F32" in a file).
+enum class OperationWidth { Float, Int8, Int16 };
+
+inline int width_bits(OperationWidth width) {
+  return width == OperationWidth::Int8 ? 8 : width == OperationWidth::Int16 ? 16 : 0;
+}
+
+inline double quant_min(int bits) { return -static_cast<double>(int64_t{1} << (bits - 1)); }
+inline double quant_max(int bits) { return static_cast<double>((int64_t{1} << (bits - 1)) - 1); }
+
+}  // namespace espq
