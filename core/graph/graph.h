@@ -104,7 +104,8 @@ class Graph {
   Graph& operator=(const Graph&) = delete;
   Graph(Graph&&) = default;
   Graph& operator=(Graph&&) = default;
-  /// A deep copy of structure and quantization; parameter tensors are shared (they are never modified in place).
+  /// A deep copy of structure and quantization; parameter tensors are shared (they are never modified
+  /// in place). Use lists of the copy are in (operation, slot) order, which is what the file order starts from.
   Graph clone() const;
 
   std::string name;
@@ -127,7 +128,8 @@ class Graph {
   bool is_output(const Variable* variable) const;
   bool is_input(const Variable* variable) const;
 
-  /// Kahn's algorithm with a FIFO queue seeded in insertion order (spec of the file order). Throws UserError on a cycle.
+  /// Kahn's algorithm with a FIFO queue seeded in insertion order (spec of the file order). Throws UserError on a
+  /// cycle.
   std::vector<Operation*> topological_order() const;
   /// Producers of the inputs in slot order, duplicates kept.
   std::vector<Operation*> upstream(const Operation& operation) const;

@@ -1,19 +1,19 @@
 #pragma once
+#include <cmath>
 #include <cstdint>
 #include <string>
 #include <vector>
-
 
 namespace espq {
 
 /// What a slot does with its tensor. (In brackets: the incumbent's states it stands for.)
 enum class SlotState {
-  Float,    ///< never quantized [FP32]
-  Pending,  ///< waits for calibration [INITIAL]
-  Derived,  ///< its exponent will be derived from other slots: bias, Clip bounds, recurrent state [PASSIVE_INIT]
+  Float,      ///< never quantized [FP32]
+  Pending,    ///< waits for calibration [INITIAL]
+  Derived,    ///< its exponent will be derived from other slots: bias, Clip bounds, recurrent state [PASSIVE_INIT]
   Quantizes,  ///< rounds the tensor to its grid with an exponent that was calibrated here [ACTIVATED]
   QuantizesShared,  ///< rounds the tensor to its grid with an exponent taken from other slots [PASSIVE]
-  Carries,  ///< another slot of the same scale group already put the tensor on the grid [OVERLAPPED]
+  Carries,          ///< another slot of the same scale group already put the tensor on the grid [OVERLAPPED]
 };
 
 /// Calibration method of a slot.
@@ -50,8 +50,8 @@ class ScaleForest {
 /// Quantization of one operand slot of one operation.
 struct SlotQuant {
   SlotState state = SlotState::Float;
-  int bits = 0;              ///< width of the grid: range [-2^(bits-1), 2^(bits-1)-1]
-  int channel_axis = -1;     ///< >= 0: one exponent per index along this axis
+  int bits = 0;           ///< width of the grid: range [-2^(bits-1), 2^(bits-1)-1]
+  int channel_axis = -1;  ///< >= 0: one exponent per index along this axis
   Observer observer = Observer::MinMax;
   ScaleId scale = kNoScale;  ///< node in the graph's ScaleForest
   bool exported = true;      ///< false: the exporter ignores it (visibility INTERNAL)
@@ -68,7 +68,7 @@ inline int width_bits(OperationWidth width) {
   return width == OperationWidth::Int8 ? 8 : width == OperationWidth::Int16 ? 16 : 0;
 }
 
-inline double quant_min(int bits) { return -static_cast<double>(int64_t{1} << (bits - 1)); }
-inline double quant_max(int bits) { return static_cast<double>((int64_t{1} << (bits - 1)) - 1); }
+inline double quant_min(int bits) { return -std::ldexp(1.0, bits - 1); }
+inline double quant_max(int bits) { return std::ldexp(1.0, bits - 1) - 1; }
 
 }  // namespace espq

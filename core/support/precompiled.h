@@ -2,6 +2,7 @@
 // The one precompiled header of the project: LibTorch's headers are its most expensive part.
 #include <ATen/ATen.h>
 #include <fmt/format.h>
+#include <fmt/ranges.h>
 
 #include <algorithm>
 #include <cstdint>

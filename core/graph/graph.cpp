@@ -1,0 +1,351 @@
+#include "core/graph/graph.h"
+
+#include <algorithm>
+#include <deque>
+#include <unordered_set>
+
+#include "core/support/error.h"
+
+namespace espq {
+
+// ------------------------------------------------------------------------------------------------ attributes
+namespace {
+
+template <typename T>
+const T& typed_attribute(const Operation& operation, std::string_view key, const char* type_name) {
+  const auto found = operation.attributes.find(std::string(key));
+  user_check(found != operation.attributes.end(), "{} '{}': attribute '{}' is missing", operation.type,
+             operation.name(), key);
+  const T* value = std::get_if<T>(&found->second);
+  user_check(value != nullptr, "{} '{}': attribute '{}' is not {}", operation.type, operation.name(), key, type_name);
+  return *value;
+}
+
+}  // namespace
+
+int64_t Operation::int_attribute(std::string_view key) const {
+  return typed_attribute<int64_t>(*this, key, "an integer");
+}
+float Operation::float_attribute(std::string_view key) const { return typed_attribute<float>(*this, key, "a float"); }
+const std::string& Operation::string_attribute(std::string_view key) const {
+  return typed_attribute<std::string>(*this, key, "a string");
+}
+const std::vector<int64_t>& Operation::ints_attribute(std::string_view key) const {
+  return typed_attribute<std::vector<int64_t>>(*this, key, "a list of integers");
+}
+int64_t Operation::int_attribute(std::string_view key, int64_t fallback) const {
+  return has(key) ? int_attribute(key) : fallback;
+}
+float Operation::float_attribute(std::string_view key, float fallback) const {
+  return has(key) ? float_attribute(key) : fallback;
+}
+std::string Operation::string_attribute(std::string_view key, std::string_view fallback) const {
+  return has(key) ? string_attribute(key) : std::string(fallback);
+}
+std::vector<int64_t> Operation::ints_attribute(std::string_view key, std::vector<int64_t> fallback) const {
+  return has(key) ? ints_attribute(key) : fallback;
+}
+
+// ------------------------------------------------------------------------------------------------ look-up
+std::vector<Operation*> Graph::operations() const {
+  std::vector<Operation*> result;
+  result.reserve(operations_.size());
+  for (const auto& operation : operations_) result.push_back(operation.get());
+  return result;
+}
+
+std::vector<Variable*> Graph::variables() const {
+  std::vector<Variable*> result;
+  result.reserve(variables_.size());
+  for (const auto& variable : variables_) result.push_back(variable.get());
+  return result;
+}
+
+Operation* Graph::find_operation(std::string_view name) const {
+  const auto found = operation_by_name_.find(std::string(name));
+  return found == operation_by_name_.end() ? nullptr : found->second;
+}
+
+Variable* Graph::find_variable(std::string_view name) const {
+  const auto found = variable_by_name_.find(std::string(name));
+  return found == variable_by_name_.end() ? nullptr : found->second;
+}
+
+bool Graph::is_output(const Variable* variable) const {
+  return std::find(outputs.begin(), outputs.end(), variable) != outputs.end();
+}
+
+bool Graph::is_input(const Variable* variable) const {
+  return std::find(inputs.begin(), inputs.end(), variable) != inputs.end();
+}
+
+std::vector<Operation*> Graph::upstream(const Operation& operation) const {
+  std::vector<Operation*> result;
+  for (const Variable* input : operation.inputs())
+    if (input && input->producer()) result.push_back(input->producer());
+  return result;
+}
+
+std::vector<Operation*> Graph::downstream(const Operation& operation) const {
+  std::vector<Operation*> result;
+  for (const Variable* output : operation.outputs())
+    if (output)
+      for (const Use& use : output->uses()) result.push_back(use.operation);
+  return result;
+}
+
+std::vector<Operation*> Graph::topological_order() const {
+  std::unordered_map<const Operation*, size_t> waiting;
+  std::deque<Operation*> ready;
+  for (const auto& operation : operations_) {
+    const size_t count = upstream(*operation).size();
+    waiting[operation.get()] = count;
+    if (count == 0) ready.push_back(operation.get());
+  }
+  std::vector<Operation*> order;
+  order.reserve(operations_.size());
+  while (!ready.empty()) {
+    Operation* operation = ready.front();
+    ready.pop_front();
+    order.push_back(operation);
+    for (Operation* consumer : downstream(*operation))
+      if (--waiting[consumer] == 0) ready.push_back(consumer);
+  }
+  if (order.size() != operations_.size()) {
+    for (const auto& operation : operations_)
+      user_check(waiting[operation.get()] == 0, "{} '{}': is part of a cycle, the graph cannot be ordered",
+                 operation->type, operation->name());
+  }
+  return order;
+}
+
+// ------------------------------------------------------------------------------------------------ creation
+std::string Graph::fresh_operation_name() {
+  std::string name;
+  do name = fmt::format("operation_{}", next_operation_++);
+  while (find_operation(name));
+  return name;
+}
+
+std::string Graph::fresh_variable_name() {
+  std::string name;
+  do name = fmt::format("variable_{}", next_variable_++);
+  while (find_variable(name));
+  return name;
+}
+
+Variable& Graph::add_variable(std::string name) {
+  if (name.empty()) name = fresh_variable_name();
+  user_check(!find_variable(name), "tensor '{}' is defined twice", name);
+  auto variable = std::make_unique<Variable>();
+  variable->name_ = name;
+  Variable& result = *variable;
+  variables_.push_back(std::move(variable));
+  variable_by_name_.emplace(std::move(name), &result);
+  return result;
+}
+
+Variable& Graph::add_parameter(std::string name, at::Tensor value) {
+  Variable& variable = add_variable(std::move(name));
+  variable.shape = value.sizes().vec();
+  variable.dtype = value.scalar_type();
+  variable.value = std::move(value);
+  return variable;
+}
+
+Operation& Graph::add_operation(std::string type, std::string name, std::vector<Variable*> inputs,
+                                std::vector<Variable*> outputs, AttributeMap attributes) {
+  if (name.empty()) name = fresh_operation_name();
+  user_check(!find_operation(name), "{} '{}': an operation of that name exists already", type, name);
+  auto owned = std::make_unique<Operation>();
+  Operation& operation = *owned;
+  operation.name_ = name;
+  operation.type = std::move(type);
+  operation.attributes = std::move(attributes);
+  operations_.push_back(std::move(owned));
+  operation_by_name_.emplace(std::move(name), &operation);
+  for (Variable* input : inputs) append_input(operation, input);
+  operation.outputs_.resize(outputs.size(), nullptr);
+  for (size_t slot = 0; slot < outputs.size(); ++slot) set_output(operation, slot, outputs[slot]);
+  return operation;
+}
+
+// ------------------------------------------------------------------------------------------------ links
+void Graph::unlink_input(Operation& operation, size_t slot) {
+  Variable* old = operation.inputs_[slot];
+  if (!old) return;
+  const Use use{&operation, static_cast<int>(slot)};
+  const auto found = std::find(old->uses_.begin(), old->uses_.end(), use);
+  internal_check(found != old->uses_.end(), "use list of '" + old->name() + "' is out of step");
+  old->uses_.erase(found);
+  operation.inputs_[slot] = nullptr;
+}
+
+void Graph::set_input(Operation& operation, size_t slot, Variable* variable) {
+  internal_check(slot < operation.inputs_.size(), "no operand slot " + std::to_string(slot));
+  if (operation.inputs_[slot] == variable) return;
+  unlink_input(operation, slot);
+  operation.inputs_[slot] = variable;
+  if (variable) variable->uses_.push_back({&operation, static_cast<int>(slot)});
+}
+
+void Graph::append_input(Operation& operation, Variable* variable) {
+  operation.inputs_.push_back(nullptr);
+  if (operation.quantized) operation.input_quant.resize(operation.inputs_.size());
+  set_input(operation, operation.inputs_.size() - 1, variable);
+}
+
+void Graph::set_output(Operation& operation, size_t slot, Variable* variable) {
+  internal_check(slot < operation.outputs_.size(), "no output slot " + std::to_string(slot));
+  if (Variable* old = operation.outputs_[slot]) old->producer_ = nullptr;
+  operation.outputs_[slot] = variable;
+  if (!variable) return;
+  user_check(!variable->producer_, "tensor '{}' is produced twice (by '{}' and '{}')", variable->name(),
+             variable->producer_ ? variable->producer_->name() : "", operation.name());
+  variable->producer_ = &operation;
+  variable->producer_slot_ = static_cast<int>(slot);
+}
+
+void Graph::truncate_inputs(Operation& operation, size_t count) {
+  while (operation.inputs_.size() > count) {
+    unlink_input(operation, operation.inputs_.size() - 1);
+    operation.inputs_.pop_back();
+  }
+  if (operation.input_quant.size() > count) operation.input_quant.resize(count);
+}
+
+void Graph::rename(Operation& operation, std::string name) {
+  if (operation.name_ == name) return;
+  user_check(!find_operation(name), "an operation named '{}' exists already", name);
+  operation_by_name_.erase(operation.name_);
+  operation.name_ = name;
+  operation_by_name_.emplace(std::move(name), &operation);
+}
+
+void Graph::rename(Variable& variable, std::string name) {
+  if (variable.name_ == name) return;
+  user_check(!find_variable(name), "a tensor named '{}' exists already", name);
+  variable_by_name_.erase(variable.name_);
+  variable.name_ = name;
+  variable_by_name_.emplace(std::move(name), &variable);
+}
+
+void Graph::replace_uses(Variable& from, Variable& to, bool graph_outputs) {
+  if (&from == &to) return;
+  for (const Use& use : from.uses_) {
+    use.operation->inputs_[use.slot] = &to;
+    to.uses_.push_back(use);
+  }
+  from.uses_.clear();
+  if (graph_outputs) std::replace(outputs.begin(), outputs.end(), &from, &to);
+}
+
+Operation& Graph::insert_before(Operation& consumer, size_t slot, std::string type, std::string name,
+                                AttributeMap attributes) {
+  Variable* source = consumer.input(slot);
+  internal_check(source != nullptr, "insert_before on an omitted operand");
+  Variable& fresh = add_variable();
+  fresh.dtype = source->dtype;
+  Operation& operation = add_operation(std::move(type), std::move(name), {}, {&fresh}, std::move(attributes));
+  const Use old{&consumer, static_cast<int>(slot)};
+  *std::find(source->uses_.begin(), source->uses_.end(), old) = {&operation, 0};
+  operation.inputs_.push_back(source);
+  consumer.inputs_[slot] = &fresh;
+  fresh.uses_.push_back(old);
+  return operation;
+}
+
+// ------------------------------------------------------------------------------------------------ removal
+void Graph::remove(Operation& operation) {
+  truncate_inputs(operation, 0);
+  for (Variable* output : operation.outputs_)
+    if (output) output->producer_ = nullptr;
+  operation_by_name_.erase(operation.name_);
+  std::erase_if(operations_, [&](const auto& owned) { return owned.get() == &operation; });
+}
+
+void Graph::remove(Variable& variable) {
+  internal_check(variable.uses_.empty() && !variable.producer_, "'" + variable.name() + "' is still linked");
+  internal_check(!is_input(&variable) && !is_output(&variable), "'" + variable.name() + "' is a graph input or output");
+  variable_by_name_.erase(variable.name_);
+  std::erase_if(variables_, [&](const auto& owned) { return owned.get() == &variable; });
+}
+
+void Graph::bypass(Operation& operation) {
+  Variable* source = operation.input(0);
+  Variable* result = operation.output(0);
+  internal_check(source && result, "bypass needs one input and one output");
+  const bool result_is_output = is_output(result);
+  Operation* producer = source->producer();
+  remove(operation);
+  if (result_is_output && producer && !is_output(source) && !source->is_parameter()) {
+    // The name of a graph output is the user's: the producer writes it directly.
+    const int slot = source->producer_slot();
+    result->storage = source->storage;
+    result->dtype = source->dtype;
+    result->shape = source->shape;
+    result->permutation = source->permutation;
+    set_output(*producer, slot, result);
+    replace_uses(*source, *result);
+    remove(*source);
+    return;
+  }
+  replace_uses(*result, *source);
+  if (!is_input(result) && !is_output(result)) remove(*result);
+}
+
+void Graph::move_to_end(Operation& operation) {
+  const auto found = std::find_if(operations_.begin(), operations_.end(),
+                                  [&](const auto& owned) { return owned.get() == &operation; });
+  std::rotate(found, found + 1, operations_.end());
+}
+
+void Graph::reorder_variables(const std::vector<Variable*>& order) {
+  internal_check(order.size() == variables_.size(), "reorder_variables: not a permutation");
+  std::unordered_map<const Variable*, size_t> position;
+  for (size_t i = 0; i < order.size(); ++i) position.emplace(order[i], i);
+  internal_check(position.size() == variables_.size(), "reorder_variables: not a permutation");
+  std::sort(variables_.begin(), variables_.end(),
+            [&](const auto& a, const auto& b) { return position.at(a.get()) < position.at(b.get()); });
+}
+
+// ------------------------------------------------------------------------------------------------ copy
+Graph Graph::clone() const {
+  Graph copy;
+  copy.name = name;
+  copy.ir_version = ir_version;
+  copy.opset = opset;
+  copy.target = target;
+  copy.lowered = lowered;
+  copy.scales = scales;
+  copy.next_operation_ = next_operation_;
+  copy.next_variable_ = next_variable_;
+  std::unordered_map<const Variable*, Variable*> mapped{{nullptr, nullptr}};
+  for (const auto& source : variables_) {
+    Variable& variable = copy.add_variable(source->name());
+    variable.value = source->value;
+    variable.shape = source->shape;
+    variable.dtype = source->dtype;
+    variable.storage = source->storage;
+    variable.permutation = source->permutation;
+    mapped.emplace(source.get(), &variable);
+  }
+  const auto map_all = [&](const std::vector<Variable*>& list) {
+    std::vector<Variable*> result;
+    for (const Variable* variable : list) result.push_back(mapped.at(variable));
+    return result;
+  };
+  for (const auto& source : operations_) {
+    Operation& operation = copy.add_operation(source->type, source->name(), map_all(source->inputs()),
+                                              map_all(source->outputs()), source->attributes);
+    operation.width = source->width;
+    operation.quantized = source->quantized;
+    operation.input_quant = source->input_quant;
+    operation.output_quant = source->output_quant;
+  }
+  copy.inputs = map_all(inputs);
+  copy.outputs = map_all(outputs);
+  return copy;
+}
+
+}  // namespace espq

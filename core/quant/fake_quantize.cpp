@@ -1,0 +1,144 @@
+#include "core/quant/fake_quantize.h"
+
+#include <ATen/ATen.h>
+#include <ATen/Parallel.h>
+#include <torch/csrc/autograd/custom_function.h>
+
+#include <cmath>
+
+#include "core/support/error.h"
+
+namespace espq {
+namespace {
+
+/// 2^e per channel (or one), shaped to broadcast along channel_axis.
+at::Tensor scale_tensor(const std::vector<int>& exponents, int channel_axis, const at::Tensor& like) {
+  std::vector<double> scales;
+  for (int exponent : exponents) scales.push_back(std::ldexp(1.0, exponent));
+  at::Tensor scale = at::tensor(scales, at::kDouble).to(like.scalar_type());
+  if (exponents.size() == 1 && channel_axis < 0) return scale.reshape({});
+  std::vector<int64_t> shape(like.dim(), 1);
+  internal_check(channel_axis >= 0 && channel_axis < like.dim(), "channel axis outside the tensor's rank");
+  internal_check(exponents.size() == 1 || like.size(channel_axis) == static_cast<int64_t>(exponents.size()),
+                 "number of exponents differs from the number of channels");
+  shape[channel_axis] = static_cast<int64_t>(exponents.size());
+  return scale.reshape(shape).to(like.device());
+}
+
+/// The whole grid operation in one pass over memory. The clones let the compiler use vector rounding where the machine
+/// has it; no multiply-add is fused in either, so both give the same numbers.
+__attribute__((target_clones("avx2", "default"))) void quantize_half_even(const float* in, float* out, int64_t count,
+                                                                          float inverse, float scale, float low,
+                                                                          float high) {
+  for (int64_t i = 0; i < count; ++i) {
+    float q = std::nearbyintf(in[i] * inverse);
+    q = q < low ? low : q;
+    out[i] = (q > high ? high : q) * scale;
+  }
+}
+
+__attribute__((target_clones("avx2", "default"))) void quantize_half_up(const float* in, float* out, int64_t count,
+                                                                        float inverse, float scale, float low,
+                                                                        float high) {
+  for (int64_t i = 0; i < count; ++i) {
+    const float shifted = in[i] * inverse + 0.5f;
+    float q = std::floor(shifted);
+    q = q < low ? low : q;
+    out[i] = (q > high ? high : q) * scale;
+  }
+}
+
+at::Tensor quantize_dense(const at::Tensor& value, int exponent, int bits, Rounding rounding, float output_scale) {
+  at::Tensor result = at::empty_like(value);
+  const float inverse = std::ldexp(1.0f, -exponent);
+  const auto low = static_cast<float>(quant_min(bits)), high = static_cast<float>(quant_max(bits));
+  const float* in = value.const_data_ptr<float>();
+  float* out = result.mutable_data_ptr<float>();
+  at::parallel_for(0, value.numel(), 16384, [&](int64_t begin, int64_t end) {
+    auto block = rounding == Rounding::HalfEven ? quantize_half_even : quantize_half_up;
+    block(in + begin, out + begin, end - begin, inverse, output_scale, low, high);
+  });
+  return result;
+}
+
+bool is_dense_float(const at::Tensor& value) {
+  return value.scalar_type() == at::kFloat && value.is_cpu() && value.is_non_overlapping_and_dense();
+}
+
+at::Tensor codes_of(const at::Tensor& value, const std::vector<int>& exponents, int channel_axis, int bits,
+                    Rounding rounding) {
+  internal_check(!exponents.empty(), "quantizing with an unknown exponent");
+  const at::Tensor real = value.is_floating_point() ? value : value.to(at::kFloat);
+  if (exponents.size() == 1 && bits <= 16 && is_dense_float(real))
+    return quantize_dense(real, exponents[0], bits, rounding, 1.0f);
+  const at::Tensor scaled = real / scale_tensor(exponents, channel_axis, real);
+  return round_tensor(scaled, rounding).clamp(quant_min(bits), quant_max(bits));
+}
+
+at::Tensor forward_value(const at::Tensor& value, const std::vector<int>& exponents, int channel_axis, int bits,
+                         Rounding rounding) {
+  if (exponents.size() == 1 && bits <= 16 && is_dense_float(value))
+    return quantize_dense(value, exponents[0], bits, rounding, std::ldexp(1.0f, exponents[0]));
+  return codes_of(value, exponents, channel_axis, bits, rounding) * scale_tensor(exponents, channel_axis, value);
+}
+
+class FakeQuantize : public torch::autograd::Function<FakeQuantize> {
+ public:
+  static at::Tensor forward(torch::autograd::AutogradContext* context, const at::Tensor& value,
+                            const std::vector<int>& exponents, int64_t channel_axis, int64_t bits, int64_t rounding,
+                            bool mask_gradient) {
+    const auto axis = static_cast<int>(channel_axis), width = static_cast<int>(bits);
+    if (mask_gradient) {
+      const at::Tensor rounded = round_tensor(value / scale_tensor(exponents, axis, value), Rounding(rounding));
+      context->save_for_backward({(rounded >= quant_min(width)).logical_and_(rounded <= quant_max(width))});
+    }
+    return forward_value(value, exponents, axis, width, Rounding(rounding));
+  }
+  static torch::autograd::variable_list backward(torch::autograd::AutogradContext* context,
+                                                 torch::autograd::variable_list gradients) {
+    const auto saved = context->get_saved_variables();
+    const at::Tensor gradient = saved.empty() ? gradients[0] : gradients[0] * saved[0];
+    return {gradient, at::Tensor(), at::Tensor(), at::Tensor(), at::Tensor(), at::Tensor()};
+  }
+};
+
+}  // namespace
+
+at::Tensor fake_quantize(const at::Tensor& value, const std::vector<int>& exponents, int channel_axis, int bits,
+                         Rounding rounding, bool mask_per_channel) {
+  internal_check(!exponents.empty(), "quantizing with an unknown exponent");
+  if (!at::GradMode::is_enabled() || !value.requires_grad())
+    return forward_value(value, exponents, channel_axis, bits, rounding);
+  return FakeQuantize::apply(value, exponents, int64_t{channel_axis}, int64_t{bits}, static_cast<int64_t>(rounding),
+                             channel_axis < 0 || mask_per_channel);
+}
+
+at::Tensor quantize_to_codes(const at::Tensor& value, const std::vector<int>& exponents, int channel_axis, int bits,
+                             Rounding rounding) {
+  return codes_of(value, exponents, channel_axis, bits, rounding);
+}
+
+at::Tensor quantize_to_integers(const at::Tensor& value, const std::vector<int>& exponents, int channel_axis, int bits,
+                                Rounding rounding) {
+  const at::ScalarType dtype = bits <= 8 ? at::kChar : bits <= 16 ? at::kShort : bits <= 32 ? at::kInt : at::kLong;
+  if (bits <= 24) return codes_of(value, exponents, channel_axis, bits, rounding).to(dtype);
+  // The range limits of wide grids are not float32 numbers: round in the tensor's type, saturate in float64/integers.
+  internal_check(!exponents.empty(), "quantizing with an unknown exponent");
+  const at::Tensor rounded =
+      round_tensor(value / scale_tensor(exponents, channel_axis, value), rounding).to(at::kDouble);
+  if (bits < 53) return rounded.clamp(quant_min(bits), quant_max(bits)).to(dtype);
+  const at::Tensor high = rounded >= quant_max(bits), low = rounded <= quant_min(bits);
+  const int64_t limit = bits == 64 ? std::numeric_limits<int64_t>::max() : (int64_t{1} << (bits - 1)) - 1;
+  return rounded.masked_fill(high.logical_or(low), 0)
+      .to(at::kLong)
+      .masked_fill(high, limit)
+      .masked_fill(low, -limit - 1);
+}
+
+at::Tensor dequantize(const at::Tensor& codes, const std::vector<int>& exponents, int channel_axis) {
+  const at::Tensor real =
+      codes.is_floating_point() ? codes : codes.to(codes.element_size() > 2 ? at::kDouble : at::kFloat);
+  return real * scale_tensor(exponents, channel_axis, real);
+}
+
+}  // namespace espq
