@@ -1,8 +1,13 @@
+# -O2: the few kernels that want more say so themselves; it halves the build time.
+set(CMAKE_CXX_FLAGS_RELEASE "-O2 -DNDEBUG")
+
 # espq_compile_flags: flags every target of the project shares.
 add_library(espq_flags INTERFACE)
 target_include_directories(espq_flags INTERFACE "$<BUILD_INTERFACE:${PROJECT_SOURCE_DIR}>"
                                                 "$<INSTALL_INTERFACE:${CMAKE_INSTALL_INCLUDEDIR}/espq>")
-target_compile_options(espq_flags INTERFACE "$<BUILD_INTERFACE:-Wall;-Wextra;-Wno-unused-parameter>")
+# GCC 12 reports false string warnings inside its own <string> for literal + std::string (GCC bug 105651).
+target_compile_options(espq_flags INTERFACE
+                       "$<BUILD_INTERFACE:-Wall;-Wextra;-Wno-unused-parameter;-Wno-restrict;-Wno-stringop-overflow;-Wno-array-bounds>")
 if(ESPQ_WERROR)
   target_compile_options(espq_flags INTERFACE "$<BUILD_INTERFACE:-Werror>")
 endif()
