@@ -113,6 +113,7 @@ struct ChipSupport {
   bool registered = false;
   bool int8 = false, int16 = false, float32 = false;
   int max_rank = 4;
+  bool fused_relu = false;  ///< reads attribute `activation` ("Linear" or "Relu"): Conv, Gemm, MatMul
   std::string_view note = {};
 };
 
