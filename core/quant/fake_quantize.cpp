@@ -55,8 +55,11 @@ at::Tensor quantize_dense(const at::Tensor& value, int exponent, int bits, Round
   const float* in = value.const_data_ptr<float>();
   float* out = result.mutable_data_ptr<float>();
   at::parallel_for(0, value.numel(), 16384, [&](int64_t begin, int64_t end) {
-    auto block = rounding == Rounding::HalfEven ? quantize_half_even : quantize_half_up;
-    block(in + begin, out + begin, end - begin, inverse, output_scale, low, high);
+    if (rounding == Rounding::HalfEven) {
+      quantize_half_even(in + begin, out + begin, end - begin, inverse, output_scale, low, high);
+    } else {
+      quantize_half_up(in + begin, out + begin, end - begin, inverse, output_scale, low, high);
+    }
   });
   return result;
 }

@@ -3,6 +3,7 @@
 
 #include <vector>
 
+#include "core/quant/rounding.h"
 #include "core/quant/scheme.h"
 
 namespace espq {
