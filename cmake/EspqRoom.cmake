@@ -1,9 +1,13 @@
 # -O2: the few kernels that want more say so themselves; it halves the build time.
 set(CMAKE_CXX_FLAGS_RELEASE "-O2 -DNDEBUG")
 
-# espq_compile_flags: flags every target of the project shares.
+# espq_flags: what every target of the project shares.
 add_library(espq_flags INTERFACE)
+set_target_properties(espq_flags PROPERTIES EXPORT_NAME flags)
+target_compile_features(espq_flags INTERFACE cxx_std_20)
+# Installed headers keep their paths below include/espq; "espq/espq.h" itself is found from include.
 target_include_directories(espq_flags INTERFACE "$<BUILD_INTERFACE:${PROJECT_SOURCE_DIR}>"
+                                                "$<INSTALL_INTERFACE:${CMAKE_INSTALL_INCLUDEDIR}>"
                                                 "$<INSTALL_INTERFACE:${CMAKE_INSTALL_INCLUDEDIR}/espq>")
 # GCC 12 reports false string warnings inside its own <string> for literal + std::string (GCC bug 105651).
 target_compile_options(espq_flags INTERFACE
@@ -16,16 +20,18 @@ if(ESPQ_SANITIZE)
   target_link_options(espq_flags INTERFACE "$<BUILD_INTERFACE:-fsanitize=${ESPQ_SANITIZE}>")
 endif()
 
-# espq_room(NAME SOURCES a.cpp ... DEPENDS other_rooms_or_libraries ...): the static library espq_NAME, alias espq::NAME.
+# espq_room(NAME SOURCES a.cpp ... DEPENDS rooms_or_libraries ... [PRIVATE_DEPENDS libraries ...]): the static library
+# espq_NAME, alias espq::NAME, installed and exported. What only the sources use is a PRIVATE_DEPENDS.
 # All rooms reuse one precompiled header with LibTorch in it; NO_PCH rooms never see LibTorch.
 function(espq_room name)
-  cmake_parse_arguments(ROOM "NO_PCH" "" "SOURCES;DEPENDS" ${ARGN})
+  cmake_parse_arguments(ROOM "NO_PCH" "" "SOURCES;DEPENDS;PRIVATE_DEPENDS" ${ARGN})
   add_library(espq_${name} STATIC ${ROOM_SOURCES})
   add_library(espq::${name} ALIAS espq_${name})
-  target_link_libraries(espq_${name} PUBLIC espq_flags ${ROOM_DEPENDS})
+  set_target_properties(espq_${name} PROPERTIES EXPORT_NAME ${name})
+  target_link_libraries(espq_${name} PUBLIC espq_flags ${ROOM_DEPENDS} PRIVATE ${ROOM_PRIVATE_DEPENDS})
   set_property(GLOBAL APPEND PROPERTY ESPQ_ROOMS espq_${name})
   if(NOT ROOM_NO_PCH)
-    target_link_libraries(espq_${name} PUBLIC espq_libtorch)
+    target_link_libraries(espq_${name} PUBLIC espq::libtorch)
     if(TARGET espq_support AND NOT name STREQUAL "support")
       target_precompile_headers(espq_${name} REUSE_FROM espq_support)
     endif()
