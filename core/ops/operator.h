@@ -89,6 +89,10 @@ struct QuantizationRule {
   AlignmentClass alignment = AlignmentClass::None;
   /// Operands that stay float although their role is Data (RMSNormalization scale, Attention mask).
   std::vector<int> float_operands = {};
+  /// Operands and outputs that live on the recurrent cells' internal grid: 16 bit, exponent -9 (bias, cell state).
+  std::vector<int> gate_operands = {}, gate_outputs = {};
+  /// Operands whose infinite constants reach the output (Add, Where): readers of such an output stay float there.
+  std::vector<int> mask_operands = {};
   bool table_int8 = false;   ///< one-in one-out at 8 bit: exported as a 256-entry table
   bool table_int16 = false;  ///< retyped to LUT at 16 bit (default list of the LUT pass)
 };

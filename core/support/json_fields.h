@@ -1,0 +1,164 @@
+#pragma once
+#include <fmt/format.h>
+
+#include <algorithm>
+#include <map>
+#include <nlohmann/json.hpp>
+#include <optional>
+#include <string>
+#include <string_view>
+#include <utility>
+#include <vector>
+
+#include "core/support/error.h"
+#include "core/support/text.h"
+
+namespace espq {
+
+/// Names of an enum in JSON, command lines and reports: specialise `values` once beside the enum.
+template <typename Enum>
+struct EnumNames;  // static const std::vector<std::pair<Enum, std::string_view>> values;
+
+template <typename Enum>
+concept NamedEnum = requires {
+  EnumNames<Enum>::values;
+};
+
+template <NamedEnum Enum>
+std::string_view enum_name(Enum value) {
+  for (const auto& [candidate, name] : EnumNames<Enum>::values)
+    if (candidate == value) return name;
+  throw InternalError("enum value without a name");
+}
+
+/// Throws UserError naming `what` and listing the choices.
+template <NamedEnum Enum>
+Enum parse_enum(std::string_view text, std::string_view what) {
+  std::vector<std::string> names;
+  for (const auto& [value, name] : EnumNames<Enum>::values) {
+    if (name == text) return value;
+    names.emplace_back(name);
+  }
+  user_error("{}: '{}' is not one of {}", what, text, fmt::join(names, ", "));
+}
+
+/// An options struct becomes JSON and back by one function that lists its fields:
+///   template <class Fields> void describe(Fields& fields, MyOptions& options) { fields("steps", options.steps); ... }
+/// Fields may be bool, integers, float, double, string, named enums, optionals (null), maps with string keys, vectors,
+/// and structs with a describe() of their own.
+class JsonWriter {
+ public:
+  template <typename T>
+  void operator()(const char* key, T& value) {
+    json_[key] = write(value);
+  }
+  const nlohmann::ordered_json& json() const { return json_; }
+
+ private:
+  template <typename T>
+  static nlohmann::ordered_json write(T& value) {
+    if constexpr (NamedEnum<T>) {
+      return enum_name(value);
+    } else if constexpr (
+        requires { nlohmann::ordered_json(value); } && !requires { value.has_value(); } &&
+        !requires { typename T::mapped_type; }) {
+      return value;
+    } else if constexpr (requires { value.has_value(); }) {
+      return value.has_value() ? write(*value) : nlohmann::ordered_json(nullptr);
+    } else if constexpr (requires { typename T::mapped_type; }) {
+      auto object = nlohmann::ordered_json::object();
+      for (auto& [key, element] : value) object[key] = write(element);
+      return object;
+    } else {
+      JsonWriter nested;
+      describe(nested, value);
+      return nested.json();
+    }
+  }
+  nlohmann::ordered_json json_ = nlohmann::ordered_json::object();
+};
+
+/// Reads what is there and keeps the rest. finish() rejects unknown keys, naming the nearest known one.
+class JsonReader {
+ public:
+  /// `where` names the object in messages, e.g. "recipe.json: observers".
+  JsonReader(const nlohmann::json& json, std::string where) : json_(json), where_(std::move(where)) {
+    user_check(json.is_object(), "{}: expected a JSON object, found {}", where_, json.type_name());
+  }
+
+  template <typename T>
+  void operator()(const char* key, T& value) {
+    known_.emplace_back(key);
+    const auto found = json_.find(key);
+    if (found != json_.end()) read(*found, value, where_ + "." + key);
+  }
+
+  void finish() const {
+    for (const auto& [key, unused] : json_.items())
+      if (std::find(known_.begin(), known_.end(), key) == known_.end())
+        user_error("{}: unknown key '{}'; did you mean '{}'?", where_, key, nearest_name(key, known_));
+  }
+
+ private:
+  template <typename T>
+  static void read(const nlohmann::json& json, T& value, const std::string& where) {
+    if constexpr (NamedEnum<T>) {
+      user_check(json.is_string(), "{}: expected a string, found {}", where, json.type_name());
+      value = parse_enum<T>(json.get<std::string>(), where);
+    } else if constexpr (std::is_same_v<T, bool>) {
+      user_check(json.is_boolean(), "{}: expected true or false, found {}", where, json.dump());
+      value = json.get<bool>();
+    } else if constexpr (std::is_integral_v<T>) {
+      user_check(json.is_number_integer(), "{}: expected an integer, found {}", where, json.dump());
+      value = json.get<T>();
+    } else if constexpr (std::is_floating_point_v<T>) {
+      user_check(json.is_number(), "{}: expected a number, found {}", where, json.dump());
+      value = json.get<T>();
+    } else if constexpr (std::is_same_v<T, std::string>) {
+      user_check(json.is_string(), "{}: expected a string, found {}", where, json.dump());
+      value = json.get<std::string>();
+    } else if constexpr (requires { value.has_value(); }) {
+      if (json.is_null()) return value.reset();
+      read(json, value.emplace(), where);
+    } else if constexpr (requires { typename T::mapped_type; }) {
+      user_check(json.is_object(), "{}: expected an object, found {}", where, json.type_name());
+      value.clear();
+      for (const auto& [key, element] : json.items()) read(element, value[key], where + "." + key);
+    } else if constexpr (requires { value.push_back(typename T::value_type{}); }) {
+      user_check(json.is_array(), "{}: expected a list, found {}", where, json.type_name());
+      value.clear();
+      for (const auto& element : json) read(element, value.emplace_back(), where);
+    } else {
+      JsonReader nested(json, where);
+      describe(nested, value);
+      nested.finish();
+    }
+  }
+
+  const nlohmann::json& json_;
+  std::string where_;
+  std::vector<std::string> known_;
+};
+
+template <typename T>
+std::string to_json(const T& options) {
+  JsonWriter writer;
+  describe(writer, const_cast<T&>(options));  // describe() lists fields for both directions; the writer only reads
+  return writer.json().dump(2) + "\n";
+}
+
+/// Overwrites the fields that `text` names. Throws UserError naming `source` (a file) on bad JSON, types or keys.
+template <typename T>
+void from_json(std::string_view text, T& options, const std::string& source) {
+  nlohmann::json json;
+  try {
+    json = nlohmann::json::parse(text);
+  } catch (const nlohmann::json::parse_error& error) {
+    user_error("{}: not valid JSON ({})", source, error.what());
+  }
+  JsonReader reader(json, source);
+  describe(reader, options);
+  reader.finish();
+}
+
+}  // namespace espq
