@@ -41,9 +41,12 @@ struct AttributeSpec {
 /// Float semantics, NCHW, differentiable. Omitted operands are undefined tensors. `chip` asks for the chip library's
 /// reading where it differs from ONNX in shape-preserving ways (AveragePool divides by the whole kernel area,
 /// Resize coordinates); it is set in Simulated and Board precision and during calibration.
+/// `lowered` tells that the operation belongs to a chip graph, where Gemm's operand 1 is always [N, K].
+/// A fused `activation` attribute is not the kernel's business: the executor applies it.
 struct ForwardContext {
   const Operation& operation;
   bool chip = false;
+  bool lowered = false;
 };
 using ForwardFunction = Tensors (*)(const ForwardContext&, const Tensors& inputs);
 
@@ -63,6 +66,7 @@ struct BoardContext {
   const Target& target;
   std::vector<Grid> inputs, outputs;
   Tensors parameters;  ///< per input slot: codes of a constant operand, undefined for activations and omitted operands
+  at::Tensor table;    ///< codes of the table that attribute `lut` names; undefined without one
 };
 /// Called once when a plan is compiled; returns the kernel that a step runs.
 using BoardKernel = std::function<Tensors(const Tensors& inputs)>;
