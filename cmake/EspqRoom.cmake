@@ -12,6 +12,8 @@ target_include_directories(espq_flags INTERFACE "$<BUILD_INTERFACE:${PROJECT_SOU
 # GCC 12 reports false string warnings inside its own <string> for literal + std::string (GCC bug 105651).
 target_compile_options(espq_flags INTERFACE
                        "$<BUILD_INTERFACE:-Wall;-Wextra;-Wno-unused-parameter;-Wno-restrict;-Wno-stringop-overflow;-Wno-array-bounds>")
+# Executables too, as a precompiled header serves only one kind of position-independent code.
+target_compile_options(espq_flags INTERFACE "$<BUILD_INTERFACE:-fPIC>")
 if(ESPQ_WERROR)
   target_compile_options(espq_flags INTERFACE "$<BUILD_INTERFACE:-Werror>")
 endif()
