@@ -1,0 +1,291 @@
+#include "core/exec/executor.h"
+
+#include <c10/util/Exception.h>
+
+#include <unordered_set>
+
+#include "core/exec/plan.h"
+#include "core/quant/fake_quantize.h"
+#include "core/support/error.h"
+
+namespace espq {
+namespace {
+
+std::string shape_text(at::IntArrayRef shape) { return fmt::format("[{}]", fmt::join(shape, ", ")); }
+
+at::Tensor channels_first(const at::Tensor& value) {
+  if (value.dim() == 4) return value.permute({0, 3, 1, 2});
+  return value.dim() == 3 ? value.permute({0, 2, 1}) : value;
+}
+
+at::Tensor channels_last(const at::Tensor& value) {
+  if (value.dim() == 4) return value.permute({0, 2, 3, 1});
+  return value.dim() == 3 ? value.permute({0, 2, 1}) : value;
+}
+
+/// Operations that the requested variables depend on, in topological order.
+std::vector<Operation*> needed_operations(const Graph& graph, const std::vector<const Variable*>& requested) {
+  std::unordered_set<const Operation*> needed;
+  std::vector<const Variable*> pending = requested;
+  while (!pending.empty()) {
+    const Variable* variable = pending.back();
+    pending.pop_back();
+    Operation* producer = variable->producer();
+    if (!producer || !needed.insert(producer).second) continue;
+    for (const Variable* input : producer->inputs())
+      if (input) pending.push_back(input);
+  }
+  std::vector<Operation*> order = graph.topological_order();
+  std::erase_if(order, [&](const Operation* operation) { return needed.count(operation) == 0; });
+  return order;
+}
+
+}  // namespace
+
+struct Executor::Implementation {
+  const Graph& graph;
+  Precision precision;
+  Hook hook;
+  std::function<bool(const Operation&)> dequantized;
+  bool training = false;
+  std::map<std::vector<std::string>, Plan> plans;
+  std::map<std::pair<std::vector<Operation*>, std::vector<std::string>>, Plan> partial_plans;
+
+  Implementation(const Graph& source, Precision wanted) : graph(source), precision(wanted) {}
+
+  Variable& variable(const std::string& name) const {
+    Variable* found = graph.find_variable(name);
+    user_check(found, "the graph has no tensor named '{}'", name);
+    return *found;
+  }
+
+  Plan compile(std::vector<Operation*> order, const std::vector<std::string>& outputs) const {
+    std::vector<const Variable*> requested;
+    for (const std::string& name : outputs) requested.push_back(&variable(name));
+    if (order.empty()) order = needed_operations(graph, requested);
+    return compile_plan({graph, precision, std::move(order), std::move(requested), !training, dequantized});
+  }
+
+  const Plan& plan(const std::vector<std::string>& outputs) {
+    const auto found = plans.find(outputs);
+    return found != plans.end() ? found->second : plans.emplace(outputs, compile({}, outputs)).first->second;
+  }
+
+  void check_shape(const Variable& input, const at::Tensor& value) const {
+    if (!input.shape) return;
+    const Shape& want = *input.shape;
+    bool same = value.dim() == static_cast<int64_t>(want.size());
+    // Calibration and training may use larger batches than the exported network.
+    for (size_t axis = 0; same && axis < want.size(); ++axis)
+      same = value.size(axis) == want[axis] || (axis == 0 && !graph.lowered);
+    user_check(same, "input '{}': shape {} was given, {} is expected", input.name(), shape_text(value.sizes()),
+               shape_text(want));
+  }
+
+  /// What flows inside a plan: codes in Board precision, floats otherwise.
+  at::Tensor enter(const Variable& input, const at::Tensor& value) const {
+    user_check(value.defined(), "input '{}': no tensor was given", input.name());
+    check_shape(input, value);
+    const bool stored_integers = graph.lowered && input.storage && !input.storage->exponents.empty() &&
+                                 (input.storage->dtype == at::kChar || input.storage->dtype == at::kShort);
+    if (!stored_integers) return value.scalar_type() == at::kDouble ? value.to(at::kFloat) : value;
+    const int bits = input.storage->dtype == at::kChar ? 8 : 16;
+    at::Tensor codes;
+    if (value.is_floating_point()) {
+      codes = quantize_to_codes(value.to(at::kFloat).contiguous(), input.storage->exponents, -1, bits,
+                                graph.target->rounding);
+    } else {
+      user_check(value.scalar_type() == input.storage->dtype,
+                 "input '{}': dtype {} was given; give {} (the integers of the file) or float32", input.name(),
+                 c10::toString(value.scalar_type()), c10::toString(input.storage->dtype));
+      codes = value.to(at::kFloat);
+    }
+    return precision == Precision::Board ? codes : dequantize(codes, input.storage->exponents, -1);
+  }
+
+  at::Tensor leave(const Variable& output, const at::Tensor& value) const {
+    if (precision != Precision::Board || !output.storage) return value;
+    const at::ScalarType dtype = output.storage->dtype;
+    const bool integers = dtype == at::kChar || dtype == at::kShort;
+    return integers && value.is_floating_point() ? value.to(dtype).contiguous() : value.contiguous();
+  }
+
+  at::Tensor quantized(const SlotQuant& slot, const at::Tensor& value) const {
+    return fake_quantize(value, slot_exponents(graph, slot), slot.channel_axis, slot.bits, graph.target->rounding);
+  }
+
+  at::Tensor quantized_output(const Step& step, size_t slot, const at::Tensor& value) const {
+    if (!graph.lowered) return quantized(step.operation->output_quant[slot], value);
+    const Grid grid = output_grid(*step.operation, slot);
+    return fake_quantize(value, grid.exponents, -1, grid.bits, graph.target->rounding);
+  }
+
+  at::Tensor observed(const Step& step, int slot, bool is_output, const at::Tensor& raw, at::Tensor value) const {
+    if (!hook) return value;
+    SlotEvent event{*step.operation, slot, is_output, raw, std::move(value)};
+    hook(event);
+    return event.value;
+  }
+
+  Tensors gather(const Step& step, const std::vector<at::Tensor>& values) const {
+    Tensors inputs(step.inputs.size());
+    for (size_t slot = 0; slot < inputs.size(); ++slot) {
+      if (step.inputs[slot] < 0) continue;
+      const Variable& variable = *step.operation->input(slot);
+      const bool constant = step.constants[slot].defined();
+      const at::Tensor& raw = variable.is_parameter() ? variable.value : values[step.inputs[slot]];
+      user_check(raw.defined(), "{} '{}': its input '{}' has no value", step.operation->type, step.operation->name(),
+                 variable.name());
+      at::Tensor value = constant ? step.constants[slot] : raw;
+      if (step.quantize_input[slot]) value = quantized(step.operation->input_quant[slot], raw);
+      value = observed(step, static_cast<int>(slot), false, raw, std::move(value));
+      inputs[slot] = step.permute_input[slot] ? channels_first(value) : value;
+    }
+    return inputs;
+  }
+
+  Tensors compute(const Step& step, const Tensors& inputs) const {
+    try {
+      if (step.board) return step.board(inputs);
+      const bool chip = precision != Precision::Float || graph.lowered;
+      Tensors outputs = step.forward({*step.operation, chip, graph.lowered}, inputs);
+      if (step.relu) outputs[0] = at::relu(outputs[0]);
+      return outputs;
+    } catch (const c10::Error& error) {
+      const std::string reason = error.what_without_backtrace();
+      user_error("{} '{}': cannot be computed: {}", step.operation->type, step.operation->name(),
+                 reason.substr(0, reason.find('\n')));
+    }
+  }
+
+  void run_step(const Step& step, std::vector<at::Tensor>& values) const {
+    Tensors outputs = compute(step, gather(step, values));
+    internal_check(outputs.size() >= step.outputs.size(), step.operation->type + ": kernel gave too few outputs");
+    for (size_t slot = 0; slot < step.outputs.size(); ++slot) {
+      if (step.outputs[slot] < 0) continue;
+      at::Tensor raw = step.permute_output[slot] ? channels_last(outputs[slot]) : std::move(outputs[slot]);
+      at::Tensor value = step.quantize_output[slot] ? quantized_output(step, slot, raw) : raw;
+      values[step.outputs[slot]] = observed(step, static_cast<int>(slot), true, raw, std::move(value));
+    }
+    for (int index : step.release) values[index].reset();
+  }
+
+  Tensors execute(const Plan& plan, const std::vector<std::pair<const Variable*, at::Tensor>>& feed) const {
+    c10::AutoGradMode gradients(training);
+    std::vector<at::Tensor> values(plan.index.size());
+    for (const auto& [input, value] : feed) {
+      const auto found = plan.index.find(input);
+      if (found != plan.index.end()) values[found->second] = value;
+    }
+    for (const Step& step : plan.steps) run_step(step, values);
+    Tensors results;
+    for (int index : plan.requested) results.push_back(values[index]);
+    return results;
+  }
+};
+
+Executor::Executor(const Graph& graph, Precision precision)
+    : implementation_(std::make_unique<Implementation>(graph, precision)) {}
+Executor::~Executor() = default;
+Executor::Executor(Executor&&) noexcept = default;
+
+Tensors Executor::run(const Tensors& inputs) {
+  Implementation& self = *implementation_;
+  const Graph& graph = self.graph;
+  user_check(inputs.size() == graph.inputs.size(), "{} input tensors were given, the graph has {} inputs",
+             inputs.size(), graph.inputs.size());
+  std::vector<std::string> names;
+  for (const Variable* output : graph.outputs) names.push_back(output->name());
+  std::vector<std::pair<const Variable*, at::Tensor>> feed;
+  for (size_t i = 0; i < inputs.size(); ++i)
+    feed.emplace_back(graph.inputs[i], self.enter(*graph.inputs[i], inputs[i]));
+  Tensors results = self.execute(self.plan(names), feed);
+  for (size_t i = 0; i < results.size(); ++i) results[i] = self.leave(*graph.outputs[i], results[i]);
+  return results;
+}
+
+NamedTensors Executor::run(const NamedTensors& inputs, const std::vector<std::string>& outputs) {
+  Implementation& self = *implementation_;
+  for (const auto& [name, value] : inputs) {
+    const Variable& input = self.variable(name);
+    user_check(self.graph.is_input(&input), "'{}' is not an input of the graph", name);
+  }
+  std::vector<std::pair<const Variable*, at::Tensor>> feed;
+  for (const Variable* input : self.graph.inputs) {
+    const auto given = inputs.find(input->name());
+    user_check(given != inputs.end(), "input '{}': no tensor was given", input->name());
+    feed.emplace_back(input, self.enter(*input, given->second));
+  }
+  const Tensors results = self.execute(self.plan(outputs), feed);
+  NamedTensors named;
+  for (size_t i = 0; i < results.size(); ++i) {
+    user_check(results[i].defined(), "'{}' has no value: it is a constant or nothing computes it", outputs[i]);
+    named.emplace(outputs[i], self.leave(self.variable(outputs[i]), results[i]));
+  }
+  return named;
+}
+
+Tensors Executor::run_operations(const std::vector<Operation*>& operations, const NamedTensors& feed,
+                                 const std::vector<std::string>& outputs) {
+  Implementation& self = *implementation_;
+  const auto key = std::make_pair(operations, outputs);
+  auto found = self.partial_plans.find(key);
+  if (found == self.partial_plans.end())
+    found = self.partial_plans.emplace(key, self.compile(operations, outputs)).first;
+  std::vector<std::pair<const Variable*, at::Tensor>> values;
+  for (const auto& [name, value] : feed) values.emplace_back(&self.variable(name), value);
+  return self.execute(found->second, values);
+}
+
+void Executor::set_hook(Hook hook) { implementation_->hook = std::move(hook); }
+
+void Executor::set_dequantized(std::function<bool(const Operation&)> predicate) {
+  implementation_->dequantized = std::move(predicate);
+  invalidate();
+}
+
+void Executor::invalidate() {
+  implementation_->plans.clear();
+  implementation_->partial_plans.clear();
+}
+
+void Executor::set_training(bool training) {
+  implementation_->training = training;
+  invalidate();
+}
+
+void infer_shapes(Graph& graph, const Tensors& sample) {
+  Executor executor(graph, Precision::Float);
+  const auto record = [](Variable* variable, const at::Tensor& value) {
+    if (!variable || !value.defined()) return;
+    variable->shape = value.sizes().vec();
+    variable->dtype = value.scalar_type();
+  };
+  std::unordered_map<const Operation*, Operation*> handles;
+  for (Operation* operation : graph.operations()) handles.emplace(operation, operation);
+  executor.set_hook([&](SlotEvent& event) {
+    if (event.is_output) record(handles.at(&event.operation)->output(event.slot), event.value);
+  });
+  // Every variable is asked for, so that branches without a graph output are traced, too.
+  std::vector<std::string> names;
+  NamedTensors feed;
+  user_check(sample.size() == graph.inputs.size(), "{} sample tensors were given, the graph has {} inputs",
+             sample.size(), graph.inputs.size());
+  for (size_t i = 0; i < sample.size(); ++i) feed.emplace(graph.inputs[i]->name(), sample[i]);
+  for (const Operation* operation : graph.operations())
+    for (const Variable* output : operation->outputs())
+      if (output && output->uses().empty()) names.push_back(output->name());
+  executor.run(feed, names);
+  for (size_t i = 0; i < sample.size(); ++i) record(graph.inputs[i], sample[i]);
+}
+
+Tensors zero_inputs(const Graph& graph) {
+  Tensors result;
+  for (const Variable* input : graph.inputs) {
+    user_check(input->shape.has_value(), "input '{}': its shape is not known", input->name());
+    result.push_back(at::zeros(*input->shape, at::TensorOptions().dtype(input->dtype)));
+  }
+  return result;
+}
+
+}  // namespace espq

@@ -1,0 +1,207 @@
+#include "core/exec/plan.h"
+
+#include <ATen/Parallel.h>
+
+#include <unordered_set>
+
+#include "core/quant/fake_quantize.h"
+#include "core/support/error.h"
+
+namespace espq {
+namespace {
+
+int storage_bits(at::ScalarType dtype) {
+  return dtype == at::kChar ? 8 : dtype == at::kShort ? 16 : dtype == at::kInt ? 32 : dtype == at::kLong ? 64 : 0;
+}
+
+Grid variable_grid(const Variable* variable, bool bias) {
+  if (!variable || !variable->storage || variable->storage->exponents.empty()) return {};
+  const int bits = storage_bits(variable->storage->dtype);
+  if (bits > 16 && !bias) return {};  // plain integers (axes, indices), not a grid
+  return {bits, variable->storage->exponents};
+}
+
+/// A parameter of a chip graph as kernels want it: codes in float32, wide ones in float64, the rest as stored.
+at::Tensor parameter_codes(const Variable& variable, const Grid& grid) {
+  if (!grid.quantized()) return variable.value;
+  return variable.value.to(grid.bits > 16 ? at::kDouble : at::kFloat).contiguous();
+}
+
+/// A parameter of a chip graph as a float tensor.
+at::Tensor parameter_value(const Operation& operation, size_t slot, const Grid& grid) {
+  const Variable& variable = *operation.input(slot);
+  if (!grid.quantized()) return variable.value;
+  const auto axis_of = definition_of(operation).quantization.weight_channel_axis;
+  int axis = grid.exponents.size() == 1 ? -1 : 0;
+  // A lowered Gemm or Conv always has its output channels first.
+  if (axis == 0 && slot == 1 && !axis_of) axis = -1;
+  return dequantize(variable.value, grid.exponents, axis).to(at::kFloat);
+}
+
+BoardKernel table_kernel(const at::Tensor& table) {
+  internal_check(table.numel() == 256, "an 8-bit table has 256 entries");
+  const at::Tensor entries = table.to(at::kFloat).contiguous();
+  return [entries](const Tensors& inputs) -> Tensors {
+    const at::Tensor codes = inputs[0].is_non_overlapping_and_dense() ? inputs[0] : inputs[0].contiguous();
+    at::Tensor result = at::empty_like(codes);
+    const float* in = codes.const_data_ptr<float>();
+    const float* entry = entries.const_data_ptr<float>() + 128;
+    float* out = result.mutable_data_ptr<float>();
+    at::parallel_for(0, codes.numel(), 32768, [&](int64_t begin, int64_t end) {
+      for (int64_t i = begin; i < end; ++i) out[i] = entry[static_cast<int>(in[i])];
+    });
+    return {result};
+  };
+}
+
+at::Tensor table_of(const Graph& graph, const Operation& operation) {
+  if (!operation.has("lut")) return {};
+  const std::string& name = operation.string_attribute("lut");
+  const Variable* table = graph.find_variable(name);
+  user_check(table && table->is_parameter(), "{} '{}': its look-up table '{}' is not in the file", operation.type,
+             operation.name(), name);
+  return table->value;
+}
+
+void compile_board(const Graph& graph, const OperatorDefinition& definition, Step& step) {
+  const Operation& operation = *step.operation;
+  BoardContext context{operation, *graph.target, {}, {}, {}, table_of(graph, operation)};
+  bool any_grid = false;
+  for (size_t slot = 0; slot < operation.inputs().size(); ++slot) {
+    context.inputs.push_back(input_grid(operation, slot));
+    const Variable* input = operation.input(slot);
+    const bool parameter = input && input->is_parameter();
+    context.parameters.push_back(parameter ? parameter_codes(*input, context.inputs.back()) : at::Tensor());
+    if (parameter) step.constants[slot] = context.parameters.back();
+    any_grid |= context.inputs.back().quantized();
+  }
+  for (size_t slot = 0; slot < operation.outputs().size(); ++slot) {
+    context.outputs.push_back(output_grid(operation, slot));
+    any_grid |= context.outputs.back().quantized();
+  }
+  if (!any_grid) {  // F32 operators compute in float on the chip, too
+    step.forward = definition.forward;
+    user_check(step.forward, "{} '{}': no float kernel", operation.type, operation.name());
+    return;
+  }
+  if (context.table.defined() && context.inputs[0].bits == 8) {
+    step.board = table_kernel(context.table);
+    return;
+  }
+  user_check(definition.board, "{} '{}': espq has no exact kernel for this operator, Board precision cannot run it",
+             operation.type, operation.name());
+  step.board = definition.board(context);
+}
+
+/// The tensor that reaches `slot` is already on the slot's grid: rounding it again would change nothing.
+bool already_on_grid(const Graph& graph, const Variable& variable, const SlotQuant& slot) {
+  const Operation* producer = variable.producer();
+  if (!producer || !producer->quantized) return false;
+  const SlotQuant& source = producer->output_quant[variable.producer_slot()];
+  return source.quantizes() && source.bits == slot.bits && source.channel_axis < 0 && slot.channel_axis < 0 &&
+         slot_exponents(graph, source) == slot_exponents(graph, slot);
+}
+
+void compile_float(const PlanRequest& request, const OperatorDefinition& definition, Step& step) {
+  const Operation& operation = *step.operation;
+  const Graph& graph = request.graph;
+  step.forward = definition.forward;
+  user_check(step.forward, "{} '{}': espq has no float kernel for this operator", operation.type, operation.name());
+  const bool simulate =
+      request.precision == Precision::Simulated && !(request.dequantized && request.dequantized(operation));
+  for (size_t slot = 0; slot < operation.inputs().size(); ++slot) {
+    const Variable* input = operation.input(slot);
+    if (!input) continue;
+    if (graph.lowered) {
+      if (input->is_parameter()) step.constants[slot] = parameter_value(operation, slot, input_grid(operation, slot));
+      continue;
+    }
+    const bool quantizes = simulate && operation.quantized && operation.input_quant[slot].quantizes();
+    if (!input->is_parameter()) {
+      step.quantize_input[slot] = quantizes && !already_on_grid(graph, *input, operation.input_quant[slot]);
+    } else if (request.cache_parameters) {
+      const SlotQuant* quant = quantizes ? &operation.input_quant[slot] : nullptr;
+      step.constants[slot] = quant ? fake_quantize(input->value, slot_exponents(graph, *quant), quant->channel_axis,
+                                                   quant->bits, graph.target->rounding)
+                                   : input->value;
+    } else {
+      step.quantize_input[slot] = quantizes;
+    }
+  }
+  for (size_t slot = 0; slot < operation.outputs().size(); ++slot)
+    step.quantize_output[slot] =
+        simulate && (graph.lowered ? output_grid(operation, slot).quantized()
+                                   : operation.quantized && operation.output_quant[slot].quantizes());
+  step.relu = graph.lowered && operation.string_attribute("activation", "Linear") == "Relu";
+}
+
+void mark_permutations(const Graph& graph, const OperatorDefinition& definition, Step& step) {
+  if (!graph.lowered) return;
+  if (definition.layout != LayoutRule::ChannelsLast && definition.layout != LayoutRule::Resize) return;
+  for (size_t slot = 0; slot < step.inputs.size(); ++slot) {
+    const Variable* input = step.operation->input(slot);
+    step.permute_input[slot] = input && !input->is_parameter();
+  }
+  std::fill(step.permute_output.begin(), step.permute_output.end(), true);
+}
+
+void mark_last_uses(Plan& plan) {
+  std::vector<char> keep(plan.index.size(), false);
+  for (int index : plan.requested) keep[index] = true;
+  for (auto step = plan.steps.rbegin(); step != plan.steps.rend(); ++step) {
+    for (const std::vector<int>* list : {&step->inputs, &step->outputs})
+      for (int index : *list)
+        if (index >= 0 && !keep[index]) {
+          keep[index] = true;
+          step->release.push_back(index);
+        }
+  }
+}
+
+}  // namespace
+
+Grid input_grid(const Operation& operation, size_t slot) {
+  const OperatorDefinition& definition = definition_of(operation);
+  if (definition.input_spec(slot).role == OperandRole::Index) return {};
+  return variable_grid(operation.input(slot), definition.quantization.bias && slot == 2);
+}
+
+Grid output_grid(const Operation& operation, size_t slot) { return variable_grid(operation.output(slot), false); }
+
+Plan compile_plan(const PlanRequest& request) {
+  const Graph& graph = request.graph;
+  if (request.precision == Precision::Board) {
+    user_check(graph.lowered, "Board precision runs the chip graph: lower the quantized graph first");
+    user_check(graph.target, "Board precision needs to know the target chip");
+  }
+  if (request.precision == Precision::Simulated)
+    user_check(graph.target, "Simulated precision needs a quantized graph (or a target)");
+  Plan plan;
+  const auto index_of = [&](const Variable* variable) {
+    return variable ? plan.index.try_emplace(variable, static_cast<int>(plan.index.size())).first->second : -1;
+  };
+  for (const Operation* operation : request.order) {
+    const OperatorDefinition& definition = definition_of(*operation);
+    Step step;
+    step.operation = operation;
+    for (const Variable* input : operation->inputs()) step.inputs.push_back(index_of(input));
+    for (const Variable* output : operation->outputs()) step.outputs.push_back(index_of(output));
+    step.constants.resize(step.inputs.size());
+    step.quantize_input.resize(step.inputs.size(), false);
+    step.permute_input.resize(step.inputs.size(), false);
+    step.quantize_output.resize(step.outputs.size(), false);
+    step.permute_output.resize(step.outputs.size(), false);
+    mark_permutations(graph, definition, step);
+    if (request.precision == Precision::Board) {
+      compile_board(graph, definition, step);
+    } else {
+      compile_float(request, definition, step);
+    }
+    plan.steps.push_back(std::move(step));
+  }
+  for (const Variable* variable : request.requested) plan.requested.push_back(index_of(variable));
+  mark_last_uses(plan);
+  return plan;
+}
+
+}  // namespace espq

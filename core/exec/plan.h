@@ -1,0 +1,46 @@
+#pragma once
+#include <unordered_map>
+#include <vector>
+
+#include "core/exec/executor.h"
+
+namespace espq {
+
+/// One operation of a compiled plan. Values live in a flat array; indices below point into it.
+struct Step {
+  const Operation* operation = nullptr;
+  ForwardFunction forward = nullptr;                  ///< float and simulated kernels
+  BoardKernel board;                                  ///< set instead of `forward` for exact kernels
+  std::vector<int> inputs, outputs;                   ///< value indices; -1 = omitted or unused
+  std::vector<char> quantize_input, quantize_output;  ///< Simulated: slots that put their tensor on the grid
+  Tensors constants;                                ///< per input slot: the cached parameter, undefined for activations
+  std::vector<char> permute_input, permute_output;  ///< chip graphs: NHWC <-> NCHW views around the kernel
+  std::vector<int> release;                         ///< values that nobody reads after this step
+  bool relu = false;                                ///< fused activation of a chip graph, for float kernels
+};
+
+/// What the executor does for one set of requested variables.
+struct Plan {
+  std::vector<Step> steps;
+  std::unordered_map<const Variable*, int> index;
+  std::vector<int> requested;
+};
+
+/// Everything a compile needs to know.
+struct PlanRequest {
+  const Graph& graph;
+  Precision precision;
+  std::vector<Operation*> order;           ///< operations to run, in order
+  std::vector<const Variable*> requested;  ///< values to keep
+  bool cache_parameters = true;
+  const std::function<bool(const Operation&)>& dequantized;
+};
+
+/// Throws UserError naming the operation when it has no kernel for the precision.
+Plan compile_plan(const PlanRequest& request);
+
+/// Grid of operand `slot` as the chip sees it, from the variable's storage; bits = 0 when it is not a quantized tensor.
+Grid input_grid(const Operation& operation, size_t slot);
+Grid output_grid(const Operation& operation, size_t slot);
+
+}  // namespace espq
