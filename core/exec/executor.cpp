@@ -104,7 +104,7 @@ struct Executor::Implementation {
   }
 
   at::Tensor leave(const Variable& output, const at::Tensor& value) const {
-    if (precision != Precision::Board || !output.storage) return value;
+    if (precision != Precision::Board || !output.storage || !value.defined()) return value;
     const at::ScalarType dtype = output.storage->dtype;
     const bool integers = dtype == at::kChar || dtype == at::kShort;
     return integers && value.is_floating_point() ? value.to(dtype).contiguous() : value.contiguous();
@@ -171,7 +171,7 @@ struct Executor::Implementation {
   }
 
   Tensors execute(const Plan& plan, const std::vector<std::pair<const Variable*, at::Tensor>>& feed) const {
-    c10::AutoGradMode gradients(training);
+    at::AutoGradMode gradients(training);
     std::vector<at::Tensor> values(plan.index.size());
     for (const auto& [input, value] : feed) {
       const auto found = plan.index.find(input);
@@ -179,7 +179,10 @@ struct Executor::Implementation {
     }
     for (const Step& step : plan.steps) run_step(step, values);
     Tensors results;
-    for (int index : plan.requested) results.push_back(values[index]);
+    for (const Variable* variable : plan.requested) {
+      const at::Tensor& value = values[plan.index.at(variable)];
+      results.push_back(value.defined() ? value : variable->value);  // a constant may be a graph output
+    }
     return results;
   }
 };

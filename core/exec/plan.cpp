@@ -147,7 +147,7 @@ void mark_permutations(const Graph& graph, const OperatorDefinition& definition,
 
 void mark_last_uses(Plan& plan) {
   std::vector<char> keep(plan.index.size(), false);
-  for (int index : plan.requested) keep[index] = true;
+  for (const Variable* variable : plan.requested) keep[plan.index.at(variable)] = true;
   for (auto step = plan.steps.rbegin(); step != plan.steps.rend(); ++step) {
     for (const std::vector<int>* list : {&step->inputs, &step->outputs})
       for (int index : *list)
@@ -199,7 +199,8 @@ Plan compile_plan(const PlanRequest& request) {
     }
     plan.steps.push_back(std::move(step));
   }
-  for (const Variable* variable : request.requested) plan.requested.push_back(index_of(variable));
+  for (const Variable* variable : request.requested) index_of(variable);
+  plan.requested = request.requested;
   mark_last_uses(plan);
   return plan;
 }

@@ -23,7 +23,7 @@ struct Step {
 struct Plan {
   std::vector<Step> steps;
   std::unordered_map<const Variable*, int> index;
-  std::vector<int> requested;
+  std::vector<const Variable*> requested;
 };
 
 /// Everything a compile needs to know.
