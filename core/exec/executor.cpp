@@ -1,5 +1,6 @@
 #include "core/exec/executor.h"
 
+#include <c10/core/GradMode.h>
 #include <c10/util/Exception.h>
 
 #include <unordered_set>
@@ -171,7 +172,7 @@ struct Executor::Implementation {
   }
 
   Tensors execute(const Plan& plan, const std::vector<std::pair<const Variable*, at::Tensor>>& feed) const {
-    at::AutoGradMode gradients(training);
+    c10::AutoGradMode gradients(training);
     std::vector<at::Tensor> values(plan.index.size());
     for (const auto& [input, value] : feed) {
       const auto found = plan.index.find(input);
