@@ -14,14 +14,14 @@ std::string apply_aes_128_ctr(std::string_view bytes, const AesKey& key) {
   AesKey counter;
   std::iota(counter.begin(), counter.end(), uint8_t{0x10});
   const std::unique_ptr<EVP_CIPHER_CTX, decltype(&EVP_CIPHER_CTX_free)> context(EVP_CIPHER_CTX_new(),
-                                                                               &EVP_CIPHER_CTX_free);
+                                                                                &EVP_CIPHER_CTX_free);
   internal_check(context && EVP_EncryptInit_ex(context.get(), EVP_aes_128_ctr(), nullptr, key.data(), counter.data()),
                  "AES-128-CTR is not available in libcrypto");
   std::string result(bytes.size(), '\0');
   int written = 0;
-  const bool done = EVP_EncryptUpdate(context.get(), reinterpret_cast<unsigned char*>(result.data()), &written,
-                                      reinterpret_cast<const unsigned char*>(bytes.data()),
-                                      static_cast<int>(bytes.size()));
+  const bool done =
+      EVP_EncryptUpdate(context.get(), reinterpret_cast<unsigned char*>(result.data()), &written,
+                        reinterpret_cast<const unsigned char*>(bytes.data()), static_cast<int>(bytes.size()));
   internal_check(done && written == static_cast<int>(bytes.size()), "AES-128-CTR failed");
   return result;
 }
@@ -48,7 +48,8 @@ AesKey parse_key(std::string_view text) {
   }
   AesKey key;
   user_check(digits.size() == 2 * key.size(), "key: {} hexadecimal digits, an AES-128 key has 32", digits.size());
-  for (size_t i = 0; i < key.size(); ++i) key[i] = static_cast<uint8_t>(std::stoi(digits.substr(2 * i, 2), nullptr, 16));
+  for (size_t i = 0; i < key.size(); ++i)
+    key[i] = static_cast<uint8_t>(std::stoi(digits.substr(2 * i, 2), nullptr, 16));
   return key;
 }
 

@@ -86,7 +86,8 @@ const ContainerEntry& select_entry(const Container& container, std::string_view 
   if (number && index < entries.size()) return entries[index];
   std::string names;
   for (size_t i = 0; i < entries.size(); ++i) names += fmt::format("{}{} '{}'", i ? ", " : "", i, entries[i].name);
-  if (selection.empty()) user_error("{}: holds {} models, choose one by name or position: {}", source, entries.size(), names);
+  if (selection.empty())
+    user_error("{}: holds {} models, choose one by name or position: {}", source, entries.size(), names);
   user_error("{}: has no model '{}'; it holds {}", source, selection, names);
 }
 

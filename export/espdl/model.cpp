@@ -10,9 +10,20 @@ struct TypeRow {
   std::string_view name;
   size_t size;
 };
-constexpr std::array<TypeRow, 14> kTypes{{{"UNDEFINED", 0}, {"FLOAT", 4}, {"UINT8", 1}, {"INT8", 1}, {"UINT16", 2},
-                                          {"INT16", 2}, {"INT32", 4}, {"INT64", 8}, {"STRING", 0}, {"BOOL", 1},
-                                          {"FLOAT16", 2}, {"DOUBLE", 8}, {"UINT32", 4}, {"UINT64", 8}}};
+constexpr std::array<TypeRow, 14> kTypes{{{"UNDEFINED", 0},
+                                          {"FLOAT", 4},
+                                          {"UINT8", 1},
+                                          {"INT8", 1},
+                                          {"UINT16", 2},
+                                          {"INT16", 2},
+                                          {"INT32", 4},
+                                          {"INT64", 8},
+                                          {"STRING", 0},
+                                          {"BOOL", 1},
+                                          {"FLOAT16", 2},
+                                          {"DOUBLE", 8},
+                                          {"UINT32", 4},
+                                          {"UINT64", 8}}};
 
 const TypeRow& row(EspdlType type) {
   const auto number = static_cast<size_t>(type);

@@ -11,8 +11,20 @@ namespace espq {
 
 /// Element types of the file; the numbers are ONNX's.
 enum class EspdlType : int32_t {
-  Undefined = 0, Float = 1, Uint8 = 2, Int8 = 3, Uint16 = 4, Int16 = 5, Int32 = 6, Int64 = 7, String = 8, Bool = 9,
-  Float16 = 10, Double = 11, Uint32 = 12, Uint64 = 13,
+  Undefined = 0,
+  Float = 1,
+  Uint8 = 2,
+  Int8 = 3,
+  Uint16 = 4,
+  Int16 = 5,
+  Int32 = 6,
+  Int64 = 7,
+  String = 8,
+  Bool = 9,
+  Float16 = 10,
+  Double = 11,
+  Uint32 = 12,
+  Uint64 = 13,
 };
 
 /// Bytes of one element; 0 for types without a fixed size (strings) and unknown ones.
@@ -29,7 +41,7 @@ struct EspdlTensor {
   std::string name;
   std::vector<int64_t> dims;
   EspdlType type = EspdlType::Undefined;
-  std::vector<int64_t> exponents;  ///< value = integer * 2^exponent; one, or one per output channel
+  std::vector<int64_t> exponents;         ///< value = integer * 2^exponent; one, or one per output channel
   std::optional<std::string> doc_string;  ///< "layout ==> X" on parameters
   std::optional<std::string> raw;
   EspdlTypedData typed;

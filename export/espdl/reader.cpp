@@ -21,8 +21,8 @@ class VtableObserver {
  public:
   /// Any generated table type; they hide their common base.
   void note(const void* table) {
-    const auto* vtable = reinterpret_cast<const flatbuffers::voffset_t*>(
-        static_cast<const flatbuffers::Table*>(table)->GetVTable());
+    const auto* vtable =
+        reinterpret_cast<const flatbuffers::voffset_t*>(static_cast<const flatbuffers::Table*>(table)->GetVTable());
     if (!seen_.insert(vtable).second) return;
     const size_t count = vtable[0] / sizeof(flatbuffers::voffset_t);
     const std::vector<uint16_t> fields(vtable + std::min<size_t>(2, count), vtable + count);
@@ -162,10 +162,9 @@ EspdlTensor PayloadReader::tensor(const schema::Tensor* stored) {
   spend(size);
   result.raw.emplace(raw, size);
   const size_t element = element_size(result.type);
-  check(element != 0, "tensor '{}' has raw bytes but the element type {}", result.name,
-        static_cast<int>(result.type));
-  check(size == (count * element + 15) / 16 * 16, "tensor '{}': {} bytes do not fit its {} elements of {}",
-        result.name, size, count, type_name(result.type));
+  check(element != 0, "tensor '{}' has raw bytes but the element type {}", result.name, static_cast<int>(result.type));
+  check(size == (count * element + 15) / 16 * 16, "tensor '{}': {} bytes do not fit its {} elements of {}", result.name,
+        size, count, type_name(result.type));
   return result;
 }
 
@@ -189,8 +188,12 @@ EspdlAttribute PayloadReader::attribute(const schema::Attribute* stored, const s
     return field;
   };
   switch (stored->attr_type()) {
-    case schema::AttributeType_FLOAT: result.value = present(stored->f())->f(); break;
-    case schema::AttributeType_INT: result.value = present(stored->i())->i(); break;
+    case schema::AttributeType_FLOAT:
+      result.value = present(stored->f())->f();
+      break;
+    case schema::AttributeType_INT:
+      result.value = present(stored->i())->i();
+      break;
     case schema::AttributeType_STRING: {
       const auto bytes = numbers(present(stored->s()));
       result.value = std::string(bytes.begin(), bytes.end());
@@ -210,8 +213,12 @@ EspdlAttribute PayloadReader::attribute(const schema::Attribute* stored, const s
         result.value = numbers(stored->floats());
       }
       break;
-    case schema::AttributeType_INTS: result.value = numbers(present(stored->ints())); break;
-    case schema::AttributeType_STRINGS: result.value = texts(present(stored->strings())); break;
+    case schema::AttributeType_INTS:
+      result.value = numbers(present(stored->ints()));
+      break;
+    case schema::AttributeType_STRINGS:
+      result.value = texts(present(stored->strings()));
+      break;
     default:
       user_error("{}: node '{}': attribute '{}' is of kind {}, which no operator of the chip library uses", source_,
                  node, result.name, static_cast<int>(stored->attr_type()));
@@ -256,8 +263,8 @@ EspdlValueInfo PayloadReader::value_info(const schema::ValueInfo* stored) {
   if (!type) return result;
   vtables_.note(type);
   if (type->value_type() == schema::TypeInfoValue_NONE) return result;
-  check(type->value_type() == schema::TypeInfoValue_tensor_type && type->value(),
-        "value '{}' is not a tensor", result.name);
+  check(type->value_type() == schema::TypeInfoValue_tensor_type && type->value(), "value '{}' is not a tensor",
+        result.name);
   const schema::TensorTypeAndShape* tensor = type->value_as_tensor_type();
   vtables_.note(tensor);
   result.type = static_cast<EspdlType>(tensor->elem_type());

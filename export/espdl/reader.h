@@ -15,9 +15,9 @@ struct EspdlReadOptions {
   std::string entry;              ///< packages: name or position of the model; may stay empty when there is one
 };
 
-/// Reads a model of any published generation from a single-model file (EDL1, EDL2) or a package (PDL1 to PDL3), plain or
-/// encrypted. Every offset is checked before it is followed and every tensor's bytes are checked against its shape, so
-/// damaged and hostile files throw UserError.
+/// Reads a model of any published generation from a single-model file (EDL1, EDL2) or a package (PDL1 to PDL3), plain
+/// or encrypted. Every offset is checked before it is followed and every tensor's bytes are checked against its shape,
+/// so damaged and hostile files throw UserError.
 EspdlModel read_espdl(std::string_view bytes, const EspdlReadOptions& options = {});
 
 /// The same from a file; errors name the file.

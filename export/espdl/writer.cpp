@@ -213,8 +213,7 @@ Offset<schema::Node> PayloadWriter::node(const EspdlNode& value) {
 Offset<Vector<Offset<schema::Dimension>>> PayloadWriter::dimensions(const std::vector<EspdlDimension>& shape) {
   std::vector<Offset<schema::DimensionValue>> values;
   for (const auto& dimension : shape) {
-    const auto parameter =
-        dimension.parameter.empty() ? Offset<flatbuffers::String>() : text(dimension.parameter);
+    const auto parameter = dimension.parameter.empty() ? Offset<flatbuffers::String>() : text(dimension.parameter);
     schema::DimensionValueBuilder table(builder_);
     table.add_dim_type(static_cast<schema::DimensionValueType>(dimension.kind));
     table.add_dim_value(dimension.value);
@@ -298,8 +297,8 @@ void PayloadWriter::objects() {
   test_inputs_.resize(model_.test_inputs.size());
   test_outputs_.resize(model_.test_outputs.size());
   const auto order = model_.layout ? model_.layout->order : creation_order();
-  size_t expected = initializers_.size() + nodes_.size() + value_infos_.size() + test_inputs_.size() +
-                    test_outputs_.size();
+  size_t expected =
+      initializers_.size() + nodes_.size() + value_infos_.size() + test_inputs_.size() + test_outputs_.size();
   const auto place = [&](auto& offsets, size_t index, auto create) {
     internal_check(index < offsets.size() && offsets[index].IsNull(), "the object order names an object twice");
     offsets[index] = create();
@@ -307,11 +306,21 @@ void PayloadWriter::objects() {
   for (const auto& [kind, index] : order) {
     const size_t i = index;
     switch (kind) {
-      case Kind::Initializer: place(initializers_, i, [&] { return tensor(model_.initializers[i]); }); break;
-      case Kind::Node: place(nodes_, i, [&] { return node(model_.nodes[i]); }); break;
-      case Kind::ValueInfo: place(value_infos_, i, [&] { return value_info(model_.value_infos[i]); }); break;
-      case Kind::TestInput: place(test_inputs_, i, [&] { return tensor(model_.test_inputs[i]); }); break;
-      case Kind::TestOutput: place(test_outputs_, i, [&] { return tensor(model_.test_outputs[i]); }); break;
+      case Kind::Initializer:
+        place(initializers_, i, [&] { return tensor(model_.initializers[i]); });
+        break;
+      case Kind::Node:
+        place(nodes_, i, [&] { return node(model_.nodes[i]); });
+        break;
+      case Kind::ValueInfo:
+        place(value_infos_, i, [&] { return value_info(model_.value_infos[i]); });
+        break;
+      case Kind::TestInput:
+        place(test_inputs_, i, [&] { return tensor(model_.test_inputs[i]); });
+        break;
+      case Kind::TestOutput:
+        place(test_outputs_, i, [&] { return tensor(model_.test_outputs[i]); });
+        break;
     }
   }
   internal_check(order.size() == expected, "the object order does not name every object");
@@ -365,8 +374,8 @@ std::string PayloadWriter::write() {
   const auto domain = optional_text(model_.domain);
   const auto doc = optional_text(model_.doc_string);
   const auto opset_vector = builder_.CreateVector(opsets);
-  const auto metadata_vector = metadata.empty() ? Offset<Vector<Offset<schema::StringStringEntry>>>()
-                                                : builder_.CreateVector(metadata);
+  const auto metadata_vector =
+      metadata.empty() ? Offset<Vector<Offset<schema::StringStringEntry>>>() : builder_.CreateVector(metadata);
 
   schema::ModelBuilder table(builder_);
   table.add_graph(graph_offset);

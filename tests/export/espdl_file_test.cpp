@@ -1,9 +1,9 @@
 #include <gtest/gtest.h>
 
+#include "core/support/file.h"
 #include "export/espdl/container.h"
 #include "export/espdl/reader.h"
 #include "export/espdl/writer.h"
-#include "core/support/file.h"
 #include "tests/reference_data.h"
 
 namespace espq {
