@@ -122,6 +122,7 @@ struct ChipSupport {
   bool int8 = false, int16 = false, float32 = false;
   int max_rank = 4;
   bool fused_relu = false;  ///< reads attribute `activation` ("Linear" or "Relu"): Conv, Gemm, MatMul
+  bool reads_int16_table = false;  ///< at 16 bit its kernel needs the table that attribute `lut` names: LUT, Gelu
   std::string_view note = {};
 };
 
