@@ -38,13 +38,13 @@ using EspdlTypedData = std::variant<std::monostate, std::vector<float>, std::vec
 
 /// A stored tensor. Bytes are little-endian and zero-padded to a multiple of 16.
 struct EspdlTensor {
-  std::string name;
-  std::vector<int64_t> dims;
+  std::string name = {};
+  std::vector<int64_t> dims = {};
   EspdlType type = EspdlType::Undefined;
-  std::vector<int64_t> exponents;         ///< value = integer * 2^exponent; one, or one per output channel
-  std::optional<std::string> doc_string;  ///< "layout ==> X" on parameters
-  std::optional<std::string> raw;
-  EspdlTypedData typed;
+  std::vector<int64_t> exponents = {};         ///< value = integer * 2^exponent; one, or one per output channel
+  std::optional<std::string> doc_string = {};  ///< "layout ==> X" on parameters
+  std::optional<std::string> raw = {};
+  EspdlTypedData typed = {};
 
   int64_t element_count() const;
   /// The stored elements without the padding. Empty for typed data.
@@ -56,23 +56,23 @@ struct EspdlTensor {
 std::string pad_to_blocks(std::string bytes);
 
 struct EspdlAttribute {
-  std::string name;
+  std::string name = {};
   std::variant<int64_t, float, std::string, EspdlTensor, std::vector<float>, std::vector<int64_t>,
                std::vector<std::string>>
-      value;
+      value = int64_t{0};
   /// Lists of floats are stored as 8-byte doubles: a defect of esp-ppq 1.3.12 and older, which no chip operator meets.
   /// The reader sets it when it finds such a list, and re-writing keeps it.
   bool stored_as_doubles = false;
-  std::optional<std::string> doc_string;
+  std::optional<std::string> doc_string = {};
   bool operator==(const EspdlAttribute&) const = default;
 };
 
 struct EspdlNode {
-  std::string name, op_type;
-  std::optional<std::string> domain;
-  std::vector<std::string> inputs, outputs;  ///< an omitted operand is an empty name
-  std::vector<EspdlAttribute> attributes;    ///< in byte order of the name
-  std::optional<std::string> doc_string;
+  std::string name = {}, op_type = {};
+  std::optional<std::string> domain = {};
+  std::vector<std::string> inputs = {}, outputs = {};  ///< an omitted operand is an empty name
+  std::vector<EspdlAttribute> attributes = {};         ///< in byte order of the name
+  std::optional<std::string> doc_string = {};
 
   const EspdlAttribute* find_attribute(std::string_view key) const;
   bool operator==(const EspdlNode&) const = default;
@@ -81,17 +81,17 @@ struct EspdlNode {
 struct EspdlDimension {
   enum class Kind : int8_t { Unknown = 0, Value = 1, Parameter = 2 } kind = Kind::Value;
   int64_t value = 0;
-  std::string parameter;
+  std::string parameter = {};
   bool operator==(const EspdlDimension&) const = default;
 };
 
 /// Type of an activation.
 struct EspdlValueInfo {
-  std::string name;
+  std::string name = {};
   EspdlType type = EspdlType::Undefined;
-  std::optional<std::vector<EspdlDimension>> shape;  ///< nullopt = not recorded
-  std::vector<int64_t> exponents;
-  std::optional<std::string> doc_string;
+  std::optional<std::vector<EspdlDimension>> shape = {};  ///< nullopt = not recorded
+  std::vector<int64_t> exponents = {};
+  std::optional<std::string> doc_string = {};
   bool operator==(const EspdlValueInfo&) const = default;
 };
 
@@ -105,7 +105,7 @@ struct EspdlObject {
 /// What of a file's bytes the objects themselves do not determine.
 struct EspdlLayout {
   /// Order in which the objects were created; first created lies at the highest address.
-  std::vector<EspdlObject> order;
+  std::vector<EspdlObject> order = {};
   /// Older writers shared the field tables of two objects even when their sizes differ.
   bool vtables_ignore_size = false;
   bool operator==(const EspdlLayout&) const = default;
@@ -125,7 +125,7 @@ struct EspdlModel {
   std::optional<std::string> graph_doc_string;
   std::vector<EspdlNode> nodes;  ///< in execution order
   std::vector<EspdlTensor> initializers;
-  std::vector<EspdlValueInfo> inputs, outputs;
+  std::vector<EspdlValueInfo> inputs = {}, outputs;
   std::vector<EspdlValueInfo> value_infos;  ///< every activation, graph inputs and outputs included
   std::vector<EspdlTensor> test_inputs, test_outputs;
 
