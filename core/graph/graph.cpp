@@ -338,6 +338,7 @@ Graph Graph::clone() const {
   for (const auto& source : operations_) {
     Operation& operation = copy.add_operation(source->type, source->name(), map_all(source->inputs()),
                                               map_all(source->outputs()), source->attributes);
+    operation.implied_attributes = source->implied_attributes;
     operation.width = source->width;
     operation.quantized = source->quantized;
     operation.input_quant = source->input_quant;

@@ -66,6 +66,8 @@ class Operation {
   const std::string& name() const { return name_; }
   std::string type;
   AttributeMap attributes;
+  /// Names of the attributes that the model left out and that were filled in with the standard's default.
+  std::vector<std::string> implied_attributes;
   /// Arithmetic: nullopt = not dispatched yet.
   std::optional<OperationWidth> width;
   /// True once the quantizer made slots for it.

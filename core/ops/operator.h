@@ -52,8 +52,8 @@ using ForwardFunction = Tensors (*)(const ForwardContext&, const Tensors& inputs
 
 /// Grid of one operand in a chip graph.
 struct Grid {
-  int bits = 0;                 ///< 8, 16 (activations, weights), wider for biases; 0 = not quantized (float, int64, bool)
-  std::vector<int> exponents;   ///< one, or one per output channel
+  int bits = 0;  ///< 8, 16 (activations, weights), wider for biases; 0 = not quantized (float, int64, bool)
+  std::vector<int> exponents;  ///< one, or one per output channel
   int exponent() const { return exponents.at(0); }
   bool quantized() const { return bits != 0; }
 };
@@ -82,11 +82,11 @@ BoardKernel board_on_values(const BoardContext& context);
 enum class AlignmentClass { None, Elementwise, Concat, Pooling, Resize, Comparison, Recurrent };
 
 struct QuantizationRule {
-  bool quantizable = false;  ///< false: stays float unless dispatched explicitly
-  bool computing = false;    ///< multiplies by weights: the unit of error analysis and block building
-  bool passive = false;      ///< no arithmetic: output shares the scale of input 0
-  bool float_output = false; ///< result is not quantized (Softmax, comparisons)
-  bool bias = false;         ///< operand 2 is a bias with exponent e_input + e_weight
+  bool quantizable = false;   ///< false: stays float unless dispatched explicitly
+  bool computing = false;     ///< multiplies by weights: the unit of error analysis and block building
+  bool passive = false;       ///< no arithmetic: output shares the scale of input 0
+  bool float_output = false;  ///< result is not quantized (Softmax, comparisons)
+  bool bias = false;          ///< operand 2 is a bias with exponent e_input + e_weight
   /// Axis of the output channels of operand 1 for per-channel targets; nullptr = weights always per tensor.
   int (*weight_channel_axis)(const Operation&) = nullptr;
   bool fused_activation = false;  ///< Relu, Clip: shares its scale with the operation in front of it
@@ -112,7 +112,7 @@ enum class LayoutRule {
   Concat,
   Resize,
   Slice,
-  Restores,      ///< needs the ONNX order: transposes are inserted in front
+  Restores,  ///< needs the ONNX order: transposes are inserted in front
 };
 
 // ---------------------------------------------------------------------------------------------------- chip
@@ -160,8 +160,12 @@ const Registry& operators();
 const OperatorDefinition& definition_of(const Operation& operation);
 
 /// Writes defaults of omitted attributes and checks names, types and required ones against the table; frontends call
-/// it on every operation. Throws UserError naming the operation.
+/// it on every operation. Integers are accepted (and converted) where a float is expected. Throws UserError naming the
+/// operation.
 void normalize_attributes(Operation& operation);
+/// Attributes as an exporter writes them: without those that normalize_attributes added and that still hold the
+/// default.
+AttributeMap explicit_attributes(const Operation& operation);
 /// Checks links, arity and attribute types of the whole graph against the table. Throws InternalError.
 void verify(const Graph& graph);
 

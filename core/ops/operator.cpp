@@ -1,0 +1,160 @@
+#include "core/ops/operator.h"
+
+#include <ATen/ATen.h>
+
+#include <algorithm>
+
+#include "core/quant/fake_quantize.h"
+#include "core/support/error.h"
+
+namespace espq {
+
+// ------------------------------------------------------------------------------------------------ table
+const OperandSpec& OperatorDefinition::input_spec(size_t slot) const {
+  internal_check(!inputs.empty(), std::string(name) + " has no operands");
+  const size_t last = inputs.size() - 1;
+  internal_check(slot <= last || inputs[last].variadic, std::string(name) + " has no operand " + std::to_string(slot));
+  return inputs[std::min(slot, last)];
+}
+
+void Registry::add(OperatorDefinition definition) {
+  const bool fresh = index_.emplace(std::string(definition.name), definitions_.size()).second;
+  internal_check(fresh, "operator " + std::string(definition.name) + " is registered twice");
+  definitions_.push_back(std::move(definition));
+}
+
+const OperatorDefinition* Registry::find(std::string_view name) const {
+  const auto found = index_.find(std::string(name));
+  return found == index_.end() ? nullptr : &definitions_[found->second];
+}
+
+const OperatorDefinition& definition_of(const Operation& operation) {
+  const OperatorDefinition* definition = operators().find(operation.type);
+  user_check(definition, "operation '{}': operator '{}' is not supported ('espq ops' lists those that are)",
+             operation.name(), operation.type);
+  return *definition;
+}
+
+// ------------------------------------------------------------------------------------------------ attributes
+namespace {
+
+using Type = AttributeSpec::Type;
+
+/// Attributes that the chip library or the exporter puts on operations of any type.
+const std::vector<AttributeSpec>& chip_attributes() {
+  static const std::vector<AttributeSpec> specs = {
+      {.name = "quant_type", .type = Type::String},
+      {.name = "lut", .type = Type::String},
+      {.name = "int16_lut_step", .type = Type::Int},
+      {.name = "original_op_type", .type = Type::String},
+  };
+  return specs;
+}
+
+const AttributeSpec* find_spec(const OperatorDefinition& definition, std::string_view key) {
+  for (const auto* list : {&definition.attributes, &chip_attributes()})
+    for (const AttributeSpec& spec : *list)
+      if (spec.name == key) return &spec;
+  return nullptr;
+}
+
+bool has_type(const Attribute& value, Type type) {
+  switch (type) {
+    case Type::Int:
+      return std::holds_alternative<int64_t>(value);
+    case Type::Float:
+      return std::holds_alternative<float>(value);
+    case Type::String:
+      return std::holds_alternative<std::string>(value);
+    case Type::Ints:
+      return std::holds_alternative<std::vector<int64_t>>(value);
+    case Type::Floats:
+      return std::holds_alternative<std::vector<float>>(value);
+    case Type::Strings:
+      return std::holds_alternative<std::vector<std::string>>(value);
+    case Type::Tensor:
+      return std::holds_alternative<at::Tensor>(value);
+  }
+  return false;
+}
+
+std::string_view type_name(Type type) {
+  static constexpr std::string_view names[] = {
+      "an integer", "a float", "a string", "a list of integers", "a list of floats", "a list of strings", "a tensor"};
+  return names[static_cast<int>(type)];
+}
+
+bool equal(const Attribute& a, const Attribute& b) {
+  if (a.index() != b.index()) return false;
+  if (const at::Tensor* tensor = std::get_if<at::Tensor>(&a)) return at::equal(*tensor, std::get<at::Tensor>(b));
+  return std::visit(
+      [&](const auto& value) {
+        using T = std::decay_t<decltype(value)>;
+        if constexpr (std::is_same_v<T, at::Tensor>) {
+          return false;
+        } else {
+          return value == std::get<T>(b);
+        }
+      },
+      a);
+}
+
+}  // namespace
+
+void normalize_attributes(Operation& operation) {
+  const OperatorDefinition& definition = definition_of(operation);
+  for (auto& [key, value] : operation.attributes) {
+    const AttributeSpec* spec = find_spec(definition, key);
+    user_check(spec, "operation '{}' ({}): unknown attribute '{}'", operation.name(), operation.type, key);
+    if (const int64_t* integer = std::get_if<int64_t>(&value); integer && spec->type == Type::Float)
+      value = static_cast<float>(*integer);
+    user_check(has_type(value, spec->type), "operation '{}' ({}): attribute '{}' is not {}", operation.name(),
+               operation.type, key, type_name(spec->type));
+  }
+  for (const AttributeSpec& spec : definition.attributes) {
+    if (operation.has(spec.name)) continue;
+    user_check(!spec.required, "operation '{}' ({}): attribute '{}' is missing", operation.name(), operation.type,
+               spec.name);
+    if (!spec.fallback) continue;
+    operation.attributes.emplace(spec.name, *spec.fallback);
+    operation.implied_attributes.emplace_back(spec.name);
+  }
+}
+
+AttributeMap explicit_attributes(const Operation& operation) {
+  AttributeMap result = operation.attributes;
+  const OperatorDefinition& definition = definition_of(operation);
+  for (const std::string& key : operation.implied_attributes) {
+    const auto found = result.find(key);
+    const AttributeSpec* spec = find_spec(definition, key);
+    if (found == result.end() || !spec || !spec->fallback) continue;
+    if (equal(found->second, *spec->fallback)) result.erase(found);
+  }
+  return result;
+}
+
+// ------------------------------------------------------------------------------------------------ exact by `forward`
+BoardKernel board_on_codes(const BoardContext& context) {
+  const OperatorDefinition& definition = definition_of(context.operation);
+  return [&operation = context.operation, forward = definition.forward](const Tensors& inputs) {
+    return forward({operation, true, true}, inputs);
+  };
+}
+
+BoardKernel board_on_values(const BoardContext& context) {
+  const OperatorDefinition& definition = definition_of(context.operation);
+  return [&operation = context.operation, forward = definition.forward, input_grids = context.inputs,
+          output_grids = context.outputs, rounding = context.target.rounding](Tensors values) {
+    for (size_t slot = 0; slot < values.size(); ++slot)
+      if (values[slot].defined() && input_grids[slot].quantized())
+        values[slot] = dequantize(values[slot], {input_grids[slot].exponent()}, -1);
+    Tensors results = forward({operation, true, true}, values);
+    for (size_t slot = 0; slot < output_grids.size(); ++slot)
+      if (output_grids[slot].quantized() && results[slot].defined())
+        results[slot] =
+            quantize_to_codes(results[slot], {output_grids[slot].exponent()}, -1, output_grids[slot].bits, rounding);
+    return results;
+  };
+}
+
+}  // namespace espq
