@@ -61,8 +61,8 @@ struct Node {
 };
 
 struct Dimension {
-  int64_t value = -1;      ///< < 0: not fixed
-  std::string parameter;   ///< its symbolic name, if any
+  int64_t value = -1;     ///< < 0: not fixed
+  std::string parameter;  ///< its symbolic name, if any
 };
 
 struct Value {

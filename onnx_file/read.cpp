@@ -30,9 +30,12 @@ struct Reader {
 bool is_utf8(std::string_view text) {
   for (size_t i = 0; i < text.size();) {
     const auto lead = static_cast<unsigned char>(text[i]);
-    const int follow = lead < 0x80 ? 0 : lead >= 0xC2 && lead < 0xE0 ? 1 : (lead & 0xF0) == 0xE0 ? 2
-                       : lead >= 0xF0 && lead < 0xF5 ? 3 : -1;
-    if (follow < 0 || i + follow >= text.size() + (follow == 0)) return false;
+    const int follow = lead < 0x80                   ? 0
+                       : lead >= 0xC2 && lead < 0xE0 ? 1
+                       : (lead & 0xF0) == 0xE0       ? 2
+                       : lead >= 0xF0 && lead < 0xF5 ? 3
+                                                     : -1;
+    if (follow < 0 || i + follow >= text.size()) return false;
     for (int k = 1; k <= follow; ++k)
       if ((static_cast<unsigned char>(text[i + k]) & 0xC0) != 0x80) return false;
     i += 1 + follow;
@@ -62,20 +65,29 @@ std::string packed(const Field& field) {
 /// The values of the typed field that the element type uses, as raw bytes.
 std::string typed_data(const onnx::TensorProto& proto, ElementType type) {
   switch (type) {
-    case ElementType::Float: return packed<float>(proto.float_data());
-    case ElementType::Double: return packed<double>(proto.double_data());
-    case ElementType::Int64: return packed<int64_t>(proto.int64_data());
-    case ElementType::Uint64: return packed<uint64_t>(proto.uint64_data());
-    case ElementType::Uint32: return packed<uint32_t>(proto.uint64_data());
-    case ElementType::Int32: return packed<int32_t>(proto.int32_data());
+    case ElementType::Float:
+      return packed<float>(proto.float_data());
+    case ElementType::Double:
+      return packed<double>(proto.double_data());
+    case ElementType::Int64:
+      return packed<int64_t>(proto.int64_data());
+    case ElementType::Uint64:
+      return packed<uint64_t>(proto.uint64_data());
+    case ElementType::Uint32:
+      return packed<uint32_t>(proto.uint64_data());
+    case ElementType::Int32:
+      return packed<int32_t>(proto.int32_data());
     case ElementType::Int16:
     case ElementType::Uint16:
     case ElementType::Float16:
-    case ElementType::Bfloat16: return packed<uint16_t>(proto.int32_data());
+    case ElementType::Bfloat16:
+      return packed<uint16_t>(proto.int32_data());
     case ElementType::Int8:
     case ElementType::Uint8:
-    case ElementType::Bool: return packed<uint8_t>(proto.int32_data());
-    default: return {};
+    case ElementType::Bool:
+      return packed<uint8_t>(proto.int32_data());
+    default:
+      return {};
   }
 }
 
@@ -275,18 +287,23 @@ size_t element_size(ElementType type) {
   switch (type) {
     case ElementType::Double:
     case ElementType::Int64:
-    case ElementType::Uint64: return 8;
+    case ElementType::Uint64:
+      return 8;
     case ElementType::Float:
     case ElementType::Int32:
-    case ElementType::Uint32: return 4;
+    case ElementType::Uint32:
+      return 4;
     case ElementType::Float16:
     case ElementType::Bfloat16:
     case ElementType::Int16:
-    case ElementType::Uint16: return 2;
+    case ElementType::Uint16:
+      return 2;
     case ElementType::Int8:
     case ElementType::Uint8:
-    case ElementType::Bool: return 1;
-    default: return 0;
+    case ElementType::Bool:
+      return 1;
+    default:
+      return 0;
   }
 }
 
