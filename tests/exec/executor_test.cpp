@@ -1,0 +1,138 @@
+#include "core/exec/executor.h"
+
+#include <ATen/ATen.h>
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+
+#include "core/quant/fake_quantize.h"
+#include "core/support/error.h"
+
+namespace espq {
+namespace {
+
+using ::testing::HasSubstr;
+
+/// Conv 3x3 (padded) -> Relu -> Add with the conv result.
+struct SmallNet {
+  Graph graph;
+  at::Tensor weight = at::randn({4, 2, 3, 3}), bias = at::randn({4});
+  Operation *conv, *relu, *add;
+
+  SmallNet() {
+    Variable& x = graph.add_variable("x");
+    x.shape = Shape{1, 2, 6, 5};
+    Variable& c = graph.add_variable("c");
+    Variable& r = graph.add_variable("r");
+    Variable& y = graph.add_variable("y");
+    conv =
+        &graph.add_operation("Conv", "conv", {&x, &graph.add_parameter("w", weight), &graph.add_parameter("b", bias)},
+                             {&c}, {{"pads", std::vector<int64_t>{1, 1, 1, 1}}});
+    relu = &graph.add_operation("Relu", "relu", {&c}, {&r});
+    add = &graph.add_operation("Add", "add", {&c, &r}, {&y});
+    for (Operation* operation : graph.operations()) normalize_attributes(*operation);
+    graph.inputs = {&x};
+    graph.outputs = {&y};
+    graph.target = &find_target("esp32p4");
+  }
+
+  SlotQuant slot(int exponent, SlotState state = SlotState::Quantizes) {
+    SlotQuant quant{state, 8};
+    quant.scale = graph.scales.create();
+    graph.scales.set_exponents(quant.scale, {exponent});
+    return quant;
+  }
+};
+
+TEST(Executor, FloatEqualsLibTorch) {
+  SmallNet net;
+  const at::Tensor x = at::randn({1, 2, 6, 5});
+  const at::Tensor c = at::conv2d(x, net.weight, net.bias, 1, 1);
+  Executor executor(net.graph, Precision::Float);
+  EXPECT_TRUE(at::equal(executor.run(Tensors{x})[0], c + at::relu(c)));
+  // A second plan for other outputs, and the first one again.
+  EXPECT_TRUE(at::equal(executor.run({{"x", x}}, {"r"}).at("r"), at::relu(c)));
+  EXPECT_TRUE(at::equal(executor.run(Tensors{x})[0], c + at::relu(c)));
+}
+
+TEST(Executor, SimulatedQuantizesExactlyTheSlotsThatSaySo) {
+  SmallNet net;
+  net.conv->quantized = true;
+  net.conv->input_quant = {net.slot(-5), net.slot(-6), SlotQuant{}};
+  net.conv->output_quant = {net.slot(-4, SlotState::Carries)};
+  net.relu->quantized = true;
+  net.relu->input_quant = {net.slot(-4, SlotState::Carries)};
+  net.relu->output_quant = {net.slot(-4)};
+  const at::Tensor x = at::randn({1, 2, 6, 5});
+  const auto grid = [](const at::Tensor& value, int exponent) {
+    return fake_quantize(value, {exponent}, -1, 8, Rounding::HalfEven);
+  };
+  const at::Tensor c = at::conv2d(grid(x, -5), grid(net.weight, -6), net.bias, 1, 1);
+  Executor executor(net.graph, Precision::Simulated);
+  EXPECT_TRUE(at::equal(executor.run(Tensors{x})[0], c + grid(at::relu(c), -4)));
+  executor.set_dequantized([&](const Operation& operation) { return &operation == net.conv; });
+  const at::Tensor f = at::conv2d(x, net.weight, net.bias, 1, 1);
+  EXPECT_TRUE(at::equal(executor.run(Tensors{x})[0], f + grid(at::relu(f), -4)));
+}
+
+TEST(Executor, HooksSeeRawValuesAndMayReplaceThem) {
+  SmallNet net;
+  Executor executor(net.graph, Precision::Float);
+  int events = 0;
+  executor.set_hook([&](SlotEvent& event) {
+    ++events;
+    if (event.is_output && event.operation.name() == "relu") event.value = at::zeros_like(event.value);
+  });
+  const at::Tensor x = at::randn({1, 2, 6, 5});
+  EXPECT_TRUE(at::equal(executor.run(Tensors{x})[0], at::conv2d(x, net.weight, net.bias, 1, 1)));
+  EXPECT_EQ(events, 3 + 1 + 1 + 1 + 2 + 1);
+}
+
+TEST(Executor, TrainingRecordsGradientsThroughParameters) {
+  SmallNet net;
+  net.weight.requires_grad_();
+  net.conv->quantized = true;
+  net.conv->input_quant = {SlotQuant{}, net.slot(-4), SlotQuant{}};
+  net.conv->output_quant = {SlotQuant{}};
+  Executor executor(net.graph, Precision::Simulated);
+  executor.set_training(true);
+  executor.run(Tensors{at::randn({1, 2, 6, 5})})[0].sum().backward();
+  EXPECT_TRUE(net.weight.grad().defined());
+  EXPECT_GT(net.weight.grad().abs().sum().item<float>(), 0.0f);
+}
+
+TEST(Executor, RunsPartsOfTheGraph) {
+  SmallNet net;
+  Executor executor(net.graph, Precision::Float);
+  const at::Tensor c = at::randn({1, 4, 6, 5});
+  EXPECT_TRUE(at::equal(executor.run_operations({net.relu, net.add}, {{"c", c}}, {"y"})[0], c + at::relu(c)));
+}
+
+TEST(Executor, ErrorsNameTheInput) {
+  SmallNet net;
+  Executor executor(net.graph, Precision::Float);
+  const auto message = [&](const NamedTensors& inputs) -> std::string {
+    try {
+      executor.run(inputs, {"y"});
+    } catch (const UserError& error) {
+      return error.what();
+    }
+    return "no error";
+  };
+  EXPECT_THAT(message({{"x", at::randn({1, 3, 6, 5})}}), HasSubstr("'x': shape [1, 3, 6, 5]"));
+  EXPECT_THAT(message({{"z", at::randn({1})}}), HasSubstr("'z'"));
+  EXPECT_THAT(message({}), HasSubstr("'x'"));
+  EXPECT_THROW(Executor(net.graph, Precision::Board).run(Tensors{at::randn({1, 2, 6, 5})}), UserError);
+}
+
+TEST(InferShapes, RecordsEveryVariable) {
+  SmallNet net;
+  infer_shapes(net.graph, zero_inputs(net.graph));
+  for (const Variable* variable : net.graph.variables()) {
+    ASSERT_TRUE(variable->shape.has_value()) << variable->name();
+    EXPECT_EQ(variable->dtype, at::kFloat);
+  }
+  EXPECT_EQ(*net.graph.find_variable("y")->shape, (Shape{1, 4, 6, 5}));
+}
+
+}  // namespace
+}  // namespace espq
