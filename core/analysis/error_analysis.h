@@ -1,0 +1,36 @@
+#pragma once
+#include <string>
+#include <vector>
+
+#include "core/analysis/measure.h"
+#include "core/data/dataset.h"
+#include "core/graph/graph.h"
+
+namespace espq {
+
+/// Error of one operation, averaged over the batches (weighted by their size).
+struct OperationError {
+  std::string operation;
+  std::string type;
+  double value = 0;
+};
+
+struct ErrorAnalysisOptions {
+  Measure measure = Measure::NoiseToSignal;
+  size_t batches = 8;  ///< at most this many batches of the data set are used
+};
+
+/// Accumulated error: the whole graph quantized against the whole graph in float, measured on the output of every
+/// quantized computing operation (Conv, Gemm, MatMul ...), in file order. Every value counts.
+std::vector<OperationError> graphwise_errors(const Graph& quantized, const Dataset& data,
+                                             const ErrorAnalysisOptions& options = {});
+
+/// Error that one operation alone causes: only that operation is quantized, measured on the graph outputs. Float values
+/// are computed once per batch and only what follows the operation is run again.
+std::vector<OperationError> layerwise_errors(const Graph& quantized, const Dataset& data,
+                                             const ErrorAnalysisOptions& options = {});
+
+/// Rows sorted from the largest error down, with a bar per row; what `espq quantize` prints.
+std::string error_table(std::vector<OperationError> errors, Measure measure, size_t rows);
+
+}  // namespace espq
