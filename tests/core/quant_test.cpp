@@ -55,7 +55,7 @@ TEST(FakeQuantize, GradientPassesWhereTheRoundedIntegerIsInRange) {
   const at::Tensor value = at::tensor({127.4f, 127.6f, -128.4f, -129.f, 3.2f}).requires_grad_();
   fake_quantize(value, {0}, -1, 8, Rounding::HalfEven).sum().backward();
   EXPECT_TRUE(at::equal(value.grad(), at::tensor({1.f, 0.f, 1.f, 0.f, 1.f})));
-  const at::Tensor weight = at::tensor({{500.f}, {1.f}}).requires_grad_();
+  const at::Tensor weight = at::tensor({500.f, 1.f}).reshape({2, 1}).requires_grad_();
   fake_quantize(weight, {0, 1}, 0, 8, Rounding::HalfEven).sum().backward();
   EXPECT_TRUE(at::equal(weight.grad(), at::ones({2, 1})));
 }
