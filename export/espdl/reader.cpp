@@ -37,6 +37,8 @@ class VtableObserver {
   bool differ_in_size_only_ = false;
 };
 
+static_assert(FLATBUFFERS_LITTLEENDIAN, "vectors are copied bytewise");
+
 /// Copies a verified payload into the mirror.
 class PayloadReader {
  public:
@@ -82,7 +84,10 @@ class PayloadReader {
   std::vector<T> numbers(const Vector<T>* vector) {
     if (!vector) return {};
     spend(vector->size() * sizeof(T));
-    return {vector->begin(), vector->end()};
+    // Copied bytewise: the verifier does not check the alignment of elements.
+    std::vector<T> result(vector->size());
+    if (!result.empty()) std::memcpy(result.data(), vector->Data(), result.size() * sizeof(T));
+    return result;
   }
 
   /// Reads every element of a vector of tables.
