@@ -13,7 +13,8 @@ target_include_directories(espq_flags INTERFACE "$<BUILD_INTERFACE:${PROJECT_SOU
 target_compile_options(espq_flags INTERFACE
                        "$<BUILD_INTERFACE:-Wall;-Wextra;-Wno-unused-parameter;-Wno-restrict;-Wno-stringop-overflow;-Wno-array-bounds>")
 # Executables too, as a precompiled header serves only one kind of position-independent code.
-target_compile_options(espq_flags INTERFACE "$<BUILD_INTERFACE:-fPIC>")
+# ccache needs -fpch-preprocess to see what a precompiled header stands for.
+target_compile_options(espq_flags INTERFACE "$<BUILD_INTERFACE:-fPIC;-fpch-preprocess>")
 if(ESPQ_WERROR)
   target_compile_options(espq_flags INTERFACE "$<BUILD_INTERFACE:-Werror>")
 endif()
