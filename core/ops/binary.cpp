@@ -1,0 +1,245 @@
+#include <cmath>
+
+#include "core/ops/arguments.h"
+#include "core/ops/broadcast.h"
+#include "core/ops/chip_math.h"
+#include "core/ops/families.h"
+#include "core/support/error.h"
+
+namespace espq {
+namespace {
+
+using Type = AttributeSpec::Type;
+
+// ---------------------------------------------------------------------------------------------- ONNX semantics
+Tensors divide(const ForwardContext&, const Tensors& in) {
+  if (at::isIntegralType(in[0].scalar_type(), false)) return one(at::div(in[0], in[1], "trunc"));
+  return one(at::div(in[0], in[1]));
+}
+
+Tensors power(const ForwardContext&, const Tensors& in) { return one(at::pow(in[0], in[1]).to(in[0].scalar_type())); }
+
+/// fmod = 1: sign of the dividend (C); otherwise sign of the divisor. The chip library always computes C's fmod.
+Tensors modulo(const ForwardContext& context, const Tensors& in) {
+  const bool c_sign = context.chip || context.operation.int_attribute("fmod") != 0;
+  return one(c_sign ? at::fmod(in[0], in[1]) : at::remainder(in[0], in[1]));
+}
+
+template <at::Tensor (*Function)(const at::Tensor&, const at::Tensor&)>
+Tensors binary(const ForwardContext&, const Tensors& in) {
+  return one(Function(in[0], in[1]));
+}
+
+at::Tensor add(const at::Tensor& a, const at::Tensor& b) { return at::add(a, b); }
+at::Tensor subtract(const at::Tensor& a, const at::Tensor& b) { return at::sub(a, b); }
+
+/// Max, Min, Sum, Mean of any number of operands, broadcast against each other.
+template <at::Tensor (*Function)(const at::Tensor&, const at::Tensor&)>
+Tensors reduce_operands(const ForwardContext&, const Tensors& in) {
+  at::Tensor result = in[0];
+  for (size_t i = 1; i < in.size(); ++i) result = Function(result, in[i]);
+  return one(result);
+}
+
+Tensors mean_of_operands(const ForwardContext& context, const Tensors& in) {
+  return one(reduce_operands<add>(context, in)[0] / static_cast<double>(in.size()));
+}
+
+// ---------------------------------------------------------------------------------------------- exact kernels
+bool all_quantized(const BoardContext& context) {
+  return context.inputs[0].quantized() && context.inputs[1].quantized();
+}
+
+/// clip(a + b) or clip(a - b) on raw codes; exponents are ignored.
+template <int Sign>
+BoardKernel add_board(const BoardContext& context) {
+  if (!all_quantized(context) || !context.outputs[0].quantized()) return board_on_values(context);
+  const chip::Rounder grid(context.target.rounding, context.outputs[0].bits);
+  return [grid](const Tensors& in) -> Tensors {
+    const Broadcast broadcast(in[0].sizes(), in[1].sizes());
+    return {apply(broadcast, in[0], in[1],
+                  [&](float a, float b) { return std::clamp(a + Sign * b, grid.low, grid.high); })};
+  };
+}
+
+/// An integer product and one rounding shift where the vector unit runs; float32 elsewhere.
+BoardKernel multiply_board(const BoardContext& context) {
+  if (!all_quantized(context) || !context.outputs[0].quantized()) return board_on_values(context);
+  const int e_a = context.inputs[0].exponent(), e_b = context.inputs[1].exponent(),
+            e_out = context.outputs[0].exponent();
+  const int bits = context.outputs[0].bits, shift = e_out - e_a - e_b;
+  const int64_t vector_length = context.target.simd == SimdFamily::None ? INT64_MAX : bits == 8 ? 16 : 8;
+  const float rescale = chip::scale(e_a) * chip::scale(e_b) * chip::inverse_scale(e_out);
+  const chip::Rounder round(context.target.rounding, bits);
+  return [=](const Tensors& in) -> Tensors {
+    const Broadcast broadcast(in[0].sizes(), in[1].sizes());
+    const auto run = [&](auto function) -> Tensors { return {apply(broadcast, in[0], in[1], function)}; };
+    if (broadcast.inner() >= vector_length) {
+      return run([=](float a, float b) {
+        const int64_t product = static_cast<int64_t>(a) * static_cast<int64_t>(b);
+        return std::clamp(static_cast<float>(chip::rounding_right_shift(product, shift, round.rounding)), round.low,
+                          round.high);
+      });
+    }
+    if (broadcast.inner_right() == 1) return run([=](float a, float b) { return round(a * (b * rescale)); });
+    if (broadcast.inner_left() == 1) return run([=](float a, float b) { return round(b * (a * rescale)); });
+    return run([=](float a, float b) {
+      const auto product = static_cast<float>(static_cast<int32_t>(a) * static_cast<int32_t>(b));
+      return round(product * rescale);
+    });
+  };
+}
+
+/// Division in the orders that the chip library uses for its vector and scalar forms.
+struct Quotient {
+  float rescale;
+  chip::Rounder round;
+
+  float by_zero(float a) const { return a > 0 ? round.high : round.low; }
+  float elementwise(float a, float b) const { return a == 0 ? 0 : b == 0 ? by_zero(a) : round(a * rescale / b); }
+  float by_scalar(float a, float b) const { return a == 0 ? 0 : b == 0 ? by_zero(a) : round(a * (rescale / b)); }
+  float of_scalar(float a, float b) const { return a == 0 ? 0 : b == 0 ? by_zero(a) : round(a * rescale / b); }
+  /// 256-entry tables of the int8 forms with a one-element operand: no rule for a zero scalar divisor, and 0 / 0 is the
+  /// smallest code.
+  float table_by_scalar(float a, float b) const { return a == 0 ? 0 : round(a * (rescale / b)); }
+  float table_of_scalar(float a, float b) const { return b == 0 ? by_zero(a) : round(a * rescale / b); }
+};
+
+BoardKernel divide_board(const BoardContext& context) {
+  if (!all_quantized(context) || !context.outputs[0].quantized()) return board_on_values(context);
+  const float rescale = chip::inverse_scale(context.outputs[0].exponent()) * chip::scale(context.inputs[0].exponent()) /
+                        chip::scale(context.inputs[1].exponent());
+  const Quotient quotient{rescale, chip::Rounder(context.target.rounding, context.outputs[0].bits)};
+  const bool int8 = context.outputs[0].bits == 8;
+  return [=](const Tensors& in) -> Tensors {
+    const Broadcast broadcast(in[0].sizes(), in[1].sizes());
+    const auto run = [&](auto function) -> Tensors { return {apply(broadcast, in[0], in[1], function)}; };
+    const bool table = int8 && (in[0].numel() == 1 || in[1].numel() == 1);
+    const bool of_scalar = broadcast.inner_left() == 1, by_scalar = broadcast.inner_right() == 1;
+    if (of_scalar && (int8 || !by_scalar)) {
+      if (table) return run([=](float a, float b) { return quotient.table_of_scalar(a, b); });
+      return run([=](float a, float b) { return quotient.of_scalar(a, b); });
+    }
+    if (by_scalar) {
+      if (table) return run([=](float a, float b) { return quotient.table_by_scalar(a, b); });
+      return run([=](float a, float b) { return quotient.by_scalar(a, b); });
+    }
+    return run([=](float a, float b) { return quotient.elementwise(a, b); });
+  };
+}
+
+float chip_modulo(float a, float b) { return b != 0 ? std::fmod(a, b) : 0.0f; }
+float chip_power(float a, float b) { return std::pow(a, b); }
+
+/// Both operands as float32 values, the result rounded to the output grid.
+template <float (*Function)(float, float)>
+BoardKernel value_board(const BoardContext& context) {
+  const auto scale = [&](const Grid& grid) { return grid.quantized() ? chip::scale(grid.exponent()) : 1.0f; };
+  const float scale_a = scale(context.inputs[0]), scale_b = scale(context.inputs[1]);
+  const Grid& output = context.outputs[0];
+  const bool quantized = output.quantized();
+  const float inverse = quantized ? chip::inverse_scale(output.exponent()) : 1.0f;
+  const chip::Rounder round(context.target.rounding, quantized ? output.bits : 8);
+  return [=](const Tensors& in) -> Tensors {
+    const Broadcast broadcast(in[0].sizes(), in[1].sizes());
+    return {apply(broadcast, in[0], in[1], [=](float a, float b) {
+      const float value = Function(a * scale_a, b * scale_b);
+      return quantized ? round(value * inverse) : value;
+    })};
+  };
+}
+
+// ---------------------------------------------------------------------------------------------- table
+constexpr ChipSupport kAllWidths{.registered = true, .int8 = true, .int16 = true, .float32 = true, .note = {}};
+constexpr ChipSupport kIntegerWidths{.registered = true, .int8 = true, .int16 = true, .note = {}};
+constexpr ChipSupport kUnregistered{.note = "not registered in chip library 3.3.9"};
+
+OperatorDefinition definition(std::string_view name, ForwardFunction forward, BoardFactory board, ChipSupport chip) {
+  OperatorDefinition result;
+  result.name = name;
+  result.inputs = {{"A"}, {"B"}};
+  result.outputs = {{"C"}};
+  result.forward = forward;
+  result.board = board;
+  result.layout = LayoutRule::Broadcast;
+  result.chip = chip;
+  return result;
+}
+
+void add_arithmetic(Registry& registry) {
+  const auto quantizable = [&](OperatorDefinition entry, AlignmentClass alignment = AlignmentClass::None) {
+    entry.quantization.quantizable = true;
+    entry.quantization.alignment = alignment;
+    registry.add(std::move(entry));
+  };
+  OperatorDefinition sum = definition("Add", binary<add>, add_board<1>, kAllWidths);
+  sum.quantization.mask_operands = {0, 1};
+  quantizable(std::move(sum), AlignmentClass::Elementwise);
+  quantizable(definition("Sub", binary<subtract>, add_board<-1>, kAllWidths), AlignmentClass::Elementwise);
+  ChipSupport multiplier = kAllWidths;
+  multiplier.note = "on S3 and P4 the shift e_out - e_a - e_b must not be negative";
+  quantizable(definition("Mul", binary<at::mul>, multiply_board, multiplier));
+  quantizable(definition("Div", divide, divide_board, kAllWidths));
+  OperatorDefinition mod = definition("Mod", modulo, value_board<chip_modulo>, kAllWidths);
+  mod.attributes = {{.name = "fmod", .type = Type::Int, .fallback = Attribute(int64_t{0})}};
+  quantizable(std::move(mod));
+  registry.add(definition("Pow", power, value_board<chip_power>, kAllWidths));
+}
+
+void add_comparisons(Registry& registry) {
+  const auto comparison = [&](std::string_view name, ForwardFunction forward) {
+    OperatorDefinition entry = definition(name, forward, board_on_codes, kIntegerWidths);
+    entry.quantization.quantizable = true;
+    entry.quantization.float_output = true;
+    entry.quantization.alignment = AlignmentClass::Comparison;
+    registry.add(std::move(entry));
+  };
+  comparison("Equal", binary<at::eq>);
+  comparison("Greater", binary<at::gt>);
+  comparison("GreaterOrEqual", binary<at::ge>);
+  comparison("Less", binary<at::lt>);
+  comparison("LessOrEqual", binary<at::le>);
+}
+
+void add_logic(Registry& registry) {
+  const auto logic = [&](std::string_view name, ForwardFunction forward, LayoutRule layout) {
+    OperatorDefinition entry = definition(name, forward, board_on_codes, kUnregistered);
+    entry.quantization.float_output = true;
+    entry.layout = layout;
+    registry.add(std::move(entry));
+  };
+  logic("And", binary<at::logical_and>, LayoutRule::Broadcast);
+  logic("Or", binary<at::logical_or>, LayoutRule::Broadcast);
+  logic("Xor", binary<at::logical_xor>, LayoutRule::Broadcast);
+  logic("BitwiseAnd", binary<at::bitwise_and>, LayoutRule::Broadcast);
+  logic("BitwiseOr", binary<at::bitwise_or>, LayoutRule::Broadcast);
+  logic("BitwiseXor", binary<at::bitwise_xor>, LayoutRule::Broadcast);
+}
+
+void add_variadic(Registry& registry) {
+  const auto variadic = [&](std::string_view name, ForwardFunction forward) -> OperatorDefinition {
+    OperatorDefinition entry = definition(name, forward, board_on_values, kUnregistered);
+    entry.inputs = {{.name = "data", .variadic = true}};
+    entry.layout = LayoutRule::Restores;
+    return entry;
+  };
+  OperatorDefinition max = variadic("Max", reduce_operands<at::maximum>);
+  max.quantization.quantizable = true;
+  registry.add(std::move(max));
+  registry.add(variadic("Min", reduce_operands<at::minimum>));
+  OperatorDefinition sum = variadic("Sum", reduce_operands<add>);
+  sum.quantization.alignment = AlignmentClass::Elementwise;
+  registry.add(std::move(sum));
+  registry.add(variadic("Mean", mean_of_operands));
+}
+
+}  // namespace
+
+void register_binary_operators(Registry& registry) {
+  add_arithmetic(registry);
+  add_comparisons(registry);
+  add_logic(registry);
+  add_variadic(registry);
+}
+
+}  // namespace espq

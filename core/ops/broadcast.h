@@ -1,0 +1,55 @@
+#pragma once
+#include <ATen/Parallel.h>
+
+#include <functional>
+
+#include "core/ops/operator.h"
+
+namespace espq {
+
+/// Two operands broadcast against each other, with neighbouring axes merged as the chip library merges them: its
+/// kernels choose their arithmetic by the innermost merged axis.
+struct Broadcast {
+  Shape shape;                                 ///< of the result, not merged
+  std::vector<int64_t> left, right, result;    ///< merged axis sizes, outermost first, at least one axis
+  std::vector<int64_t> left_step, right_step;  ///< elements to advance per index of a merged axis; 0 = repeated
+
+  Broadcast(at::IntArrayRef left_shape, at::IntArrayRef right_shape);
+  int64_t inner() const { return result.back(); }
+  int64_t inner_left() const { return left.back(); }
+  int64_t inner_right() const { return right.back(); }
+  int64_t size() const;
+  /// Offsets of the innermost row with that number in the two operands.
+  std::pair<int64_t, int64_t> row_offsets(int64_t row) const;
+};
+
+/// result[i] = function(left[i], right[i]) over all elements of the broadcast, in parallel.
+template <typename Function>
+at::Tensor apply(const Broadcast& broadcast, const at::Tensor& left, const at::Tensor& right, Function function,
+                 at::ScalarType dtype = at::kFloat) {
+  const at::Tensor a = left.contiguous(), b = right.contiguous();
+  at::Tensor result = at::empty(broadcast.shape, a.options().dtype(dtype));
+  const float* pa = a.const_data_ptr<float>();
+  const float* pb = b.const_data_ptr<float>();
+  const int64_t length = broadcast.inner(), step_a = broadcast.left_step.back(), step_b = broadcast.right_step.back();
+  const auto run = [&](auto* out) {
+    at::parallel_for(0, broadcast.size(), 1 << 15, [&](int64_t begin, int64_t end) {
+      while (begin < end) {
+        const int64_t row = begin / length, first = begin % length, last = std::min(length, first + end - begin);
+        const auto [offset_a, offset_b] = broadcast.row_offsets(row);
+        for (int64_t i = first; i < last; ++i) {
+          out[row * length + i] = function(pa[offset_a + i * step_a], pb[offset_b + i * step_b]);
+        }
+        begin += last - first;
+      }
+    });
+  };
+  if (dtype == at::kBool) {
+    run(result.data_ptr<bool>());
+  } else {
+    run(result.data_ptr<float>());
+  }
+  return result;
+}
+
+}  // namespace espq

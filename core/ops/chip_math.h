@@ -1,0 +1,64 @@
+#pragma once
+#include <algorithm>
+#include <cmath>
+#include <cstdint>
+
+#include "core/quant/rounding.h"
+#include "core/quant/scheme.h"
+
+// Scalar arithmetic of the chip library 3.3.9, one rounding per operation in the order written. Files that use it are
+// compiled without fused multiply-add (core/ops/CMakeLists.txt).
+namespace espq::chip {
+
+/// 2^exponent in float32 as the chip library builds it: by a 32-bit shift whose count is taken modulo 32, so that
+/// |exponent| = 31 changes the sign and larger ones wrap around.
+inline float scale(int exponent) {
+  const int magnitude = exponent < 0 ? -exponent : exponent;
+  const auto power = static_cast<float>(static_cast<int32_t>(uint32_t{1} << (magnitude & 31)));
+  return exponent > 0 ? power : 1.0f / power;
+}
+
+/// 2^-exponent, built the same way.
+inline float inverse_scale(int exponent) { return scale(-exponent); }
+
+/// float32 -> integer as the chip does it, then saturated to [low, high]. Half-up adds 0.5 in double and narrows the
+/// sum to float32 (0.49999997 becomes 1); half-even is the exact conversion instruction. NaN gives `high`, as RISC-V
+/// does.
+inline float round_to_grid(float value, Rounding rounding, float low, float high) {
+  if (!(value > low)) return std::isnan(value) ? high : low;
+  if (value >= high) return high;
+  if (rounding == Rounding::HalfEven) {
+    constexpr float kShifter = 12582912.0f;  // 1.5 * 2^23: adding it leaves no fraction bits (|value| < 2^22 here)
+    return (value + kShifter) - kShifter;
+  }
+  const auto shifted = static_cast<float>(static_cast<double>(value) + 0.5);
+  const auto truncated = static_cast<float>(static_cast<int32_t>(shifted));
+  return std::min(truncated > shifted ? truncated - 1.0f : truncated, high);
+}
+
+/// round_to_grid for one grid width.
+struct Rounder {
+  Rounding rounding;
+  float low, high;
+  Rounder(Rounding mode, int bits)
+      : rounding(mode), low(static_cast<float>(quant_min(bits))), high(static_cast<float>(quant_max(bits))) {}
+  float operator()(float value) const { return round_to_grid(value, rounding, low, high); }
+};
+
+/// value / 2^shift with the target's rounding on 64-bit integers, inline form of rounding_shift for inner loops.
+/// Left shifts saturate at `limit_bits` bits, the width of the chip's accumulator.
+inline int64_t rounding_right_shift(int64_t value, int shift, Rounding rounding, int limit_bits = 32) {
+  if (shift <= 0) {
+    const auto limit = static_cast<__int128>(1) << (limit_bits - 1);
+    const auto wide = static_cast<__int128>(value) << std::min(-shift, 63);
+    return static_cast<int64_t>(std::clamp<__int128>(wide, -limit, limit - 1));
+  }
+  if (shift > 62) return 0;
+  const int64_t half = int64_t{1} << (shift - 1);
+  if (rounding == Rounding::HalfUp) return (value + half) >> shift;
+  const int64_t quotient = value >> shift;
+  const int64_t remainder = value - (quotient << shift);
+  return quotient + (remainder > half || (remainder == half && (quotient & 1)));
+}
+
+}  // namespace espq::chip

@@ -1,0 +1,292 @@
+#include <ATen/Parallel.h>
+
+#include <cmath>
+
+#include "core/ops/arguments.h"
+#include "core/ops/chip_math.h"
+#include "core/ops/families.h"
+#include "core/support/error.h"
+
+namespace espq {
+namespace {
+
+using Type = AttributeSpec::Type;
+
+// ---------------------------------------------------------------------------------------------- ONNX semantics
+/// A vector of channels shaped to broadcast over [N, C, ...].
+at::Tensor per_channel(const at::Tensor& values, const at::Tensor& x) {
+  Shape shape(x.dim(), 1);
+  if (x.dim() > 1) shape[1] = values.numel();
+  return values.reshape(shape);
+}
+
+Tensors batch_normalization(const ForwardContext& context, const Tensors& in) {
+  const Operation& operation = context.operation;
+  const double epsilon = operation.float_attribute("epsilon");
+  at::Tensor mean = in[3], variance = in[4];
+  Tensors running;
+  if (operation.int_attribute("training_mode") != 0) {
+    std::vector<int64_t> axes = {0};
+    for (int64_t i = 2; i < in[0].dim(); ++i) axes.push_back(i);
+    const double momentum = operation.float_attribute("momentum");
+    mean = in[0].mean(axes);
+    variance = in[0].var(axes, /*correction=*/0);
+    running = {in[3] * momentum + mean * (1 - momentum), in[4] * momentum + variance * (1 - momentum)};
+  }
+  const at::Tensor factor = in[1] / at::sqrt(variance + epsilon);
+  Tensors result = one((in[0] - per_channel(mean, in[0])) * per_channel(factor, in[0]) + per_channel(in[2], in[0]));
+  result.insert(result.end(), running.begin(), running.end());
+  return result;
+}
+
+Tensors instance_normalization(const ForwardContext& context, const Tensors& in) {
+  return one(
+      at::instance_norm(in[0], in[1], in[2], {}, {}, true, 0.0, context.operation.float_attribute("epsilon"), false));
+}
+
+/// Scale and bias per group (opset 18) or per channel (opset 21).
+Tensors group_normalization(const ForwardContext& context, const Tensors& in) {
+  const int64_t groups = context.operation.int_attribute("num_groups"), channels = in[0].size(1);
+  user_check(groups > 0 && channels % groups == 0, "operation '{}' (GroupNormalization): {} groups for {} channels",
+             context.operation.name(), groups, channels);
+  const auto spread = [&](const at::Tensor& values) {
+    return values.numel() == channels ? values : values.repeat_interleave(channels / groups);
+  };
+  return one(at::group_norm(in[0], groups, spread(in[1]), spread(in[2]), context.operation.float_attribute("epsilon")));
+}
+
+Shape normalized_shape(const Operation& operation, const at::Tensor& x) {
+  const int64_t axis = wrap_axis(operation, operation.int_attribute("axis"), x.dim());
+  return {x.sizes().begin() + axis, x.sizes().end()};
+}
+
+Tensors layer_normalization(const ForwardContext& context, const Tensors& in) {
+  const Shape shape = normalized_shape(context.operation, in[0]);
+  const double epsilon = context.operation.float_attribute("epsilon");
+  auto [y, mean, deviation] = at::native_layer_norm(in[0], shape, {}, {}, epsilon);
+  y = y * in[1];
+  if (has_input(in, 2)) y = y + in[2];
+  return {y, mean, deviation};
+}
+
+Tensors rms_normalization(const ForwardContext& context, const Tensors& in) {
+  const int64_t axis = wrap_axis(context.operation, context.operation.int_attribute("axis"), in[0].dim());
+  std::vector<int64_t> axes;
+  for (int64_t i = axis; i < in[0].dim(); ++i) axes.push_back(i);
+  const at::Tensor mean = in[0].square().mean(axes, /*keepdim=*/true);
+  return one(in[0] * at::rsqrt(mean + context.operation.float_attribute("epsilon")) * in[1]);
+}
+
+/// A zero vector stays zero.
+Tensors lp_normalization(const ForwardContext& context, const Tensors& in) {
+  const int64_t axis = wrap_axis(context.operation, context.operation.int_attribute("axis"), in[0].dim());
+  const at::Tensor norm = at::norm(in[0], context.operation.int_attribute("p"), axis, /*keepdim=*/true);
+  return one(in[0] / norm.clamp_min(1e-12));
+}
+
+// ---------------------------------------------------------------------------------------------- exact kernels
+/// Newton's square root of chip library 3.3.9: stops at an absolute change of 1e-5.
+float newton_sqrt(float x) {
+  if (x == 0) return 0;
+  float root = x, last;
+  do {
+    last = root;
+    root = static_cast<float>(static_cast<double>(last + x / last) * 0.5);
+  } while (std::abs(root - last) > 0.00001f);
+  return root;
+}
+
+struct QuantizedGrids {
+  float scale, inverse;
+  chip::Rounder round;
+  explicit QuantizedGrids(const BoardContext& context)
+      : scale(chip::scale(context.inputs[0].exponent())),
+        inverse(chip::inverse_scale(context.outputs[0].exponent())),
+        round(context.target.rounding, context.outputs[0].bits) {}
+};
+
+bool quantized(const BoardContext& context) { return context.inputs[0].quantized() && context.outputs[0].quantized(); }
+
+/// Runs `function(from, to)` on every vector of `length` neighbouring codes.
+template <typename Function>
+Tensors for_vectors(const at::Tensor& input, int64_t length, Function function) {
+  const at::Tensor x = input.contiguous();
+  at::Tensor result = at::empty_like(x);
+  const float* from = x.const_data_ptr<float>();
+  float* to = result.data_ptr<float>();
+  at::parallel_for(0, length ? x.numel() / length : 0, 16, [&](int64_t begin, int64_t end) {
+    for (int64_t i = begin; i < end; ++i) function(from + i * length, to + i * length);
+  });
+  return {result};
+}
+
+int64_t product(const Shape& shape) {
+  int64_t count = 1;
+  for (const int64_t extent : shape) count *= extent;
+  return count;
+}
+
+/// Integer sum; mean, variance and the rest in float32. Gamma and beta are codes of their own grids.
+BoardKernel layer_normalization_board(const BoardContext& context) {
+  if (!quantized(context)) return board_on_values(context);
+  const Operation& operation = context.operation;
+  const auto scale_of = [&](size_t slot) {
+    return slot < context.inputs.size() && context.inputs[slot].quantized()
+               ? chip::scale(context.inputs[slot].exponent())
+               : 1.0f;
+  };
+  const float gamma_scale = scale_of(1), beta_scale = scale_of(2), epsilon = operation.float_attribute("epsilon");
+  return [=, &operation, grids = QuantizedGrids(context)](const Tensors& in) -> Tensors {
+    const int64_t length = product(normalized_shape(operation, in[0]));
+    const at::Tensor gamma = in[1].contiguous(), beta = has_input(in, 2) ? in[2].contiguous() : at::Tensor();
+    const float* gamma_codes = gamma.const_data_ptr<float>();
+    const float* beta_codes = beta.defined() ? beta.const_data_ptr<float>() : nullptr;
+    return for_vectors(in[0], length, [&](const float* from, float* to) {
+      int64_t sum = 0;
+      for (int64_t i = 0; i < length; ++i) sum += static_cast<int64_t>(from[i]);
+      auto mean = static_cast<float>(static_cast<double>(sum) / static_cast<double>(length));
+      float variance = 0;
+      for (int64_t i = 0; i < length; ++i) {
+        const float difference = from[i] - mean;
+        variance += difference * difference;
+      }
+      mean *= grids.scale;
+      variance *= grids.scale * grids.scale;
+      variance /= static_cast<float>(length);
+      const float inverse_deviation = 1.0f / newton_sqrt(variance + epsilon);
+      for (int64_t i = 0; i < length; ++i) {
+        const float normalized = (from[i] * grids.scale - mean) * inverse_deviation;
+        const float shift = beta_codes ? beta_codes[i] * beta_scale : 0.0f;
+        to[i] = grids.round((normalized * (gamma_codes[i] * gamma_scale) + shift) * grids.inverse);
+      }
+    });
+  };
+}
+
+float sum_of_squares(const float* from, int64_t length, int64_t stride) {
+  int64_t sum = 0;
+  for (int64_t i = 0; i < length; ++i) {
+    const auto code = static_cast<int64_t>(from[i * stride]);
+    sum += code * code;
+  }
+  return static_cast<float>(sum);
+}
+
+/// Gamma is float32.
+BoardKernel rms_normalization_board(const BoardContext& context) {
+  if (!quantized(context)) return board_on_values(context);
+  const Operation& operation = context.operation;
+  const float epsilon = operation.float_attribute("epsilon");
+  const bool gamma_quantized = context.inputs[1].quantized();
+  const float gamma_scale = gamma_quantized ? chip::scale(context.inputs[1].exponent()) : 1.0f;
+  return [=, &operation, grids = QuantizedGrids(context)](const Tensors& in) -> Tensors {
+    const int64_t length = product(normalized_shape(operation, in[0]));
+    const at::Tensor gamma = (gamma_quantized ? in[1] * gamma_scale : in[1]).contiguous();
+    const float* factors = gamma.const_data_ptr<float>();
+    return for_vectors(in[0], length, [&](const float* from, float* to) {
+      const float mean = sum_of_squares(from, length, 1) * (grids.scale * grids.scale) / static_cast<float>(length);
+      const float factor = 1.0f / std::sqrt(mean + epsilon) * (grids.scale * grids.inverse);
+      for (int64_t i = 0; i < length; ++i) to[i] = grids.round(from[i] * factor * factors[i]);
+    });
+  };
+}
+
+/// 1 / norm of one vector of codes; the exponent of the input cancels. 0 for a zero vector.
+float inverse_norm(const float* from, int64_t length, int64_t stride, int64_t order) {
+  float norm = 0;
+  if (order == 1) {
+    for (int64_t i = 0; i < length; ++i) norm += std::abs(from[i * stride]);
+    return norm > 0 ? 1.0f / norm : 0.0f;
+  }
+  norm = sum_of_squares(from, length, stride);
+  return norm > 0 ? 1.0f / std::sqrt(norm) : 0.0f;
+}
+
+BoardKernel lp_normalization_board(const BoardContext& context) {
+  if (!quantized(context)) return board_on_values(context);
+  const Operation& operation = context.operation;
+  const int64_t order = operation.int_attribute("p");
+  return [&operation, order, grids = QuantizedGrids(context)](const Tensors& in) -> Tensors {
+    const int64_t axis = wrap_axis(operation, operation.int_attribute("axis"), in[0].dim());
+    const int64_t length = in[0].size(axis);
+    int64_t stride = 1;
+    for (int64_t i = axis + 1; i < in[0].dim(); ++i) stride *= in[0].size(i);
+    return for_vectors(in[0], length * stride, [&](const float* from, float* to) {
+      for (int64_t k = 0; k < stride; ++k) {
+        const float inverse = inverse_norm(from + k, length, stride, order);
+        for (int64_t i = k; i < length * stride; i += stride) {
+          // The innermost axis scales the norm first, the others the product.
+          const float value = stride == 1 ? from[i] * (inverse * grids.inverse) : from[i] * inverse * grids.inverse;
+          to[i] = grids.round(value);
+        }
+      }
+    });
+  };
+}
+
+// ---------------------------------------------------------------------------------------------- table
+OperatorDefinition definition(std::string_view name, ForwardFunction forward, BoardFactory board) {
+  OperatorDefinition result;
+  result.name = name;
+  result.inputs = {{"X"}, {"scale"}, {"bias"}};
+  result.outputs = {{"Y"}};
+  result.attributes = {{.name = "epsilon", .type = Type::Float, .fallback = Attribute(1e-5f)}};
+  result.forward = forward;
+  result.board = board;
+  result.chip.note = "not registered in chip library 3.3.9";
+  return result;
+}
+
+AttributeSpec integer(std::string_view name, int64_t value) {
+  return {.name = name, .type = Type::Int, .fallback = Attribute(value)};
+}
+
+void add_on_chip(Registry& registry) {
+  constexpr ChipSupport kAllWidths{.registered = true, .int8 = true, .int16 = true, .float32 = true, .note = {}};
+  OperatorDefinition entry = definition("LayerNormalization", layer_normalization, layer_normalization_board);
+  entry.inputs[2].optional = true;
+  entry.outputs = {{"Y"}, {.name = "Mean", .optional = true}, {.name = "InvStdDev", .optional = true}};
+  entry.attributes.push_back(integer("axis", -1));
+  entry.attributes.push_back(integer("stash_type", 1));
+  entry.quantization.quantizable = true;
+  entry.chip = kAllWidths;
+  registry.add(std::move(entry));
+
+  entry = definition("RMSNormalization", rms_normalization, rms_normalization_board);
+  entry.inputs = {{"X"}, {"scale"}};
+  entry.attributes.push_back(integer("axis", -1));
+  entry.attributes.push_back(integer("stash_type", 1));
+  entry.quantization.quantizable = true;
+  entry.quantization.float_operands = {1};
+  entry.chip = kAllWidths;
+  registry.add(std::move(entry));
+
+  entry = definition("LpNormalization", lp_normalization, lp_normalization_board);
+  entry.inputs = {{"X"}};
+  entry.attributes = {integer("axis", -1), integer("p", 2)};
+  entry.quantization.quantizable = true;
+  entry.layout = LayoutRule::Axis;
+  entry.chip = kAllWidths;
+  registry.add(std::move(entry));
+}
+
+}  // namespace
+
+void register_normalization_operators(Registry& registry) {
+  add_on_chip(registry);
+  OperatorDefinition entry = definition("BatchNormalization", batch_normalization, board_on_values);
+  entry.inputs = {{"X"}, {"scale"}, {"B"}, {"input_mean"}, {"input_var"}};
+  entry.outputs = {{"Y"}, {.name = "running_mean", .optional = true}, {.name = "running_var", .optional = true}};
+  entry.attributes.push_back({.name = "momentum", .type = Type::Float, .fallback = Attribute(0.9f)});
+  entry.attributes.push_back(integer("training_mode", 0));
+  registry.add(std::move(entry));
+
+  registry.add(definition("InstanceNormalization", instance_normalization, board_on_values));
+
+  entry = definition("GroupNormalization", group_normalization, board_on_values);
+  entry.attributes.push_back({.name = "num_groups", .type = Type::Int, .required = true});
+  entry.attributes.push_back(integer("stash_type", 1));
+  registry.add(std::move(entry));
+}
+
+}  // namespace espq
