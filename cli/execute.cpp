@@ -1,0 +1,44 @@
+#include <c10/util/Exception.h>
+
+#include <iostream>
+#include <new>
+
+#include "cli/verbs.h"
+#include "core/support/error.h"
+
+namespace espq::cli {
+namespace {
+
+struct Dispatch {
+  int operator()(const QuantizeCommand& command) const { return quantize(command); }
+  int operator()(const RunCommand& command) const { return run(command); }
+  int operator()(const InspectCommand& command) const { return inspect(command); }
+  int operator()(const DiffCommand& command) const { return diff(command); }
+  int operator()(const VerifyCommand& command) const { return verify(command); }
+  int operator()(const OpsCommand& command) const { return ops(command); }
+};
+
+int fail(std::string_view kind, std::string_view what) {
+  std::cout.flush();
+  std::cerr << "espq: " << kind << what << std::endl;
+  return kFailure;
+}
+
+}  // namespace
+}  // namespace espq::cli
+
+int espq_execute(const espq::cli::Command& command) {
+  using namespace espq;
+  constexpr std::string_view internal = "internal error, please report it: ";
+  try {
+    return std::visit(cli::Dispatch{}, command);
+  } catch (const UserError& error) {
+    return cli::fail("error: ", error.what());
+  } catch (const c10::Error& error) {
+    return cli::fail(internal, error.what_without_backtrace());
+  } catch (const std::bad_alloc&) {
+    return cli::fail("error: ", "out of memory");
+  } catch (const std::exception& error) {
+    return cli::fail(internal, error.what());
+  }
+}

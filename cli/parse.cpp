@@ -1,0 +1,170 @@
+#include "cli/parse.h"
+
+#include <CLI/CLI.hpp>
+#include <charconv>
+#include <iostream>
+#include <stdexcept>
+
+namespace espq::cli {
+namespace {
+
+template <typename Value, typename Parse>
+CLI::Option* add_list(CLI::App* verb, const std::string& name, std::vector<Value>& values, Parse parse,
+                      const std::string& form, const std::string& help) {
+  return verb
+      ->add_option_function<std::vector<std::string>>(
+          name,
+          [&values, parse, name](const std::vector<std::string>& texts) {
+            for (const std::string& text : texts) {
+              try {
+                values.push_back(parse(text));
+              } catch (const std::invalid_argument& error) {
+                throw CLI::ValidationError(name, error.what());
+              }
+            }
+          },
+          help)
+      ->expected(1, CLI::detail::expected_max_vector_size)
+      ->type_name(form);
+}
+
+void add_shapes(CLI::App* verb, std::vector<NamedShape>& shapes) {
+  add_list(verb, "--input-shape", shapes, parse_named_shape, "NAME=1x3x48x48",
+           "Shapes of inputs with dynamic dimensions");
+}
+
+void add_quantize(CLI::App& app, Command& command) {
+  auto options = std::make_shared<QuantizeCommand>();
+  CLI::App* verb = app.add_subcommand("quantize", "Turn a float ONNX model into an integer .espdl file");
+  verb->add_option("MODEL.onnx", options->model, "Float model, never changed")->required()->type_name("");
+  verb->add_option("--target", options->target, "Chip: esp32p4, esp32s31, esp32s3, c, esp32,")
+      ->required()
+      ->type_name("NAME");
+  verb->add_option("--bits", options->bits, "Width of weights and activations")
+      ->check(CLI::IsMember({8, 16}))
+      ->capture_default_str()
+      ->type_name("8|16");
+  verb->add_option("--calib", options->calibration,
+                   "Calibration data: .npy (one input), .npz (named inputs), or folders of these; one batch per file")
+      ->required()
+      ->expected(1, CLI::detail::expected_max_vector_size)
+      ->type_name("DIR_OR_FILE");
+  verb->add_option("--steps", options->steps, "Calibration batches to use (default: all)")
+      ->check(CLI::PositiveNumber)
+      ->type_name("N");
+  add_shapes(verb, options->input_shapes);
+  verb->add_option("--recipe", options->recipe, "Options of the pipeline as JSON")->type_name("FILE.json");
+  CLI::Option* inputs = add_list(verb, "--test-input", options->test_inputs, parse_named_file, "NAME=FILE.npy",
+                                 "Inputs recorded in the file with the chip's answer");
+  verb->add_option("--test-values", "Record random test inputs with the chip's answer")
+      ->check(CLI::IsMember({"random"}))
+      ->each([options](const std::string&) { options->random_test_values = true; })
+      ->excludes(inputs)
+      ->type_name("random");
+  verb->add_option("--seed", options->seed, "Seed of the random test inputs")->capture_default_str()->type_name("S");
+  verb->add_flag("--quiet", options->quiet, "No progress, no report");
+  verb->add_option("--out", options->out, "File to write; .info, .json and .options.json are written beside it")
+      ->required()
+      ->type_name("OUT.espdl");
+  verb->callback([options, &command] { command = *options; });
+}
+
+void add_run(CLI::App& app, Command& command) {
+  auto options = std::make_shared<RunCommand>();
+  CLI::App* verb = app.add_subcommand("run", "Run a .onnx or .espdl file on the PC");
+  verb->add_option("MODEL", options->model, "MODEL.onnx or MODEL.espdl")->required()->type_name("");
+  add_list(verb, "--input", options->inputs, parse_named_file, "NAME=FILE.npy",
+           ".espdl: integers or floats in the layout of the file")
+      ->required();
+  verb->add_option("--out-dir", options->out_dir, "Folder for NAME.npy of every output")->required()->type_name("DIR");
+  verb->add_option("--precision", options->precision, "Default: board for .espdl, float for .onnx")
+      ->check(CLI::IsMember({"float", "simulated", "board"}))
+      ->type_name("float|simulated|board");
+  verb->add_option("--target", options->target, "Chip of an .espdl file that does not tell it")->type_name("NAME");
+  add_shapes(verb, options->input_shapes);
+  verb->callback([options, &command] { command = *options; });
+}
+
+void add_inspect(CLI::App& app, Command& command) {
+  auto options = std::make_shared<InspectCommand>();
+  CLI::App* verb = app.add_subcommand("inspect", "Show graph, types, exponents, layouts, sizes and test values");
+  verb->add_option("MODEL.espdl", options->model)->required()->type_name("");
+  verb->add_flag("--json", options->json, "As JSON");
+  verb->callback([options, &command] { command = *options; });
+}
+
+void add_diff(CLI::App& app, Command& command) {
+  auto options = std::make_shared<DiffCommand>();
+  CLI::App* verb = app.add_subcommand("diff", "Compare two .espdl files by structure; exit code 0 only if equal");
+  verb->add_option("A.espdl", options->first)->required()->type_name("");
+  verb->add_option("B.espdl", options->second)->required()->type_name("");
+  verb->add_flag("--json", options->json, "As JSON");
+  verb->callback([options, &command] { command = *options; });
+}
+
+void add_verify(CLI::App& app, Command& command) {
+  auto options = std::make_shared<VerifyCommand>();
+  CLI::App* verb =
+      app.add_subcommand("verify", "Run the recorded test inputs in Board precision; exit code 0 only if equal");
+  verb->add_option("MODEL.espdl", options->model)->required()->type_name("");
+  verb->add_option("--target", options->target, "Chip of a file that does not tell it")->type_name("NAME");
+  verb->callback([options, &command] { command = *options; });
+}
+
+void add_ops(CLI::App& app, Command& command) {
+  auto options = std::make_shared<OpsCommand>();
+  CLI::App* verb = app.add_subcommand("ops", "List the operators and what the chip library accepts");
+  verb->add_option("--target", options->target, "Only what this chip runs")->type_name("NAME");
+  verb->add_flag("--json", options->json, "As JSON");
+  verb->callback([options, &command] { command = *options; });
+}
+
+}  // namespace
+
+NamedShape parse_named_shape(const std::string& text) {
+  // Names may contain '=', shapes do not.
+  const size_t equal = text.rfind('=');
+  if (equal == std::string::npos || equal == 0 || equal + 1 == text.size()) {
+    throw std::invalid_argument("'" + text + "' is not NAME=SHAPE, for example input=1x3x48x48");
+  }
+  NamedShape shape{text.substr(0, equal), {}};
+  const char* position = text.data() + equal + 1;
+  const char* const end = text.data() + text.size();
+  while (true) {
+    int64_t dim = 0;
+    const auto [next, status] = std::from_chars(position, end, dim);
+    if (status != std::errc() || dim <= 0 || (next != end && *next != 'x')) {
+      throw std::invalid_argument("'" + text + "': a shape is positive numbers joined by 'x', for example 1x3x48x48");
+    }
+    shape.dims.push_back(dim);
+    if (next == end) return shape;
+    position = next + 1;
+  }
+}
+
+NamedFile parse_named_file(const std::string& text) {
+  const size_t equal = text.find('=');
+  if (equal == std::string::npos || equal == 0 || equal + 1 == text.size()) {
+    throw std::invalid_argument("'" + text + "' is not NAME=FILE.npy");
+  }
+  return {text.substr(0, equal), text.substr(equal + 1)};
+}
+
+std::variant<Command, int> parse_command_line(int argc, const char* const* argv) {
+  CLI::App app("espq quantizes neural networks for Espressif's ESP-DL chips.", "espq");
+  app.set_version_flag("--version", "espq " ESPQ_VERSION);
+  app.require_subcommand(1);
+  app.failure_message([](const CLI::App*, const CLI::Error& error) {
+    return std::string("espq: ") + error.what() + "\nRun 'espq --help' or 'espq VERB --help'.\n";
+  });
+  Command command;
+  for (auto add : {add_quantize, add_run, add_inspect, add_diff, add_verify, add_ops}) add(app, command);
+  try {
+    app.parse(argc, argv);
+  } catch (const CLI::ParseError& error) {
+    return app.exit(error) == 0 ? kSuccess : kUsage;
+  }
+  return command;
+}
+
+}  // namespace espq::cli

@@ -1,0 +1,17 @@
+#pragma once
+#include "cli/command.h"
+
+namespace espq::cli {
+
+// One per file. Each returns the exit code and throws UserError.
+int quantize(const QuantizeCommand& command);
+int run(const RunCommand& command);
+int inspect(const InspectCommand& command);
+int diff(const DiffCommand& command);
+int verify(const VerifyCommand& command);
+int ops(const OpsCommand& command);
+
+}  // namespace espq::cli
+
+/// Entry point of the verbs library: runs the command, reports errors on the error stream, returns the exit code.
+extern "C" int espq_execute(const espq::cli::Command& command);
