@@ -74,6 +74,12 @@ at::Tensor convert(const at::Tensor& tensor, const Variable& input, size_t index
   return converted;
 }
 
+/// Equal, but for the number of samples in the batch.
+bool fits(Shape data, const Shape& input) {
+  if (data.size() > 1 && data.size() == input.size()) data[0] = input[0];
+  return data == input;
+}
+
 }  // namespace
 
 Dataset Dataset::open(const std::vector<std::filesystem::path>& paths) {
@@ -101,7 +107,7 @@ std::vector<at::Tensor> Dataset::inputs(const Graph& graph, size_t index) const 
     const auto found = unnamed ? batch.begin() : batch.find(input->name());
     user_check(found != batch.end(), "batch {}: has no array for input '{}'", index, input->name());
     const at::Tensor& tensor = found->second;
-    user_check(!input->shape || tensor.sizes().vec() == *input->shape,
+    user_check(!input->shape || fits(tensor.sizes().vec(), *input->shape),
                "batch {}: input '{}' has shape [{}], the data has shape [{}]", index, input->name(),
                fmt::join(input->shape.value_or(Shape{}), ", "), fmt::join(tensor.sizes(), ", "));
     tensors.push_back(convert(tensor, *input, index));

@@ -86,6 +86,11 @@ TEST_F(DatasetTest, AcceptsAnUnnamedArrayForTheOnlyInput) {
   EXPECT_EQ(Dataset({{{"arr_0", at::zeros({5})}}}).inputs(graph_, 0).size(), 1u);
 }
 
+TEST_F(DatasetTest, AcceptsAnotherNumberOfSamples) {
+  add_input("x", {1, 3});
+  EXPECT_EQ(Dataset({{{"", at::zeros({7, 3})}}}).inputs(graph_, 0)[0].size(0), 7);
+}
+
 TEST_F(DatasetTest, NamesTheInputThatDoesNotFit) {
   add_input("x", {1, 5});
   const auto message = [&](Dataset::Batch batch) {
