@@ -1,0 +1,95 @@
+#include "cli/parse.h"
+
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+
+#include <stdexcept>
+
+namespace espq::cli {
+namespace {
+
+using ::testing::ElementsAre;
+using ::testing::HasSubstr;
+
+std::variant<Command, int> parse(std::vector<const char*> arguments) {
+  arguments.insert(arguments.begin(), "espq");
+  return parse_command_line(static_cast<int>(arguments.size()), arguments.data());
+}
+
+template <typename Verb>
+Verb command(const std::vector<const char*>& arguments) {
+  return std::get<Verb>(std::get<Command>(parse(arguments)));
+}
+
+/// What a refused command line prints.
+std::string usage_error(const std::vector<const char*>& arguments) {
+  ::testing::internal::CaptureStderr();
+  const auto result = parse(arguments);
+  const std::string text = ::testing::internal::GetCapturedStderr();
+  EXPECT_TRUE(std::holds_alternative<int>(result) && std::get<int>(result) == kUsage);
+  return text;
+}
+
+TEST(ParseCommandLine, Quantize) {
+  const auto quantize = command<QuantizeCommand>({"quantize", "m.onnx",        "--target",    "esp32p4", "--bits",
+                                                  "16",       "--calib",       "a",           "b.npy",   "--steps",
+                                                  "5",        "--input-shape", "x=1x3x48x48", "y=1",     "--recipe",
+                                                  "r.json",   "--test-values", "random",      "--seed",  "7",
+                                                  "--out",    "o.espdl"});
+  EXPECT_EQ(quantize.model, "m.onnx");
+  EXPECT_EQ(quantize.target, "esp32p4");
+  EXPECT_EQ(quantize.bits, 16);
+  EXPECT_THAT(quantize.calibration, ElementsAre("a", "b.npy"));
+  EXPECT_EQ(quantize.steps, 5);
+  ASSERT_EQ(quantize.input_shapes.size(), 2u);
+  EXPECT_EQ(quantize.input_shapes[0].name, "x");
+  EXPECT_THAT(quantize.input_shapes[0].dims, ElementsAre(1, 3, 48, 48));
+  EXPECT_THAT(quantize.input_shapes[1].dims, ElementsAre(1));
+  EXPECT_EQ(quantize.recipe, "r.json");
+  EXPECT_TRUE(quantize.random_test_values);
+  EXPECT_EQ(quantize.seed, 7u);
+  EXPECT_EQ(quantize.out, "o.espdl");
+}
+
+TEST(ParseCommandLine, RunTakesSeveralInputs) {
+  const auto run = command<RunCommand>(
+      {"run", "m.espdl", "--input", "a=1.npy", "b=dir/x=y.npy", "--input", "c=3.npy", "--out-dir", "d"});
+  ASSERT_EQ(run.inputs.size(), 3u);
+  EXPECT_EQ(run.inputs[1].name, "b");
+  EXPECT_EQ(run.inputs[1].file, "dir/x=y.npy");
+  EXPECT_EQ(run.inputs[2].name, "c");
+  EXPECT_EQ(run.precision, "");
+}
+
+TEST(ParseCommandLine, OtherVerbs) {
+  EXPECT_TRUE(command<InspectCommand>({"inspect", "m.espdl", "--json"}).json);
+  EXPECT_EQ(command<DiffCommand>({"diff", "a", "b"}).second, "b");
+  EXPECT_EQ(command<VerifyCommand>({"verify", "a", "--target", "c"}).target, "c");
+  EXPECT_EQ(command<OpsCommand>({"ops"}).target, "");
+}
+
+TEST(ParseCommandLine, ExplainsWrongUse) {
+  EXPECT_THAT(usage_error({}), HasSubstr("subcommand is required"));
+  EXPECT_THAT(usage_error({"quantise"}), HasSubstr("espq:"));
+  EXPECT_THAT(usage_error({"quantize", "m.onnx"}), HasSubstr("--target is required"));
+  EXPECT_THAT(usage_error({"diff", "a"}), HasSubstr("B.espdl is required"));
+  EXPECT_THAT(usage_error({"quantize", "m", "--target", "c", "--calib", "d", "--out", "o", "--bits", "4"}),
+              HasSubstr("--bits"));
+  EXPECT_THAT(usage_error({"quantize", "m", "--target", "c", "--calib", "d", "--out", "o", "--test-values", "random",
+                           "--test-input", "x=f"}),
+              HasSubstr("excludes"));
+  EXPECT_THAT(usage_error({"run", "m", "--input", "nofile", "--out-dir", "d"}), HasSubstr("is not NAME=FILE.npy"));
+  EXPECT_THAT(usage_error({"run", "m", "--input", "x=f", "--out-dir", "d", "--precision", "double"}),
+              HasSubstr("--precision"));
+}
+
+TEST(ParseNamedShape, RefusesWhatIsNoShape) {
+  EXPECT_THAT(parse_named_shape("a=b=2x3").dims, ElementsAre(2, 3));
+  EXPECT_EQ(parse_named_shape("a=b=2x3").name, "a=b");
+  for (const char* text :
+       {"x", "=1x2", "x=", "x=1x", "x=x1", "x=0", "x=-1x2", "x=1,2", "x=1x2y", "x=99999999999999999999"})
+    EXPECT_THROW(parse_named_shape(text), std::invalid_argument) << text;
+}
+
+}  // namespace
+}  // namespace espq::cli
