@@ -12,7 +12,7 @@ namespace espq {
 namespace onnx_frontend {
 namespace {
 
-constexpr int64_t kFirstOpset = 7, kLastOpset = 23;
+constexpr int64_t kFirstOpset = 7, kLastOpset = 24;
 
 /// Turns one parsed file into a graph.
 class Importer {

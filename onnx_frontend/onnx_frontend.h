@@ -13,7 +13,7 @@ struct OnnxImportOptions {
   std::map<std::string, Shape> input_shapes;
 };
 
-/// The float graph of an ONNX file: any IR version, opset 7 to 23 of the default domain, external data inside the
+/// The float graph of an ONNX file: any IR version, opset 7 to 24 of the default domain, external data inside the
 /// model's folder. Whatever differs between opsets is brought to opset 18, omitted attributes get their defaults,
 /// Constant nodes and initializers become parameters, float16, bfloat16 and double become float32. Operations keep the
 /// file's order, variables that of their first appearance. The file is never written to.
