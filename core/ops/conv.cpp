@@ -154,6 +154,7 @@ void register_conv_operators(Registry& registry) {
                .int8 = true,
                .int16 = true,
                .fused_relu = true,
+               .packing = WeightPacking::Filter,
                .note = "1-D and 2-D; group 1 or one group per channel"};
   registry.add(std::move(conv));
 

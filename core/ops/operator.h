@@ -116,6 +116,15 @@ enum class LayoutRule {
 };
 
 // ---------------------------------------------------------------------------------------------------- chip
+/// How the chip library wants the constant operand 1 of an integer operator: in which order it lies in memory and which
+/// dims it declares. A Graph holds the plain order, the .espdl writer packs and its reader unpacks.
+enum class WeightPacking {
+  None,
+  Filter,  ///< [N, C / group, H, W] or [N, C / group, W]; attribute `group`
+  Linear,  ///< [N, K], declared as [1, 1, K, N]
+  Matrix,  ///< [.., K, N], every matrix by itself, declared as it is
+};
+
 /// What the chip library (3.3.9) accepts.
 struct ChipSupport {
   bool registered = false;
@@ -123,6 +132,7 @@ struct ChipSupport {
   int max_rank = 4;
   bool fused_relu = false;  ///< reads attribute `activation` ("Linear" or "Relu"): Conv, Gemm, MatMul
   bool reads_int16_table = false;  ///< at 16 bit its kernel needs the table that attribute `lut` names: LUT, Gelu
+  WeightPacking packing = WeightPacking::None;
   std::string_view note = {};
 };
 
