@@ -22,7 +22,7 @@ struct NamedFile {
 struct QuantizeCommand {
   std::filesystem::path model, out;
   std::string target;
-  int bits = 8;
+  std::optional<int> bits;  ///< absent = what the recipe says
   std::vector<std::filesystem::path> calibration;
   std::optional<int64_t> steps;  ///< calibration batches to use; all when absent
   std::vector<NamedShape> input_shapes;

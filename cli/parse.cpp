@@ -40,9 +40,8 @@ void add_quantize(CLI::App& app, Command& command) {
   verb->add_option("--target", options->target, "Chip: esp32p4, esp32s31, esp32s3, c, esp32,")
       ->required()
       ->type_name("NAME");
-  verb->add_option("--bits", options->bits, "Width of weights and activations")
+  verb->add_option("--bits", options->bits, "Width of weights and activations (default: 8, or what the recipe says)")
       ->check(CLI::IsMember({8, 16}))
-      ->capture_default_str()
       ->type_name("8|16");
   verb->add_option("--calib", options->calibration,
                    "Calibration data: .npy (one input), .npz (named inputs), or folders of these; one batch per file")

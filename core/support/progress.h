@@ -1,0 +1,15 @@
+#pragma once
+#include <cstddef>
+#include <functional>
+#include <string_view>
+
+namespace espq {
+
+/// What long steps call: `done` of `total` units of the step are finished.
+using ProgressFunction = std::function<void(std::string_view step, size_t done, size_t total)>;
+
+/// One listener for the process; an empty function = nobody listens (the default).
+void set_progress_listener(ProgressFunction listener);
+void report_progress(std::string_view step, size_t done, size_t total);
+
+}  // namespace espq
