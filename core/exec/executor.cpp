@@ -149,7 +149,7 @@ struct Executor::Implementation {
     try {
       if (step.board) return step.board(inputs);
       const bool chip = precision != Precision::Float || graph.lowered;
-      Tensors outputs = step.forward({*step.operation, chip, graph.lowered}, inputs);
+      Tensors outputs = step.forward({*step.operation, chip, graph.lowered, graph.lowered ? graph.target : nullptr}, inputs);
       if (step.relu) outputs[0] = at::relu(outputs[0]);
       return outputs;
     } catch (const c10::Error& error) {

@@ -5,6 +5,7 @@ namespace espq {
 
 void register_builtin_operators(Registry& registry) {
   register_conv_operators(registry);
+  register_gemm_operators(registry);
   register_activation_operators(registry);
   register_binary_operators(registry);
   register_lut_operator(registry);

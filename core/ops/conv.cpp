@@ -149,6 +149,7 @@ at::Tensor convolve(const Operation& operation, const at::Tensor& input, const a
 void register_conv_operators(Registry& registry) {
   OperatorDefinition conv = convolution("Conv");
   conv.forward = conv_forward;
+  conv.board = conv_board;
   conv.quantization.weight_channel_axis = first_axis;
   conv.chip = {.registered = true,
                .int8 = true,

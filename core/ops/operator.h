@@ -47,6 +47,7 @@ struct ForwardContext {
   const Operation& operation;
   bool chip = false;
   bool lowered = false;
+  const Target* target = nullptr;  ///< chip of a lowered graph (the blocks of a packed MatMul operand depend on it)
 };
 using ForwardFunction = Tensors (*)(const ForwardContext&, const Tensors& inputs);
 
@@ -130,7 +131,7 @@ struct ChipSupport {
   bool registered = false;
   bool int8 = false, int16 = false, float32 = false;
   int max_rank = 4;
-  bool fused_relu = false;  ///< reads attribute `activation` ("Linear" or "Relu"): Conv, Gemm, MatMul
+  bool fused_relu = false;         ///< reads attribute `activation` ("Linear" or "Relu"): Conv, Gemm, MatMul
   bool reads_int16_table = false;  ///< at 16 bit its kernel needs the table that attribute `lut` names: LUT, Gelu
   WeightPacking packing = WeightPacking::None;
   std::string_view note = {};

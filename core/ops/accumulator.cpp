@@ -1,0 +1,163 @@
+#include "core/ops/accumulator.h"
+
+#include <ATen/ATen.h>
+
+#include <algorithm>
+#include <cmath>
+
+#include "core/support/error.h"
+
+namespace espq {
+
+AccumulatorRule accumulator_rule(const Target& target, int bits, int64_t output_channels, bool depthwise) {
+  const int block = target.block(bits);
+  AccumulatorRule rule;
+  rule.wraps = target.simd == SimdFamily::None;
+  rule.vector_channels = depthwise || block == 0 ? output_channels : output_channels / block * block;
+  if (target.saturating_20bit) {
+    rule.lane_bits = bits == 8 ? 20 : 40;
+  } else {
+    rule.lane_bits = bits == 8 ? 32 : 63;  // 63: int64, which no product sum of 16-bit codes reaches
+  }
+  return rule;
+}
+
+at::Tensor lane_bias(const AccumulatorRule& rule, const at::Tensor& bias) {
+  if (!bias.defined() || rule.lane_bits >= 53) return bias;
+  const at::Tensor codes = bias.to(at::kDouble).flatten();
+  const double span = 2 * rule.limit();
+  const at::Tensor cut = codes - at::floor((codes + rule.limit()) / span) * span;
+  const int64_t vector = std::min(rule.vector_channels, codes.numel());
+  return at::cat({cut.slice(0, 0, vector), codes.slice(0, vector)});
+}
+
+at::Tensor filter_magnitude(const at::Tensor& filters) { return filters.to(at::kDouble).abs().flatten(1).sum(1); }
+
+std::vector<int64_t> channels_at_risk(const AccumulatorRule& rule, const at::Tensor& filters, const at::Tensor& bias,
+                                      double input_limit) {
+  at::Tensor bound = filter_magnitude(filters) * input_limit;
+  if (bias.defined()) bound = bound + bias.to(at::kDouble).flatten().abs();
+  bound = bound.contiguous();
+  std::vector<int64_t> channels;
+  const auto* value = bound.const_data_ptr<double>();
+  for (int64_t channel = 0; channel < std::min(rule.vector_channels, bound.numel()); ++channel)
+    if (value[channel] >= rule.limit()) channels.push_back(channel);
+  return channels;
+}
+
+std::vector<int64_t> exact_pieces(const at::Tensor& magnitudes, double input_limit) {
+  constexpr double kExact = 1 << 24;
+  constexpr int64_t kMostPieces = 16;
+  const at::Tensor columns = (magnitudes.to(at::kDouble) * input_limit).t().contiguous();  // [reduction, channels]
+  const int64_t reduction = columns.size(0), channels = columns.size(1);
+  const double* column = columns.const_data_ptr<double>();
+  std::vector<double> sums(channels, 0.0);
+  std::vector<int64_t> ends;
+  for (int64_t index = 0; index < reduction; ++index, column += channels) {
+    bool fits = true, alone = true;
+    for (int64_t channel = 0; channel < channels; ++channel) {
+      fits &= sums[channel] + column[channel] <= kExact;
+      alone &= column[channel] <= kExact;
+    }
+    if (!alone) return {};
+    if (!fits) {
+      ends.push_back(index);
+      std::fill(sums.begin(), sums.end(), 0.0);
+    }
+    for (int64_t channel = 0; channel < channels; ++channel) sums[channel] += column[channel];
+  }
+  ends.push_back(reduction);
+  return static_cast<int64_t>(ends.size()) > kMostPieces ? std::vector<int64_t>{} : ends;
+}
+
+// ------------------------------------------------------------------------------------------------ one by one
+SequentialLanes::SequentialLanes(const AccumulatorRule& rule, const at::Tensor& weights, const at::Tensor& bias)
+    : channels_(weights.size(0)), taps_(weights.size(1)), lane_bits_(rule.lane_bits), wraps_(rule.wraps) {
+  const at::Tensor ordered = weights.t().to(at::kInt).contiguous();
+  const auto* weight = ordered.const_data_ptr<int32_t>();
+  weights_.assign(weight, weight + ordered.numel());
+  bias_.assign(channels_, 0);
+  if (!bias.defined()) return;
+  const at::Tensor start = bias.flatten().to(at::kLong).contiguous();
+  std::copy_n(start.const_data_ptr<int64_t>(), channels_, bias_.begin());
+}
+
+namespace {
+
+/// acc[c] = clamp(acc[c] + x * w[c]) for each tap; T holds a lane plus one product.
+template <typename T>
+__attribute__((always_inline)) inline void saturating_taps(const float* patch, const int32_t* weights, int64_t taps,
+                                                           int64_t channels, int lane_bits, T* sums) {
+  const T high = static_cast<T>((int64_t{1} << (lane_bits - 1)) - 1), low = -high - 1;
+  for (int64_t tap = 0; tap < taps; ++tap, weights += channels) {
+    const auto x = static_cast<T>(patch[tap]);
+    if (x == 0) continue;
+    for (int64_t channel = 0; channel < channels; ++channel) {
+      T sum = sums[channel] + x * static_cast<T>(weights[channel]);
+      sum = sum > high ? high : sum;
+      sums[channel] = sum < low ? low : sum;
+    }
+  }
+}
+
+#define ESPQ_CLONES __attribute__((target_clones("avx2", "default"), optimize("O3")))
+ESPQ_CLONES void saturating_taps32(const float* patch, const int32_t* weights, int64_t taps, int64_t channels,
+                                   int lane_bits, int32_t* sums) {
+  saturating_taps(patch, weights, taps, channels, lane_bits, sums);
+}
+ESPQ_CLONES void saturating_taps64(const float* patch, const int32_t* weights, int64_t taps, int64_t channels,
+                                   int lane_bits, int64_t* sums) {
+  saturating_taps(patch, weights, taps, channels, lane_bits, sums);
+}
+
+}  // namespace
+
+void SequentialLanes::run(const float* patch, int64_t* sums) const {
+  std::copy(bias_.begin(), bias_.end(), sums);
+  if (wraps_) {
+    const int32_t* weight = weights_.data();
+    for (int64_t tap = 0; tap < taps_; ++tap, weight += channels_)
+      for (int64_t channel = 0; channel < channels_; ++channel)
+        sums[channel] += static_cast<int64_t>(patch[tap]) * weight[channel];
+    const int unused = 64 - lane_bits_;
+    for (int64_t channel = 0; channel < channels_; ++channel)
+      sums[channel] = static_cast<int64_t>(static_cast<uint64_t>(sums[channel]) << unused) >> unused;
+  } else if (lane_bits_ <= 30) {  // products of int8 codes: sum + product stays inside int32
+    std::vector<int32_t> narrow(bias_.begin(), bias_.end());
+    saturating_taps32(patch, weights_.data(), taps_, channels_, lane_bits_, narrow.data());
+    std::copy(narrow.begin(), narrow.end(), sums);
+  } else {
+    saturating_taps64(patch, weights_.data(), taps_, channels_, lane_bits_, sums);
+  }
+}
+
+// ------------------------------------------------------------------------------------------------ filter
+OverflowFilter::OverflowFilter(const AccumulatorRule& rule, const at::Tensor& filters, const at::Tensor& bias)
+    : limit_(rule.limit()) {
+  const at::Tensor flat = filters.to(at::kDouble).flatten(1);
+  positive_ = flat.clamp_min(0).sum(1);
+  negative_ = (-flat).clamp_min(0).sum(1);
+  bias_ = bias.defined() ? bias.to(at::kDouble).flatten() : at::zeros_like(positive_);
+  // A float32 sum of n non-negative products is off by at most a factor 1 + n * 2^-24.
+  slack_ = 1.0 + static_cast<double>(flat.size(1) + 2) * std::ldexp(1.0, -23);
+}
+
+bool OverflowFilter::possible(const at::Tensor& input) const {
+  const auto [low, high] = at::aminmax(input);
+  const double up = std::max(0.0, high.item<double>()), down = std::max(0.0, -low.item<double>());
+  const at::Tensor highest = bias_ + positive_ * up + negative_ * down;
+  const at::Tensor lowest = bias_ - negative_ * up - positive_ * down;
+  return highest.max().item<double>() >= limit_ || lowest.min().item<double>() < -limit_;
+}
+
+at::Tensor OverflowFilter::suspects(const at::Tensor& absolute, const at::Tensor& exact, int64_t channel_axis) const {
+  std::vector<int64_t> shape(absolute.dim(), 1);
+  shape[channel_axis < 0 ? channel_axis + absolute.dim() : channel_axis] = bias_.numel();
+  const at::Tensor bias = bias_.reshape(shape);
+  // |x||w| sums up to positive + negative products, x * w to their difference.
+  const at::Tensor whole = absolute.to(at::kDouble) * slack_, difference = exact.to(at::kDouble);
+  const at::Tensor highest = bias + (whole + difference) / 2, lowest = bias - (whole - difference) / 2;
+  return (highest >= limit_).logical_or(lowest < -limit_);
+}
+
+}  // namespace espq

@@ -1,0 +1,160 @@
+#include <ATen/ATen.h>
+#include <ATen/Parallel.h>
+
+#include "core/ops/accumulator.h"
+#include "core/ops/conv.h"
+#include "core/ops/requantize.h"
+#include "core/ops/window.h"
+#include "core/support/error.h"
+
+namespace espq {
+namespace {
+
+/// [N, C, W] -> [N, C, 1, W], so that one loop over patches serves both ranks.
+at::Tensor as_planes(const at::Tensor& tensor) { return tensor.dim() == 3 ? tensor.unsqueeze(2) : tensor; }
+
+/// Everything a Conv step needs; made once per plan.
+class ConvKernel {
+ public:
+  explicit ConvKernel(const BoardContext& context);
+  Tensors operator()(const Tensors& inputs) const;
+
+ private:
+  at::Tensor accumulate(const at::Tensor& input) const;
+  at::Tensor suspects(const at::Tensor& input, const at::Tensor& sums) const;
+  void replace(const at::Tensor& input, const at::Tensor& suspects, at::Tensor& result) const;
+  void gather_patch(const at::Tensor& input, const Window& window, int64_t group, int64_t row, int64_t column,
+                    std::vector<float>& patch) const;
+
+  const Operation& operation_;
+  int64_t groups_, channels_;
+  at::Tensor filters_;            ///< float32, or float64 when nothing less is exact
+  std::vector<int64_t> pieces_;   ///< ends of input channel ranges that are summed in float32
+  std::vector<int64_t> at_risk_;  ///< output channels that may leave their lanes
+  std::optional<Requantizer> requantize_;
+  std::optional<OverflowFilter> filter_;
+  at::Tensor risky_filters_;            ///< |filters| of the channels at risk (of all channels when grouped)
+  std::vector<SequentialLanes> lanes_;  ///< one for all channels at risk (ungrouped), or one per such channel
+};
+
+ConvKernel::ConvKernel(const BoardContext& context)
+    : operation_(context.operation), groups_(context.operation.int_attribute("group", 1)) {
+  const at::Tensor& filters = context.parameters.at(1);
+  user_check(filters.defined(), "operation '{}' (Conv): the chip needs constant filters", operation_.name());
+  user_check(filters.dim() == 3 || filters.dim() == 4, "operation '{}' (Conv): the chip runs 1-D and 2-D convolutions",
+             operation_.name());
+  const int bits = context.inputs[0].bits;
+  const double input_limit = -quant_min(bits);
+  channels_ = filters.size(0);
+  const AccumulatorRule rule = accumulator_rule(context.target, bits, channels_, groups_ > 1);
+  const bool has_bias = context.parameters.size() > 2 && context.parameters[2].defined();
+  const at::Tensor bias = has_bias ? lane_bias(rule, context.parameters[2]) : at::Tensor();
+  requantize_.emplace(context, channels_, bias, filter_magnitude(filters).max().item<double>() * input_limit);
+
+  pieces_ = exact_pieces(filters.abs().flatten(2).sum(2), input_limit);
+  if (groups_ > 1 && pieces_.size() > 1) pieces_.clear();
+  filters_ = pieces_.empty() ? filters.to(at::kDouble) : filters;
+
+  at_risk_ = channels_at_risk(rule, filters, bias, input_limit);
+  if (at_risk_.empty()) return;
+  const at::Tensor index = at::tensor(at_risk_);
+  const at::Tensor risky = filters.index_select(0, index);
+  const at::Tensor risky_bias = bias.defined() ? bias.index_select(0, index) : bias;
+  filter_.emplace(rule, risky, risky_bias);
+  risky_filters_ = (groups_ == 1 ? risky : filters).abs().to(at::kFloat);
+  const at::Tensor ordered = as_planes(risky).permute({0, 2, 3, 1}).flatten(1);  // kernel row, column, channel
+  const int64_t stride = groups_ == 1 ? static_cast<int64_t>(at_risk_.size()) : 1;
+  for (int64_t first = 0; first < static_cast<int64_t>(at_risk_.size()); first += stride)
+    lanes_.emplace_back(rule, ordered.narrow(0, first, stride),
+                        bias.defined() ? risky_bias.narrow(0, first, stride) : bias);
+}
+
+at::Tensor ConvKernel::accumulate(const at::Tensor& input) const {
+  if (pieces_.empty()) return convolve(operation_, input.to(at::kDouble), filters_, {});
+  if (pieces_.size() == 1) return convolve(operation_, input, filters_, {});
+  at::Tensor sums;
+  int64_t begin = 0;
+  for (const int64_t end : pieces_) {
+    const at::Tensor part =
+        convolve(operation_, input.slice(1, begin, end), filters_.slice(1, begin, end), {}).to(at::kDouble);
+    sums = sums.defined() ? sums.add_(part) : part;
+    begin = end;
+  }
+  return sums;
+}
+
+/// Output elements to recompute product by product: [N, OH, OW, channels at risk]; undefined when there are none.
+at::Tensor ConvKernel::suspects(const at::Tensor& input, const at::Tensor& sums) const {
+  if (!filter_ || !filter_->possible(input)) return {};
+  const at::Tensor index = at::tensor(at_risk_);
+  at::Tensor absolute = convolve(operation_, input.abs(), risky_filters_, {});
+  if (groups_ > 1) absolute = absolute.index_select(1, index);
+  const at::Tensor mask = filter_->suspects(absolute, sums.index_select(1, index), 1);
+  return mask.any().item<bool>() ? as_planes(mask).permute({0, 2, 3, 1}).contiguous() : at::Tensor();
+}
+
+/// The codes under one output position in the order of the lanes; padding counts as zero.
+void ConvKernel::gather_patch(const at::Tensor& input, const Window& window, int64_t group, int64_t row, int64_t column,
+                              std::vector<float>& patch) const {
+  const int64_t depth = input.size(0) / groups_, kernel_rows = filters_.dim() == 4 ? filters_.size(2) : 1;
+  const int64_t kernel_columns = filters_.size(-1);
+  const bool planar = window.rank() == 2;
+  const size_t last = window.rank() - 1;
+  const auto code = input.accessor<float, 3>();
+  float* out = patch.data();
+  for (int64_t ky = 0; ky < kernel_rows; ++ky)
+    for (int64_t kx = 0; kx < kernel_columns; ++kx) {
+      const int64_t y = planar ? row * window.strides[0] - window.begin[0] + ky * window.dilations[0] : 0;
+      const int64_t x = column * window.strides[last] - window.begin[last] + kx * window.dilations[last];
+      const bool inside = y >= 0 && y < input.size(1) && x >= 0 && x < input.size(2);
+      for (int64_t channel = 0; channel < depth; ++channel)
+        *out++ = inside ? code[group * depth + channel][y][x] : 0.0f;
+    }
+}
+
+void ConvKernel::replace(const at::Tensor& input, const at::Tensor& suspects, at::Tensor& result) const {
+  const Window window = read_window(operation_, input.sizes(), filters_.sizes().slice(2).vec());
+  const at::Tensor planes = as_planes(input), output = as_planes(result);
+  const auto marked = suspects.accessor<bool, 4>();
+  auto code = output.accessor<float, 4>();
+  const int64_t rows = suspects.size(1), columns = suspects.size(2), risky = suspects.size(3);
+  at::parallel_for(0, suspects.size(0) * rows, 1, [&](int64_t begin, int64_t end) {
+    std::vector<float> patch(lanes_[0].taps());
+    std::vector<int64_t> sums(lanes_[0].channels());
+    for (int64_t line = begin; line < end; ++line)
+      for (int64_t column = 0; column < columns; ++column) {
+        const int64_t sample = line / rows, row = line % rows;
+        const auto here = marked[sample][row][column];
+        bool fresh = false;
+        for (int64_t i = 0; i < risky; ++i) {
+          if (!here[i]) continue;
+          const int64_t channel = at_risk_[i];
+          if (groups_ > 1 || !fresh) {
+            const int64_t group = channel / (channels_ / groups_);
+            gather_patch(planes[sample], window, group, row, column, patch);
+            lanes_[groups_ > 1 ? i : 0].run(patch.data(), sums.data());
+            fresh = true;
+          }
+          code[sample][channel][row][column] = requantize_->code(sums[groups_ > 1 ? 0 : i], channel);
+        }
+      }
+  });
+}
+
+Tensors ConvKernel::operator()(const Tensors& inputs) const {
+  const at::Tensor& input = inputs[0];
+  const at::Tensor sums = accumulate(input);
+  const at::Tensor overflowing = suspects(input, sums);
+  at::Tensor result = (*requantize_)(sums, 1);
+  if (overflowing.defined()) replace(input, overflowing, result);
+  return {result};
+}
+
+}  // namespace
+
+BoardKernel conv_board(const BoardContext& context) {
+  auto kernel = std::make_shared<const ConvKernel>(context);
+  return [kernel](const Tensors& inputs) { return (*kernel)(inputs); };
+}
+
+}  // namespace espq
