@@ -9,6 +9,7 @@ void register_builtin_operators(Registry& registry) {
   register_activation_operators(registry);
   register_binary_operators(registry);
   register_lut_operator(registry);
+  register_indexing_operators(registry);
   register_movement_operators(registry);
   register_normalization_operators(registry);
   register_quantize_linear_operators(registry);

@@ -12,6 +12,7 @@ void register_reduction_operators(Registry& registry);
 void register_activation_operators(Registry& registry);
 void register_binary_operators(Registry& registry);
 void register_lut_operator(Registry& registry);
+void register_indexing_operators(Registry& registry);
 void register_movement_operators(Registry& registry);
 void register_normalization_operators(Registry& registry);
 void register_quantize_linear_operators(Registry& registry);
