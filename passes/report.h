@@ -12,7 +12,7 @@ namespace espq {
 /// What one pass did: counted lines such as "BatchNormalization folded into Conv: 12".
 struct PassReport {
   std::string pass;
-  std::map<std::string, int64_t> changes;
+  std::map<std::string, int64_t> changes = {};
   double seconds = 0;
 
   void count(std::string change, int64_t times = 1) {

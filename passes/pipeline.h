@@ -1,0 +1,64 @@
+#pragma once
+#include <functional>
+#include <string>
+#include <vector>
+
+#include "core/data/dataset.h"
+#include "core/graph/graph.h"
+#include "core/quant/target.h"
+#include "passes/quantize/align_scales.h"
+#include "passes/quantize/assign_widths.h"
+#include "passes/quantize/calibrate.h"
+#include "passes/quantize/create_slots.h"
+#include "passes/quantize/derive_exponents.h"
+#include "passes/quantize/observer.h"
+#include "passes/quantize/retype_tables.h"
+#include "passes/quantize/tie_fused.h"
+#include "passes/report.h"
+
+namespace espq {
+
+/// Everything that decides the result of quantize(), as one recipe file holds it. The defaults are espq's own recipe;
+/// recipes/esp-ppq-1.3.12.json reproduces that package. docs/quantization_scheme.md explains every option.
+struct QuantizeOptions {
+  std::string target = "esp32p4";
+  WidthOptions widths;
+  ObserverChoice observers;
+  ObserverOptions observer_rules;
+  CalibrationOptions calibration;
+  TieOptions ties;
+  AlignOptions alignment;
+  DeriveOptions derive;
+  TableOptions tables;
+};
+
+template <class Fields>
+void describe(Fields& fields, QuantizeOptions& options) {
+  fields("target", options.target);
+  fields("widths", options.widths);
+  fields("observers", options.observers);
+  fields("observer_rules", options.observer_rules);
+  fields("calibration", options.calibration);
+  fields("ties", options.ties);
+  fields("alignment", options.alignment);
+  fields("derive", options.derive);
+  fields("tables", options.tables);
+}
+
+/// Reads a recipe; what it does not name keeps its value in `options`. Throws UserError naming file and key.
+void read_recipe(const std::filesystem::path& file, QuantizeOptions& options);
+/// The effective options as JSON text.
+std::string recipe_text(const QuantizeOptions& options);
+
+struct QuantizeResult {
+  std::vector<PassReport> passes;  ///< in the order in which they ran
+};
+
+/// Turns a float graph into a quantized graph for one chip: simplify, calibrate, align. lower() makes the chip graph
+/// of it. Throws UserError on bad options, data that do not fit the inputs, or values that cannot be quantized.
+QuantizeResult quantize(Graph& graph, const Dataset& dataset, const QuantizeOptions& options);
+
+/// The part of quantize() after the float passes: from a simplified graph with known shapes.
+QuantizeResult quantize_simplified(Graph& graph, const Dataset& dataset, const QuantizeOptions& options);
+
+}  // namespace espq

@@ -1,0 +1,55 @@
+#pragma once
+#include "core/graph/graph.h"
+#include "core/support/json_fields.h"
+#include "passes/report.h"
+
+namespace espq {
+
+/// Which slots of an operation share one scale, because the chip computes on raw integers.
+enum class AlignMethod {
+  None,    ///< every slot keeps its own
+  Output,  ///< operands take the scale of output 0
+  Input,   ///< outputs take the scale of operand 0
+  Large,   ///< all operands take the widest of their scales
+};
+
+template <>
+struct EnumNames<AlignMethod> {
+  static const std::vector<std::pair<AlignMethod, std::string_view>> values;
+};
+
+struct AlignOptions {
+  AlignMethod elementwise = AlignMethod::Output;  ///< Add, Sub, Sum: None, Output or Large
+  AlignMethod concat = AlignMethod::Output;       ///< Concat, ScatterND: None, Output or Large
+  AlignMethod pooling = AlignMethod::None;        ///< AveragePool, GlobalAveragePool: None, Output or Input
+  AlignMethod resize = AlignMethod::Output;       ///< None, Output or Input
+  AlignMethod comparison = AlignMethod::Large;    ///< Greater, Less, Equal ...: None or Large
+  bool recurrent = true;                          ///< GRU, LSTM: the hidden state shares the scale of output 0
+  /// Also move the scale of a producer that feeds other operations too or only moves values; without it such an edge
+  /// is requantized instead.
+  bool force_overlap = false;
+  /// Also quantize a result that the chip gives in float (Softmax) when its only reader is aligned; the chip library
+  /// then refuses the file (esp-ppq 1.3.12).
+  bool move_float_producers = false;
+  /// Large doubles the widest scale, losing one bit (esp-ppq 1.3.12).
+  bool large_doubles = false;
+};
+
+template <class Fields>
+void describe(Fields& fields, AlignOptions& options) {
+  fields("elementwise", options.elementwise);
+  fields("concat", options.concat);
+  fields("pooling", options.pooling);
+  fields("resize", options.resize);
+  fields("comparison", options.comparison);
+  fields("recurrent", options.recurrent);
+  fields("force_overlap", options.force_overlap);
+  fields("move_float_producers", options.move_float_producers);
+  fields("large_doubles", options.large_doubles);
+}
+
+/// Aligns the operations of the table's alignment classes in insertion order; a chain of them ends on the last scale.
+/// Throws UserError when a method does not fit its class.
+PassReport align_scales(Graph& graph, const AlignOptions& options);
+
+}  // namespace espq

@@ -1,0 +1,33 @@
+#pragma once
+#include <map>
+#include <string>
+
+#include "core/graph/graph.h"
+#include "core/support/json_fields.h"
+#include "passes/report.h"
+
+namespace espq {
+
+template <>
+struct EnumNames<OperationWidth> {
+  static const std::vector<std::pair<OperationWidth, std::string_view>> values;
+};
+
+struct WidthOptions {
+  /// Arithmetic of every operator that the table calls quantizable: 8 or 16 bits.
+  int bits = 8;
+  /// Mixed precision: operation name -> "float", "int8" or "int16". A name that the graph does not have is an error.
+  std::map<std::string, OperationWidth> per_operation;
+};
+
+template <class Fields>
+void describe(Fields& fields, WidthOptions& options) {
+  fields("bits", options.bits);
+  fields("per_operation", options.per_operation);
+}
+
+/// Gives every operation its arithmetic. Operations that already have a width (set by a float pass) keep it.
+/// Throws UserError on an unknown operation name or a width that is not 8 or 16.
+PassReport assign_widths(Graph& graph, const WidthOptions& options);
+
+}  // namespace espq

@@ -1,0 +1,177 @@
+#include "passes/quantize/calibrate.h"
+
+#include <ATen/ATen.h>
+#include <ATen/Parallel.h>
+
+#include <cmath>
+#include <map>
+
+#include "core/exec/executor.h"
+#include "core/support/error.h"
+#include "passes/quantize/slots.h"
+
+namespace espq {
+namespace {
+
+/// One tensor under observation and the slots that get its exponent.
+struct Watched {
+  TensorObserver observer;
+  const Operation* operation;  ///< the first that sees it
+  const Variable* variable;
+  std::vector<SlotQuant*> slots;
+  int64_t last_step = -1;
+  std::vector<at::Tensor> cached;  ///< values of steps that phase 2 need not run again
+};
+
+class Calibrator {
+ public:
+  Calibrator(Graph& graph, const Dataset& dataset, const CalibrationOptions& options,
+             const ObserverOptions& observer_options)
+      : graph_(graph),
+        dataset_(dataset),
+        observer_options_(observer_options),
+        steps_(options.steps > 0 ? options.steps : static_cast<int64_t>(dataset.size())),
+        cache_bytes_(options.cache_mebibytes << 20),
+        executor_(graph, Precision::Simulated) {}
+
+  PassReport run() {
+    collect_slots();
+    if (watched_.empty()) return report_;
+    const bool two_phases = any_two_phase(true), settled_first = any_two_phase(false);
+    // Slots that phase 1 settles round in phase 2: what phase 1 saw is then not what phase 2 will see.
+    caching_ = two_phases && !settled_first;
+    first_phase();
+    settle(false);
+    if (two_phases) {
+      if (settled_first) executor_.invalidate();
+      second_phase();
+      settle(true);
+    }
+    return report_;
+  }
+
+ private:
+  /// Slots see the same tensor when they stand on the same side of the same variable; then one observer serves all
+  /// that ask for the same method and width.
+  void collect_slots() {
+    using Key = std::tuple<const Variable*, bool, Observer, int>;
+    std::map<Key, size_t> known;
+    for_each_slot(graph_, [&](Operation& operation, SlotQuant& slot, Variable* variable, int, bool is_output) {
+      if (slot.state != SlotState::Pending) return;
+      const Key key{variable, is_output, slot.observer, slot.bits};
+      const auto [found, inserted] = known.emplace(key, watched_.size());
+      if (inserted)
+        watched_.push_back(
+            {TensorObserver(slot.observer, slot.bits, observer_options_), &operation, variable, {}, -1, {}});
+      watched_[found->second].slots.push_back(&slot);
+      index_[&slot] = found->second;
+      report_.count("slot");
+    });
+    report_.count("tensor", static_cast<int64_t>(watched_.size()));
+  }
+
+  bool any_two_phase(bool wanted) const {
+    return std::any_of(watched_.begin(), watched_.end(),
+                       [&](const Watched& watched) { return watched.observer.two_phase() == wanted; });
+  }
+
+  void first_phase() {
+    for (int64_t step = 0; step < steps_; ++step) {
+      forward(step, [&](Watched& watched, const at::Tensor& value) {
+        watched.observer.observe(value);
+        if (caching_) watched.cached.push_back(value);
+      });
+      if (caching_) check_budget(step);
+    }
+    for (const Watched& watched : watched_)
+      user_check(watched.observer.empty() || std::isfinite(watched.observer.range()),
+                 "operation '{}': variable '{}' takes NaN or infinite values on the calibration data; check the model "
+                 "and the data",
+                 watched.operation->name(), watched.variable->name());
+  }
+
+  void second_phase() {
+    at::parallel_for(0, static_cast<int64_t>(watched_.size()), 1, [&](int64_t begin, int64_t end) {
+      for (int64_t i = begin; i < end; ++i) {
+        for (const at::Tensor& value : watched_[i].cached) watched_[i].observer.observe_again(value);
+        watched_[i].cached.clear();
+      }
+    });
+    for (int64_t step = cached_steps_; step < steps_; ++step)
+      forward(step, [&](Watched& watched, const at::Tensor& value) {
+        if (watched.observer.two_phase()) watched.observer.observe_again(value);
+      });
+  }
+
+  template <typename Observe>
+  void forward(int64_t step, const Observe& observe) {
+    executor_.set_hook([&](SlotEvent& event) {
+      const auto& quant = event.is_output ? event.operation.output_quant : event.operation.input_quant;
+      if (static_cast<size_t>(event.slot) >= quant.size()) return;
+      const auto found = index_.find(&quant[event.slot]);
+      if (found == index_.end()) return;
+      Watched& watched = watched_[found->second];
+      if (watched.last_step == step) return;
+      watched.last_step = step;
+      observe(watched, event.raw);
+    });
+    executor_.run(dataset_.inputs(graph_, static_cast<size_t>(step) % dataset_.size()));
+    executor_.set_hook(nullptr);
+    report_.count("forward");
+    for (Watched& watched : watched_) watched.last_step = -1;
+  }
+
+  /// Stops caching, and forgets this step, once the kept tensors outgrow the budget.
+  void check_budget(int64_t step) {
+    for (const Watched& watched : watched_)
+      if (!watched.cached.empty()) cached_bytes_ += static_cast<int64_t>(watched.cached.back().nbytes());
+    caching_ = cached_bytes_ <= cache_bytes_;
+    if (caching_) {
+      cached_steps_ = step + 1;
+      return;
+    }
+    for (Watched& watched : watched_)
+      if (static_cast<int64_t>(watched.cached.size()) > cached_steps_) watched.cached.pop_back();
+  }
+
+  void settle(bool two_phase) {
+    std::vector<int> exponents(watched_.size());
+    at::parallel_for(0, static_cast<int64_t>(watched_.size()), 1, [&](int64_t begin, int64_t end) {
+      for (int64_t i = begin; i < end; ++i)
+        if (watched_[i].observer.two_phase() == two_phase && !watched_[i].observer.empty())
+          exponents[i] = watched_[i].observer.exponent();
+    });
+    for (size_t i = 0; i < watched_.size(); ++i) {
+      Watched& watched = watched_[i];
+      if (watched.observer.two_phase() != two_phase) continue;
+      internal_check(!watched.observer.empty(), "calibration never reached operation " + watched.operation->name());
+      for (SlotQuant* slot : watched.slots) {
+        graph_.scales.set_exponents(slot->scale, {exponents[i]});
+        slot->state = SlotState::Quantizes;
+      }
+    }
+  }
+
+  Graph& graph_;
+  const Dataset& dataset_;
+  const ObserverOptions& observer_options_;
+  int64_t steps_;
+  int64_t cache_bytes_, cached_bytes_ = 0, cached_steps_ = 0;
+  bool caching_ = false;
+  Executor executor_;
+  std::vector<Watched> watched_;
+  std::unordered_map<const SlotQuant*, size_t> index_;
+  PassReport report_{"calibrate"};
+};
+
+}  // namespace
+
+PassReport calibrate(Graph& graph, const Dataset& dataset, const CalibrationOptions& options,
+                     const ObserverOptions& observer_options) {
+  user_check(dataset.size() > 0, "calibration needs at least one batch of data");
+  user_check(options.steps >= 0 && options.cache_mebibytes >= 0,
+             "calibration: steps and cache_mebibytes cannot be negative");
+  return Calibrator(graph, dataset, options, observer_options).run();
+}
+
+}  // namespace espq

@@ -1,0 +1,42 @@
+#include "passes/quantize/quantize_parameters.h"
+
+#include <ATen/ATen.h>
+
+#include <cmath>
+
+#include "core/support/error.h"
+#include "passes/quantize/slots.h"
+
+namespace espq {
+namespace {
+
+std::vector<int> parameter_exponents(const at::Tensor& value, const SlotQuant& slot, const ObserverOptions& options) {
+  if (slot.channel_axis >= 0) return exponents_of_channels(value, slot.channel_axis, slot.bits, options.range_rule);
+  TensorObserver observer(slot.observer, slot.bits, options);
+  observer.observe(value);
+  if (observer.two_phase()) observer.observe_again(value);
+  return {observer.exponent()};
+}
+
+}  // namespace
+
+PassReport quantize_parameters(Graph& graph, const ObserverOptions& options) {
+  PassReport report{"quantize_parameters"};
+  for_each_slot(graph, [&](Operation& operation, SlotQuant& slot, Variable* variable, int, bool is_output) {
+    if (is_output || slot.state != SlotState::Pending || !variable->is_parameter()) return;
+    user_check(at::isfinite(variable->value).all().item<bool>(),
+               "operation '{}': its constant '{}' holds NaN or infinite values and cannot be quantized; repair the "
+               "model or leave the operation in float",
+               operation.name(), variable->name());
+    if (variable->value.numel() == 0) {
+      slot.state = SlotState::Float;  // nothing to round
+      return;
+    }
+    graph.scales.set_exponents(slot.scale, parameter_exponents(variable->value, slot, options));
+    slot.state = SlotState::Quantizes;
+    report.count("constant");
+  });
+  return report;
+}
+
+}  // namespace espq
