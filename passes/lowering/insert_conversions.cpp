@@ -1,0 +1,126 @@
+#include <ATen/ATen.h>
+
+#include <cmath>
+
+#include "core/ops/operator.h"
+#include "passes/lowering/slots.h"
+#include "passes/lowering/steps.h"
+
+namespace espq::lowering {
+namespace {
+
+bool is_conversion(const Operation& operation) {
+  return operation.type == "QuantizeLinear" || operation.type == "RequantizeLinear" ||
+         operation.type == "DequantizeLinear";
+}
+
+int64_t bits_of(const Use& use) {
+  const SlotQuant* slot = reading_slot(use);
+  return slot ? slot->bits : 8;
+}
+
+/// The node in front of one reader. The chip converts by the formats of input and output; scale and offset are operands
+/// that the file format asks for.
+void insert(Graph& graph, const Use& use, std::string type, double scale) {
+  Operation& reader = *use.operation;
+  const Variable& source = *reader.input(use.slot);
+  const bool to_float = type == "DequantizeLinear";
+  const at::ScalarType offset_dtype = bits_of(use) == 8 ? at::kChar : at::kShort;
+  Operation& conversion = graph.insert_before(reader, use.slot, std::move(type), {});
+  conversion.width = to_float ? OperationWidth::Float : reader.width;
+  Variable& result = *conversion.output();
+  result.shape = source.shape;
+  result.permutation = source.permutation;
+  result.dtype = at::kFloat;
+  graph.append_input(conversion, &graph.add_parameter({}, at::scalar_tensor(scale, at::kFloat)));
+  graph.append_input(conversion, &graph.add_parameter({}, at::scalar_tensor(0, offset_dtype)));
+}
+
+double scale_of(const Graph& graph, const SlotQuant& slot) {
+  return std::ldexp(1.0, slot_exponents(graph, slot).at(0));
+}
+
+bool same_format(const Graph& graph, const SlotQuant& written, const SlotQuant& read, const LowerOptions& options) {
+  if (written.bits != read.bits) return false;
+  if (options.defects.absolute_requantize_threshold)
+    return std::fabs(scale_of(graph, written) - scale_of(graph, read)) < 1e-5;
+  return slot_exponents(graph, written) == slot_exponents(graph, read);
+}
+
+/// Calls `visit` for every operand that another operation (`inputs` = false) or the caller of the graph (true) writes.
+template <typename Visit>
+void for_each_use(Graph& graph, bool inputs, Visit visit) {
+  for (Operation* operation : graph.topological_order()) {
+    if (is_conversion(*operation)) continue;
+    for (size_t slot = 0; slot < operation->inputs().size(); ++slot) {
+      Variable* variable = operation->input(slot);
+      if (is_constant(variable) || (variable->producer() == nullptr) != inputs) continue;
+      if (variable->producer() && is_conversion(*variable->producer())) continue;
+      visit(Use{operation, static_cast<int>(slot)}, *variable);
+    }
+  }
+}
+
+void quantize(Graph& graph) {
+  for_each_use(graph, false, [&](const Use& use, Variable& variable) {
+    const SlotQuant* read = reading_slot(use);
+    const SlotQuant* written = writing_slot(variable);
+    const bool is_index = at::isIntegralType(variable.dtype, /*includeBool=*/false);
+    if (!read || !has_format(graph, *read) || is_index || (written && !written->is_float())) return;
+    insert(graph, use, "QuantizeLinear", scale_of(graph, *read));
+  });
+}
+
+void requantize(Graph& graph, const LowerOptions& options) {
+  for_each_use(graph, false, [&](const Use& use, Variable& variable) {
+    const SlotQuant* read = reading_slot(use);
+    const SlotQuant* written = writing_slot(variable);
+    if (!read || !written || !has_format(graph, *read) || !has_format(graph, *written)) return;
+    if (same_format(graph, *written, *read, options)) return;
+    insert(graph, use, "RequantizeLinear", scale_of(graph, *read) / scale_of(graph, *written));
+  });
+}
+
+/// True for a reader that wants the floats: an operation without quantization, or an operand that stays float.
+bool reads_floats(const Use& use) {
+  const SlotQuant* read = reading_slot(use);
+  return !read || (read->is_float() && definition_of(*use.operation).input_spec(use.slot).role == OperandRole::Data);
+}
+
+void dequantize(Graph& graph) {
+  for_each_use(graph, false, [&](const Use& use, Variable& variable) {
+    const SlotQuant* written = writing_slot(variable);
+    if (!written || !has_format(graph, *written) || !reads_floats(use)) return;
+    insert(graph, use, "DequantizeLinear", scale_of(graph, *written));
+  });
+}
+
+/// A graph input is stored in the format of its first quantized reader; the others need a conversion.
+void convert_inputs(Graph& graph) {
+  std::unordered_map<const Variable*, const SlotQuant*> stored;
+  for_each_use(graph, true, [&](const Use& use, Variable& variable) {
+    const SlotQuant* read = reading_slot(use);
+    if (read && has_format(graph, *read)) stored.emplace(&variable, read);
+  });
+  for_each_use(graph, true, [&](const Use& use, Variable& variable) {
+    const auto found = stored.find(&variable);
+    if (found == stored.end()) return;
+    const SlotQuant& written = *found->second;
+    const SlotQuant* read = reading_slot(use);
+    if (reads_floats(use))
+      insert(graph, use, "DequantizeLinear", scale_of(graph, written));
+    else if (has_format(graph, *read) && !same_format(graph, written, *read, {}))
+      insert(graph, use, "RequantizeLinear", scale_of(graph, *read) / scale_of(graph, written));
+  });
+}
+
+}  // namespace
+
+void insert_conversions(Graph& graph, const LowerOptions& options) {
+  quantize(graph);
+  requantize(graph, options);
+  dequantize(graph);
+  if (!options.defects.one_format_per_graph_input) convert_inputs(graph);
+}
+
+}  // namespace espq::lowering

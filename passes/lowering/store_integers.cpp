@@ -1,0 +1,56 @@
+#include <ATen/ATen.h>
+
+#include <cmath>
+#include <limits>
+
+#include "core/quant/fake_quantize.h"
+#include "passes/lowering/slots.h"
+#include "passes/lowering/steps.h"
+
+namespace espq::lowering {
+namespace {
+
+/// Float32 cannot hold the largest integer of a wide grid: a clamp in float32 lets one more through, which 40 bits keep
+/// and the conversions to 32 and 64 bits turn into the other end.
+at::Tensor wrapped_integers(const at::Tensor& value, const SlotQuant& slot, const std::vector<int>& exponents,
+                            Rounding rounding) {
+  const at::Tensor codes =
+      quantize_to_codes(value.to(at::kFloat), exponents, slot.channel_axis, slot.bits, rounding).to(at::kDouble);
+  const bool narrow = slot.bits <= 32;
+  const at::Tensor overflow = codes >= std::ldexp(1.0, narrow ? 31 : 63);
+  const at::Tensor integers = codes.masked_fill(overflow, 0).to(at::kLong);
+  if (!narrow) return integers.masked_fill(overflow, std::numeric_limits<int64_t>::min());
+  return integers.masked_fill(overflow, std::numeric_limits<int32_t>::min()).to(at::kInt);
+}
+
+at::ScalarType storage_dtype(int bits) {
+  return bits <= 8 ? at::kChar : bits <= 16 ? at::kShort : bits <= 32 ? at::kInt : at::kLong;
+}
+
+void store(const Graph& graph, Variable* variable, const SlotQuant& slot, const LowerOptions& options) {
+  if (!variable || variable->storage || !has_format(graph, slot)) return;
+  const std::vector<int> exponents = slot_exponents(graph, slot);
+  variable->storage = StorageFormat{storage_dtype(slot.bits), exponents};
+  if (!variable->is_parameter()) return;
+  const Rounding rounding = graph.target->rounding;
+  const bool wraps = options.defects.bias_overflow_wraps && slot.bits > 24;
+  variable->value = wraps ? wrapped_integers(variable->value, slot, exponents, rounding)
+                          : quantize_to_integers(variable->value, exponents, slot.channel_axis, slot.bits, rounding);
+  variable->dtype = variable->value.scalar_type();
+  variable->shape = variable->value.sizes().vec();
+}
+
+}  // namespace
+
+void store_integers(Graph& graph, const LowerOptions& options) {
+  at::NoGradGuard no_gradients;
+  for (Operation* operation : graph.topological_order()) {
+    if (!operation->quantized) continue;
+    for (size_t slot = 0; slot < operation->inputs().size(); ++slot)
+      store(graph, operation->input(slot), operation->input_quant.at(slot), options);
+    for (size_t slot = 0; slot < operation->outputs().size(); ++slot)
+      store(graph, operation->outputs()[slot], operation->output_quant.at(slot), options);
+  }
+}
+
+}  // namespace espq::lowering

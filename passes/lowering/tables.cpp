@@ -1,0 +1,104 @@
+#include <ATen/ATen.h>
+
+#include "core/ops/operator.h"
+#include "core/ops/table.h"
+#include "core/quant/fake_quantize.h"
+#include "core/support/error.h"
+#include "passes/lowering/slots.h"
+#include "passes/lowering/steps.h"
+
+namespace espq::lowering {
+namespace {
+
+/// The function that a table holds: of a LUT the one that it was made from.
+const OperatorDefinition& function_of(const Operation& operation) {
+  if (!operation.has("original_op_type")) return definition_of(operation);
+  const std::string& type = operation.string_attribute("original_op_type");
+  const OperatorDefinition* definition = operators().find(type);
+  user_check(definition != nullptr, "{} '{}': unknown original_op_type '{}'", operation.type, operation.name(), type);
+  return *definition;
+}
+
+/// One tensor in, one out, and every further operand is a single number.
+bool is_function_of_one_tensor(const Operation& operation) {
+  if (operation.inputs().empty() || operation.outputs().size() != 1 || is_constant(operation.input(0))) return false;
+  for (size_t slot = 1; slot < operation.inputs().size(); ++slot) {
+    const Variable* operand = operation.input(slot);
+    if (operand && (!operand->is_parameter() || operand->value.numel() != 1)) return false;
+  }
+  return true;
+}
+
+/// Step of the operation's table; nullopt when it gets none.
+std::optional<int> table_step(const Graph& graph, const Operation& operation, const LowerOptions& options) {
+  const std::string quant_type = operation.string_attribute("quant_type");
+  if (!operation.quantized || (quant_type != "S8" && quant_type != "S16")) return std::nullopt;
+  const OperatorDefinition& function = function_of(operation);
+  if (!function.quantization.table_int8 || !is_function_of_one_tensor(operation)) return std::nullopt;
+  if (!has_format(graph, operation.input_quant.at(0)) || !has_format(graph, operation.output_quant.at(0)))
+    return std::nullopt;
+  if (quant_type == "S8") return 1;
+  const ChipSupport& chip = definition_of(operation).chip;
+  if (!chip.reads_int16_table && !options.defects.unread_int16_tables) return std::nullopt;
+  const int64_t step = operation.int_attribute("int16_lut_step", options.int16_table_step);
+  if (step <= 0) return std::nullopt;
+  user_check(step <= 32768 && (step & (step - 1)) == 0,
+             "{} '{}': the step of a 16-bit table is a power of two up to 32768, not {}", operation.type,
+             operation.name(), step);
+  return static_cast<int>(step);
+}
+
+/// Operands as real values; the table function fills in the first one.
+Tensors real_operands(const Operation& operation) {
+  Tensors operands(1);
+  for (size_t slot = 1; slot < operation.inputs().size(); ++slot) {
+    const Variable* operand = operation.input(slot);
+    if (!operand)
+      operands.emplace_back();
+    else
+      operands.push_back(operand->storage ? dequantize(operand->value, operand->storage->exponents, -1)
+                                          : operand->value);
+  }
+  return operands;
+}
+
+Grid grid_of(const Graph& graph, const SlotQuant& slot) { return {slot.bits, slot_exponents(graph, slot)}; }
+
+/// The tables of one graph: equal ones are stored once.
+class TableStore {
+ public:
+  explicit TableStore(Graph& graph) : graph_(graph) {}
+
+  const std::string& name_of(const std::string& type, const at::Tensor& table, const std::vector<int>& exponents) {
+    for (const Variable* known : tables_)
+      if (known->storage->exponents == exponents && known->dtype == table.scalar_type() &&
+          at::equal(known->value, table))
+        return known->name();
+    Variable& added = graph_.add_parameter(fmt::format("{}_lut_{}", type, tables_.size()), table);
+    added.storage = StorageFormat{table.scalar_type(), exponents};
+    tables_.push_back(&added);
+    return added.name();
+  }
+
+ private:
+  Graph& graph_;
+  std::vector<const Variable*> tables_;
+};
+
+}  // namespace
+
+void attach_tables(Graph& graph, const LowerOptions& options) {
+  at::NoGradGuard no_gradients;
+  TableStore store(graph);
+  for (Operation* operation : graph.topological_order()) {
+    const auto step = table_step(graph, *operation, options);
+    if (!step) continue;
+    const OperatorDefinition& function = function_of(*operation);
+    const Grid input = grid_of(graph, operation->input_quant[0]), output = grid_of(graph, operation->output_quant[0]);
+    const at::Tensor table = build_table(function, *operation, real_operands(*operation), input, output, *step,
+                                         graph.target->rounding);
+    operation->attributes["lut"] = store.name_of(std::string(function.name), table, output.exponents);
+  }
+}
+
+}  // namespace espq::lowering
