@@ -26,11 +26,11 @@ void check_shift(const Graph& graph, const Operation& operation, LowerReport& re
   if (!multiplies_integers(operation) || graph.target->simd == SimdFamily::None) return;
   const int shift = smallest_shift(operation);
   if (shift >= 0) return;
-  report.warnings.push_back(
-      fmt::format("{} '{}': its output grid 2^{} is {} bits finer than its products; the chip would have to shift left, "
-                  "which its kernels do not do. The output is (nearly) constant: calibrate with data that excites it or "
-                  "leave the layer out",
-                  operation.type, operation.name(), operation.output()->storage->exponents[0], -shift));
+  report.warnings.push_back(fmt::format(
+      "{} '{}': its output grid 2^{} is {} bits finer than its products; the chip would have to shift left, "
+      "which its kernels do not do. The output is (nearly) constant: calibrate with data that excites it or "
+      "leave the layer out",
+      operation.type, operation.name(), operation.output()->storage->exponents[0], -shift));
 }
 
 void check_support(const Operation& operation, const LowerOptions& options, LowerReport& report) {
@@ -39,9 +39,10 @@ void check_support(const Operation& operation, const LowerOptions& options, Lowe
   const std::string& kernels = operation.string_attribute("quant_type");
   const bool known = chip.registered && (kernels == "S8" ? chip.int8 : kernels == "S16" ? chip.int16 : chip.float32);
   if (known) return;
-  report.warnings.push_back(fmt::format(
-      "{} '{}': chip library 3.3.9 has no {} kernel for it, the file will only load where the application registers one",
-      operation.type, operation.name(), kernels));
+  report.warnings.push_back(
+      fmt::format("{} '{}': chip library 3.3.9 has no {} kernel for it, the file will only load where the application "
+                  "registers one",
+                  operation.type, operation.name(), kernels));
 }
 
 }  // namespace

@@ -13,8 +13,8 @@
 namespace espq::lowering {
 namespace {
 
-/// One walk over the graph. A variable is decided once: by the first operation that reads it if it is a graph input, else
-/// by the one that writes it; from then on its shape is the exported one.
+/// One walk over the graph. A variable is decided once: by the first operation that reads it if it is a graph input,
+/// else by the one that writes it; from then on its shape is the exported one.
 class ChannelsLastPass {
  public:
   ChannelsLastPass(Graph& graph, const LowerOptions& options) : graph_(graph), options_(options) {}
@@ -26,15 +26,24 @@ class ChannelsLastPass {
  private:
   void visit(Operation& operation) {
     switch (definition_of(operation).layout) {
-      case LayoutRule::ChannelsLast: return to_channels_last(operation);
-      case LayoutRule::Resize: return resize(operation);
-      case LayoutRule::Follows: return follow(operation);
-      case LayoutRule::Broadcast: return broadcast(operation);
-      case LayoutRule::Axis: return map_axis(operation);
-      case LayoutRule::Reduce: return reduce(operation);
-      case LayoutRule::Concat: return concat(operation);
-      case LayoutRule::Slice: return slice(operation);
-      case LayoutRule::Restores: return restore(operation);
+      case LayoutRule::ChannelsLast:
+        return to_channels_last(operation);
+      case LayoutRule::Resize:
+        return resize(operation);
+      case LayoutRule::Follows:
+        return follow(operation);
+      case LayoutRule::Broadcast:
+        return broadcast(operation);
+      case LayoutRule::Axis:
+        return map_axis(operation);
+      case LayoutRule::Reduce:
+        return reduce(operation);
+      case LayoutRule::Concat:
+        return concat(operation);
+      case LayoutRule::Slice:
+        return slice(operation);
+      case LayoutRule::Restores:
+        return restore(operation);
     }
   }
 
@@ -45,8 +54,10 @@ class ChannelsLastPass {
   }
 
   static size_t rank_of(const Variable& variable) {
-    user_check(variable.shape.has_value(), "tensor '{}': its shape is unknown, which the chip's layouts need; run shape "
-               "inference first", variable.name());
+    user_check(variable.shape.has_value(),
+               "tensor '{}': its shape is unknown, which the chip's layouts need; run shape "
+               "inference first",
+               variable.name());
     return variable.shape->size();
   }
 
@@ -169,8 +180,7 @@ class ChannelsLastPass {
   void map_axis(Operation& operation) {
     if (is_constant(operation.input(0))) return restore(operation);
     const Permutation layout = layout_or_own(operation.input(0));
-    if (!is_identity(layout))
-      operation.attributes["axis"] = position_of(axis_of(operation, layout.size()), layout);
+    if (!is_identity(layout)) operation.attributes["axis"] = position_of(axis_of(operation, layout.size()), layout);
     decide_outputs(operation, layout);
   }
 

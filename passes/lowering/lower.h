@@ -45,7 +45,8 @@ struct LowerReport {
 /// The chip graph of a quantized graph: operators, attributes, layouts and integers as the chip library reads them.
 /// - `lowered` is set. Activations are in the layout and shape of the file (`permutation` says how they came from the
 ///   model's order), graph inputs and outputs included.
-/// - What is quantized has `storage`; constants then hold integers. Filters keep the order [N, C, H, W], a Gemm's filter
+/// - What is quantized has `storage`; constants then hold integers. Filters keep the order [N, C, H, W], a Gemm's
+/// filter
 ///   is [N, K], a MatMul's constant operand [.., K, N]: blocks of SIMD lanes are made when the file is written.
 /// - Look-up tables are parameters that nothing reads; attribute `lut` names them.
 /// The quantized graph stays as it is. Throws UserError naming the operation when the chip library cannot express it.

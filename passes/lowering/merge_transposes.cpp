@@ -58,7 +58,9 @@ class TransposeMerger {
   }
 
  private:
-  bool is_transpose(const Operation* operation) const { return !removed_.count(operation) && operation->type == "Transpose"; }
+  bool is_transpose(const Operation* operation) const {
+    return !removed_.count(operation) && operation->type == "Transpose";
+  }
 
   void remove(Operation& operation) {
     removed_.insert(&operation);

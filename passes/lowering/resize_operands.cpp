@@ -66,8 +66,7 @@ void complete_resize_operands(Operation& resize, const Shape& input_shape) {
   }
   const std::string policy = resize.string_attribute("keep_aspect_ratio_policy", "stretch");
   if (policy == "stretch" || !is_given(resize.input(kSizes))) return;
-  set(*resize.input(kSizes),
-      keep_aspect_ratio(resize.input(kSizes)->value, input_shape, axes, policy == "not_larger"));
+  set(*resize.input(kSizes), keep_aspect_ratio(resize.input(kSizes)->value, input_shape, axes, policy == "not_larger"));
   resize.attributes.erase("keep_aspect_ratio_policy");
 }
 

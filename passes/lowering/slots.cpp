@@ -3,8 +3,8 @@
 namespace espq::lowering {
 
 bool has_format(const Graph& graph, const SlotQuant& slot) {
-  const bool final_state =
-      slot.state == SlotState::Quantizes || slot.state == SlotState::QuantizesShared || slot.state == SlotState::Carries;
+  const bool final_state = slot.state == SlotState::Quantizes || slot.state == SlotState::QuantizesShared ||
+                           slot.state == SlotState::Carries;
   return final_state && slot.exported && slot.scale != kNoScale && !slot_exponents(graph, slot).empty();
 }
 

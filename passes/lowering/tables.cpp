@@ -95,8 +95,8 @@ void attach_tables(Graph& graph, const LowerOptions& options) {
     if (!step) continue;
     const OperatorDefinition& function = function_of(*operation);
     const Grid input = grid_of(graph, operation->input_quant[0]), output = grid_of(graph, operation->output_quant[0]);
-    const at::Tensor table = build_table(function, *operation, real_operands(*operation), input, output, *step,
-                                         graph.target->rounding);
+    const at::Tensor table =
+        build_table(function, *operation, real_operands(*operation), input, output, *step, graph.target->rounding);
     operation->attributes["lut"] = store.name_of(std::string(function.name), table, output.exponents);
   }
 }

@@ -1,0 +1,182 @@
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+
+#include "core/exec/executor.h"
+#include "passes/lowering/lower.h"
+#include "passes/lowering/permutation.h"
+#include "tests/lowering/quantized_graph.h"
+
+namespace espq {
+namespace {
+
+using ::testing::ElementsAre;
+using Ints = std::vector<int64_t>;
+
+at::Tensor to_file_order(const Variable& variable, const at::Tensor& value) {
+  if (variable.permutation.empty()) return value;
+  return value.permute(Ints(variable.permutation.begin(), variable.permutation.end())).contiguous();
+}
+
+/// The lowered graph computes what the graph before computed, up to the recorded permutation of inputs and outputs.
+/// Weights lie on their grid, so float results agree to rounding of the sums.
+void expect_same_function(const QuantizedGraph& before, const Graph& after) {
+  Tensors inputs, permuted_inputs;
+  for (size_t i = 0; i < before.graph.inputs.size(); ++i) {
+    inputs.push_back(at::randint(-64, 64, *before.graph.inputs[i]->shape).to(at::kFloat) / 16);
+    permuted_inputs.push_back(to_file_order(*after.inputs[i], inputs[i]));
+    EXPECT_EQ(permuted_inputs[i].sizes().vec(), *after.inputs[i]->shape);
+  }
+  Graph plain = before.graph.clone();
+  const Tensors want = Executor(plain, Precision::Float).run(inputs);
+  const Tensors got = Executor(after, Precision::Float).run(permuted_inputs);
+  ASSERT_EQ(want.size(), got.size());
+  for (size_t i = 0; i < want.size(); ++i) {
+    const at::Tensor expected = to_file_order(*after.outputs[i], want[i]);
+    ASSERT_EQ(expected.sizes().vec(), *after.outputs[i]->shape);
+    ASSERT_EQ(expected.sizes(), got[i].sizes());
+    EXPECT_TRUE(at::allclose(expected, got[i], 1e-5, 1e-5)) << after.outputs[i]->name();
+  }
+}
+
+TEST(Layout, InputsAndOutputsOfConvolutionsStayChannelsLast) {
+  QuantizedGraph q;
+  Variable* x = q.input("x", {1, 3, 5, 7});
+  q.give({q.convolution("y", x, 4, 3).output()});
+  const Graph lowered = lower(q.graph);
+  EXPECT_THAT(types(lowered), ElementsAre("Conv"));
+  EXPECT_EQ(*lowered.inputs[0]->shape, (Shape{1, 5, 7, 3}));
+  EXPECT_EQ(*lowered.outputs[0]->shape, (Shape{1, 5, 7, 4}));
+  EXPECT_THAT(lowered.outputs[0]->permutation, ElementsAre(0, 2, 3, 1));
+  EXPECT_TRUE(lowered.lowered);
+  EXPECT_EQ(*q.graph.inputs[0]->shape, (Shape{1, 3, 5, 7})) << "the quantized graph changed";
+  expect_same_function(q, lowered);
+}
+
+TEST(Layout, FlattenSeesTheOrderOfTheModel) {
+  QuantizedGraph q;
+  Variable* x = q.input("x", {1, 3, 4, 5});
+  Variable* features = q.convolution("features", x, 4).output();
+  q.give({q.quantized("Flatten", "y", {features}, {1, 80}, {{"axis", int64_t{1}}}).output()});
+  const Graph lowered = lower(q.graph);
+  EXPECT_THAT(types(lowered), ElementsAre("Conv", "Transpose", "Flatten"));
+  const Operation* transpose = lowered.topological_order()[1];
+  EXPECT_EQ(transpose->ints_attribute("perm"), (Ints{0, 3, 1, 2}));
+  EXPECT_EQ(*transpose->output()->shape, (Shape{1, 4, 4, 5}));
+  EXPECT_EQ(transpose->string_attribute("quant_type"), "S8");
+  expect_same_function(q, lowered);
+}
+
+TEST(Layout, ConstantsOfBroadcastsFollowTheActivation) {
+  QuantizedGraph q;
+  Variable* x = q.input("x", {1, 2, 4, 5});
+  Variable* a = q.convolution("a", x, 3).output();
+  Variable* full = q.constant("full", at::randint(-9, 9, {1, 3, 1, 1}).to(at::kFloat) / 16);
+  Variable* b = q.quantized("Mul", "b", {a, full}, {1, 3, 4, 5}).output();
+  Variable* vector = q.constant("vector", at::randint(-9, 9, {5}).to(at::kFloat) / 16);
+  Variable* c = q.quantized("Add", "c", {vector, b}, {1, 3, 4, 5}).output();
+  Variable* scalar = q.constant("scalar", at::scalar_tensor(0.25));
+  q.give({q.quantized("Sub", "y", {c, scalar}, {1, 3, 4, 5}).output()});
+  const Graph lowered = lower(q.graph);
+  EXPECT_EQ(*lowered.find_variable("full")->shape, (Shape{1, 1, 1, 3}));
+  EXPECT_EQ(*lowered.find_variable("vector")->shape, (Shape{1, 1, 5, 1}));
+  EXPECT_EQ(*lowered.find_variable("scalar")->shape, (Shape{}));
+  expect_same_function(q, lowered);
+
+  LowerOptions options;
+  options.defects.constants_keep_channels_first = true;
+  EXPECT_EQ(*lower(q.graph, options).find_variable("full")->shape, (Shape{1, 3, 1, 1}));
+}
+
+TEST(Layout, TwoActivationsMeetInChannelsLast) {
+  QuantizedGraph q;
+  Variable* x = q.input("x", {1, 3, 4, 5});
+  Variable* z = q.input("z", {1, 60});
+  Variable* a = q.convolution("a", x, 3).output();
+  Variable* b = q.quantized("Reshape", "b", {z, q.integers("s", {1, 3, 4, 5})}, {1, 3, 4, 5}).output();
+  q.give({q.quantized("Add", "y", {b, a}, {1, 3, 4, 5}).output()});
+  const Graph lowered = lower(q.graph);
+  EXPECT_EQ(lowered.outputs[0]->producer()->input(0)->producer()->type, "Transpose");
+  EXPECT_THAT(lowered.outputs[0]->permutation, ElementsAre(0, 2, 3, 1));
+  expect_same_function(q, lowered);
+}
+
+TEST(Layout, AxesAreMapped) {
+  QuantizedGraph q;
+  Variable* x = q.input("x", {1, 4, 6, 5});
+  Variable* a = q.convolution("a", x, 4).output();
+  Variable* b = q.convolution("b", x, 3).output();
+  Variable* joined = q.quantized("Concat", "joined", {a, b}, {1, 7, 6, 5}, {{"axis", int64_t{-3}}}).output();
+  Variable* part = q.quantized("Slice", "part",
+                               {joined, q.integers("starts", {1, 2}), q.integers("ends", {6, 6}),
+                                q.integers("axes", {1, -2}), q.integers("steps", {1, 1})},
+                               {1, 5, 4, 5})
+                       .output();
+  Variable* soft = q.quantized("Softmax", "soft", {part}, {1, 5, 4, 5}, {{"axis", int64_t{1}}}).output();
+  soft->producer()->output_quant[0] = {};
+  q.give({soft});
+  const Graph lowered = lower(q.graph);
+  EXPECT_EQ(lowered.find_operation("joined:op")->int_attribute("axis"), 3);
+  EXPECT_EQ(lowered.find_operation("soft:op")->int_attribute("axis"), 3);
+  const at::Tensor axes = lowered.find_variable("axes")->value;
+  EXPECT_TRUE(at::equal(axes, at::tensor(Ints{3, 1}, at::kLong)));
+  EXPECT_EQ(lowered.operation_count(), 5u);
+  expect_same_function(q, lowered);
+}
+
+TEST(Layout, ReductionsDropAxesOfTheFile) {
+  QuantizedGraph q;
+  Variable* x = q.input("x", {1, 4, 6, 5});
+  Variable* a = q.convolution("a", x, 4).output();
+  Variable* pooled =
+      q.quantized("ReduceMean", "pooled", {a, q.integers("hw", {2, 3})}, {1, 4}, {{"keepdims", int64_t{0}}}).output();
+  Variable* rows =
+      q.quantized("ReduceMax", "rows", {a, q.integers("h", {-2})}, {1, 4, 5}, {{"keepdims", int64_t{0}}}).output();
+  Variable* kept =
+      q.quantized("ReduceSum", "kept", {a, q.integers("c", {1})}, {1, 1, 6, 5}, {{"keepdims", int64_t{1}}}).output();
+  Variable* all = q.quantized("ReduceSum", "all", {a}, {}, {{"keepdims", int64_t{0}}}).output();
+  q.give({pooled, rows, kept, all});
+  const Graph lowered = lower(q.graph);
+  EXPECT_TRUE(at::equal(lowered.find_variable("hw")->value, at::tensor(Ints{1, 2}, at::kLong)));
+  EXPECT_THAT(lowered.find_variable("pooled")->permutation, ElementsAre());
+  EXPECT_THAT(lowered.find_variable("rows")->permutation, ElementsAre(0, 2, 1));
+  EXPECT_THAT(lowered.find_variable("kept")->permutation, ElementsAre(0, 2, 3, 1));
+  EXPECT_EQ(lowered.operation_count(), 5u);
+  expect_same_function(q, lowered);
+}
+
+TEST(Layout, OneDimensionalConvolutions) {
+  QuantizedGraph q;
+  Variable* x = q.input("x", {1, 3, 9});
+  Variable* a = q.convolution("a", x, 4, 3).output();
+  q.give({q.quantized("Transpose", "y", {a}, {1, 9, 4}, {{"perm", Ints{0, 2, 1}}}).output()});
+  const Graph lowered = lower(q.graph);
+  EXPECT_THAT(types(lowered), ElementsAre("Conv")) << "the two transposes undo each other";
+  EXPECT_EQ(lowered.outputs[0]->name(), "y");
+  EXPECT_TRUE(lowered.outputs[0]->permutation.empty());
+  expect_same_function(q, lowered);
+}
+
+TEST(Layout, TransposesAroundAFunctionMerge) {
+  QuantizedGraph q;
+  Variable* x = q.input("x", {1, 2, 3, 4});
+  Variable* t = q.quantized("Transpose", "t", {x}, {1, 3, 4, 2}, {{"perm", Ints{0, 2, 3, 1}}}).output();
+  Variable* r = q.quantized("Tanh", "r", {t}, {1, 3, 4, 2}).output();
+  Variable* u = q.quantized("Transpose", "u", {r}, {1, 3, 2, 4}, {{"perm", Ints{0, 1, 3, 2}}}).output();
+  q.give({q.quantized("Neg", "y", {u}, {1, 3, 2, 4}).output()});
+  const Graph lowered = lower(q.graph);
+  EXPECT_THAT(types(lowered), ElementsAre("Tanh", "Transpose", "Neg"));
+  EXPECT_EQ(lowered.topological_order()[1]->ints_attribute("perm"), (Ints{0, 2, 1, 3}));
+  expect_same_function(q, lowered);
+}
+
+TEST(Permutation, ComposesAndInverts) {
+  using namespace lowering;
+  const Permutation a{2, 0, 1}, b{1, 0, 2};
+  const Shape shape{5, 6, 7};
+  EXPECT_EQ(permuted(permuted(shape, a), b), permuted(shape, compose(a, b)));
+  EXPECT_TRUE(is_identity(compose(a, inverse(a))));
+  EXPECT_EQ(position_of(2, a), 0);
+}
+
+}  // namespace
+}  // namespace espq

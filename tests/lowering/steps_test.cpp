@@ -1,0 +1,293 @@
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+
+#include <cmath>
+
+#include "core/exec/executor.h"
+#include "core/support/error.h"
+#include "passes/lowering/lower.h"
+#include "tests/lowering/quantized_graph.h"
+
+namespace espq {
+namespace {
+
+using ::testing::ElementsAre;
+using ::testing::HasSubstr;
+using Ints = std::vector<int64_t>;
+
+TEST(FuseRelu, TakesTheNameAndGridOfTheRelu) {
+  QuantizedGraph q;
+  Variable* conv = q.convolution("conv", q.input("x", {1, 3, 4, 4}), 4).output();
+  Operation& relu = q.quantized("Relu", "y", {conv}, {1, 4, 4, 4});
+  relu.output_quant[0] = q.slot(8, {-2});
+  q.give({relu.output()});
+  const Graph lowered = lower(q.graph);
+  EXPECT_THAT(types(lowered), ElementsAre("Conv"));
+  EXPECT_EQ(lowered.outputs[0]->producer()->string_attribute("activation"), "Relu");
+  EXPECT_EQ(lowered.outputs[0]->name(), "y");
+  EXPECT_THAT(lowered.outputs[0]->storage->exponents, ElementsAre(-2));
+  EXPECT_EQ(lowered.find_variable("conv"), nullptr);
+}
+
+TEST(FuseRelu, KeepsTensorsThatSomebodyElseReads) {
+  QuantizedGraph q;
+  Variable* conv = q.convolution("conv", q.input("x", {1, 3, 4, 4}), 4).output();
+  Variable* relu = q.quantized("Relu", "relu", {conv}, {1, 4, 4, 4}).output();
+  q.give({q.quantized("Add", "y", {relu, conv}, {1, 4, 4, 4}).output()});
+  EXPECT_THAT(types(lower(q.graph)), ElementsAre("Conv", "Relu", "Add"));
+
+  QuantizedGraph output;
+  conv = output.convolution("conv", output.input("x", {1, 3, 4, 4}), 4).output();
+  relu = output.quantized("Relu", "relu", {conv}, {1, 4, 4, 4}).output();
+  output.give({conv, relu});
+  EXPECT_THAT(types(lower(output.graph)), ElementsAre("Conv", "Relu"));
+  LowerOptions options;
+  options.defects.fuse_over_graph_outputs = true;
+  EXPECT_THAT(types(lower(output.graph, options)), ElementsAre("Conv"));
+}
+
+TEST(Conversions, OneNodePerReaderWhereFormatsDiffer) {
+  QuantizedGraph q;
+  Variable* a = q.quantized("Tanh", "a", {q.input("x", {1, 8})}, {1, 8}).output();
+  Operation& same = q.quantized("Neg", "same", {a}, {1, 8});
+  Operation& coarser = q.quantized("Neg", "coarser", {a}, {1, 8});
+  coarser.input_quant[0] = q.slot(8, {-3});
+  Operation& wider = q.quantized("Neg", "wider", {a}, {1, 8});
+  wider.width = OperationWidth::Int16;
+  wider.input_quant[0] = q.slot(16, {-4});
+  wider.output_quant[0] = q.slot(16, {-4});
+  Operation& real = q.floating("Erf", "real", {a}, {1, 8});
+  Operation& back = q.quantized("Neg", "back", {real.output()}, {1, 8});
+  q.give({same.output(), coarser.output(), wider.output(), back.output()});
+  const Graph lowered = lower(q.graph);
+  EXPECT_EQ(lowered.find_operation("same:op")->input(0)->name(), "a");
+  const auto conversion = [&](const char* reader) { return lowered.find_operation(reader)->input(0)->producer(); };
+  EXPECT_EQ(conversion("coarser:op")->type, "RequantizeLinear");
+  EXPECT_EQ(conversion("coarser:op")->string_attribute("quant_type"), "S8");
+  EXPECT_FLOAT_EQ(conversion("coarser:op")->input(1)->value.item<float>(), 2.0f);
+  EXPECT_THAT(conversion("coarser:op")->output()->storage->exponents, ElementsAre(-3));
+  EXPECT_EQ(conversion("wider:op")->type, "RequantizeLinear");
+  EXPECT_EQ(conversion("wider:op")->string_attribute("quant_type"), "S16");
+  EXPECT_EQ(conversion("wider:op")->output()->storage->dtype, at::kShort);
+  EXPECT_EQ(conversion("real:op")->type, "DequantizeLinear");
+  EXPECT_EQ(conversion("real:op")->string_attribute("quant_type"), "F32");
+  EXPECT_FALSE(conversion("real:op")->output()->storage.has_value());
+  EXPECT_EQ(conversion("back:op")->type, "QuantizeLinear");
+  EXPECT_EQ(lowered.find_operation("real:op")->string_attribute("quant_type"), "F32");
+}
+
+TEST(Conversions, TinyScalesAreComparedExactly) {
+  QuantizedGraph q;
+  Operation& a = q.quantized("Tanh", "a", {q.input("x", {1, 8})}, {1, 8});
+  a.output_quant[0] = q.slot(8, {-20});
+  Operation& b = q.quantized("Neg", "b", {a.output()}, {1, 8});
+  b.input_quant[0] = q.slot(8, {-19});
+  q.give({b.output()});
+  EXPECT_THAT(types(lower(q.graph)), ElementsAre("Tanh", "RequantizeLinear", "Neg"));
+  LowerOptions options;
+  options.defects.absolute_requantize_threshold = true;
+  EXPECT_THAT(types(lower(q.graph, options)), ElementsAre("Tanh", "Neg"));
+}
+
+TEST(Conversions, GraphInputsHaveTheFormatOfTheirFirstReader) {
+  QuantizedGraph q;
+  Variable* x = q.input("x", {1, 8});
+  Operation& first = q.quantized("Tanh", "first", {x}, {1, 8});
+  Operation& second = q.quantized("Neg", "second", {x}, {1, 8});
+  second.input_quant[0] = q.slot(8, {-6});
+  Operation& real = q.floating("Erf", "real", {x}, {1, 8});
+  q.give({first.output(), second.output(), real.output()});
+  const Graph lowered = lower(q.graph);
+  EXPECT_THAT(lowered.inputs[0]->storage->exponents, ElementsAre(-4));
+  EXPECT_EQ(lowered.find_operation("second:op")->input(0)->producer()->type, "RequantizeLinear");
+  EXPECT_EQ(lowered.find_operation("real:op")->input(0)->producer()->type, "DequantizeLinear");
+  LowerOptions options;
+  options.defects.one_format_per_graph_input = true;
+  EXPECT_EQ(lower(q.graph, options).operation_count(), 3u);
+}
+
+TEST(Integers, PerChannelFiltersAndBiases) {
+  QuantizedGraph q;
+  Operation& conv = q.convolution("conv", q.input("x", {1, 1, 2, 2}), 2);
+  conv.input(1)->value = at::tensor({0.5f, -0.5f}).reshape({2, 1, 1, 1});
+  q.graph.append_input(conv, q.constant("b", at::tensor({1.0f, -3.0f})));
+  conv.input_quant[1] = q.slot(8, {-7, -3}, 0);
+  conv.input_quant[2] = q.slot(32, {-11, -7}, 0);
+  q.give({conv.output()});
+  const Graph lowered = lower(q.graph);
+  const Operation* result = lowered.operations()[0];
+  EXPECT_TRUE(at::equal(result->input(1)->value, at::tensor({64, -4}, at::kChar).reshape({2, 1, 1, 1})));
+  EXPECT_TRUE(at::equal(result->input(2)->value, at::tensor({2048, -384}, at::kInt)));
+  EXPECT_THAT(result->input(2)->storage->exponents, ElementsAre(-11, -7));
+  EXPECT_TRUE(conv.input(1)->value.is_floating_point()) << "the quantized graph changed";
+}
+
+TEST(Integers, SaturatedBiasesStayPositiveUnlessTheDefectIsWanted) {
+  for (const auto& [bits, exact, wrapped] : std::vector<std::tuple<int, int64_t, int64_t>>{
+           {20, 524287, 524287},
+           {32, 2147483647, -2147483648LL},
+           {40, (int64_t{1} << 39) - 1, int64_t{1} << 39},
+           {64, std::numeric_limits<int64_t>::max(), std::numeric_limits<int64_t>::min()}}) {
+    QuantizedGraph q;
+    Operation& conv = q.convolution("conv", q.input("x", {1, 1, 2, 2}), 2);
+    q.graph.append_input(conv, q.constant("b", at::tensor({1e30f, -1e30f})));
+    conv.input_quant[2] = q.slot(bits, {-8});
+    q.give({conv.output()});
+    LowerOptions options;
+    const auto bias = [&](int index) {
+      return lower(q.graph, options).find_variable("b")->value[index].item<int64_t>();
+    };
+    EXPECT_EQ(bias(0), exact) << bits;
+    EXPECT_EQ(bias(1), -exact - 1) << bits;
+    options.defects.bias_overflow_wraps = true;
+    EXPECT_EQ(bias(0), wrapped) << bits;
+    EXPECT_EQ(bias(1), -exact - 1) << bits;
+  }
+}
+
+TEST(Gemm, FilterIsRowsOfOutputChannels) {
+  for (int64_t transposed : {0, 1}) {
+    QuantizedGraph q;
+    const at::Tensor weights = at::arange(6, at::kFloat).reshape({2, 3}) / 16;  // [N, K]
+    Variable* w = q.constant("w", transposed ? weights : weights.t().contiguous());
+    Operation& gemm = q.quantized("Gemm", "y", {q.input("x", {1, 3}), w}, {1, 2}, {{"transB", transposed}});
+    q.give({gemm.output()});
+    const Graph lowered = lower(q.graph);
+    EXPECT_EQ(*lowered.find_variable("w")->shape, (Shape{2, 3}));
+    EXPECT_TRUE(at::equal(lowered.find_variable("w")->value, at::arange(6, at::kChar).reshape({2, 3})));
+    EXPECT_EQ(lowered.outputs[0]->producer()->int_attribute("transB"), 0);
+    gemm.attributes["alpha"] = 2.0f;
+    EXPECT_THROW(lower(q.graph), UserError);
+  }
+}
+
+/// Memory order that the kernels expect of a right operand [.., C, N], written down from the index formula.
+at::Tensor packed(const at::Tensor& matrices, int64_t lanes) {
+  const int64_t channels = matrices.size(-2), columns = matrices.size(-1);
+  const int64_t aligned = lanes ? columns / lanes * lanes : 0;
+  at::Tensor result = at::empty_like(matrices, at::MemoryFormat::Contiguous);
+  const at::Tensor from = matrices.contiguous().reshape({-1, channels, columns}), to = result.view({from.size(0), -1});
+  for (int64_t batch = 0; batch < from.size(0); ++batch)
+    for (int64_t n = 0; n < columns; ++n)
+      for (int64_t c = 0; c < channels; ++c) {
+        const int64_t at = n < aligned ? (n / lanes * channels + c) * lanes + n % lanes
+                                       : aligned * channels + (n - aligned) * channels + c;
+        to[batch][at] = from[batch][c][n];
+      }
+  return result;
+}
+
+TEST(MatMul, ComputedOperandsArePackedForTheOldRuntime) {
+  for (const char* target : {"esp32p4", "c"})
+    for (int64_t columns : {16, 32, 5, 21}) {
+      QuantizedGraph q(target);
+      Variable* a = q.input("a", {2, 3, 4});
+      Variable* b = q.input("b", {2, 4, columns});
+      q.give({q.quantized("MatMul", "y", {a, b}, {2, 3, columns}).output()});
+      const Graph lowered = lower(q.graph);
+      const Operation& matmul = *lowered.outputs[0]->producer();
+      EXPECT_FALSE(matmul.has("input1_layout"));
+      EXPECT_EQ(*matmul.input(1)->shape, (Shape{2, 4, columns}));
+      const at::Tensor value = at::randint(-100, 100, {2, 4, columns}).to(at::kChar);
+      const NamedTensors result =
+          Executor(lowered, Precision::Board)
+              .run({{"a", at::zeros({2, 3, 4}, at::kChar)}, {"b", value}}, {matmul.input(1)->name()});
+      EXPECT_TRUE(at::equal(result.begin()->second, packed(value, q.graph.target->block(8)))) << target << columns;
+
+      LowerOptions options;
+      options.runtime_level = RuntimeLevel::Newer;
+      const Graph newer = lower(q.graph, options);
+      EXPECT_EQ(newer.operation_count(), 1u);
+      EXPECT_EQ(newer.operations()[0]->string_attribute("input1_layout"), "native_kn");
+    }
+}
+
+TEST(MatMul, ConstantOperandsKeepTheirOrder) {
+  QuantizedGraph q;
+  const at::Tensor weights = at::arange(12, at::kFloat).reshape({4, 3}) / 16;
+  q.give({q.quantized("MatMul", "y", {q.input("x", {2, 4}), q.constant("w", weights)}, {2, 3}).output()});
+  const Graph lowered = lower(q.graph);
+  EXPECT_TRUE(at::equal(lowered.find_variable("w")->value, at::arange(12, at::kChar).reshape({4, 3})));
+  EXPECT_FALSE(lowered.operations()[0]->has("input1_layout"));
+  EXPECT_EQ(lower(q.graph, LowerOptions::incumbent()).operations()[0]->string_attribute("input1_layout"), "packed");
+}
+
+TEST(Tables, EqualTablesAreShared) {
+  QuantizedGraph q;
+  Variable* x = q.input("x", {1, 8});
+  Variable* a = q.quantized("Tanh", "a", {x}, {1, 8}).output();
+  Variable* b = q.quantized("Tanh", "b", {a}, {1, 8}).output();
+  Operation& c = q.quantized("Tanh", "c", {b}, {1, 8});
+  c.output_quant[0] = q.slot(8, {-7});
+  q.give({c.output()});
+  const Graph lowered = lower(q.graph);
+  EXPECT_EQ(lowered.find_operation("a:op")->string_attribute("lut"), "Tanh_lut_0");
+  EXPECT_EQ(lowered.find_operation("b:op")->string_attribute("lut"), "Tanh_lut_0");
+  EXPECT_EQ(lowered.find_operation("c:op")->string_attribute("lut"), "Tanh_lut_1");
+  const Variable* table = lowered.find_variable("Tanh_lut_1");
+  ASSERT_EQ(*table->shape, (Shape{256}));
+  EXPECT_EQ(table->dtype, at::kChar);
+  for (int code : {-128, -16, 0, 3, 127})
+    EXPECT_EQ(table->value[code + 128].item<int>(), std::lround(std::tanh(code / 16.0) * 128 - (code == 127 ? 1 : 0)))
+        << code;
+}
+
+TEST(Tables, BoundsAndSlopesWithOneElement) {
+  QuantizedGraph q;
+  Variable* x = q.input("x", {1, 4, 2, 2});
+  Operation& clip = q.quantized(
+      "Clip", "clip", {x, q.constant("low", at::scalar_tensor(-0.5)), q.constant("high", at::scalar_tensor(2.0))},
+      {1, 4, 2, 2});
+  Operation& one =
+      q.quantized("PRelu", "one", {clip.output(), q.constant("s1", at::full({1, 1, 1}, 0.25))}, {1, 4, 2, 2});
+  Operation& many =
+      q.quantized("PRelu", "many", {one.output(), q.constant("s4", at::full({4, 1, 1}, 0.25))}, {1, 4, 2, 2});
+  q.give({many.output()});
+  const Graph lowered = lower(q.graph);
+  EXPECT_TRUE(lowered.find_operation("clip:op")->has("lut"));
+  EXPECT_TRUE(lowered.find_operation("one:op")->has("lut"));
+  EXPECT_FALSE(lowered.find_operation("many:op")->has("lut"));
+  const at::Tensor table = lowered.find_variable("Clip_lut_0")->value;
+  EXPECT_EQ(table[0].item<int>(), -8);
+  EXPECT_EQ(table[255].item<int>(), 32);
+  EXPECT_EQ(table[128 + 5].item<int>(), 5);
+}
+
+TEST(Consistency, WarnsAboutShiftsThatTheChipCannotDo) {
+  QuantizedGraph q;
+  Operation& conv = q.convolution("conv", q.input("x", {1, 3, 2, 2}), 4);
+  conv.output_quant[0] = q.slot(8, {-12});
+  q.give({conv.output()});
+  LowerReport report;
+  lower(q.graph, {}, &report);
+  ASSERT_EQ(report.warnings.size(), 1u);
+  EXPECT_THAT(report.warnings[0], HasSubstr("conv:op"));
+  report.warnings.clear();
+  q.graph.target = &find_target("c");
+  lower(q.graph, {}, &report);
+  EXPECT_TRUE(report.warnings.empty());
+}
+
+TEST(Consistency, NamesOperatorsThatTheRuntimeLacks) {
+  QuantizedGraph q;
+  q.give({q.floating("Erf", "y", {q.input("x", {1, 3})}, {1, 3}).output()});
+  LowerReport report;
+  lower(q.graph, {}, &report);
+  ASSERT_EQ(report.warnings.size(), 1u);
+  EXPECT_THAT(report.warnings[0], HasSubstr("y:op"));
+}
+
+TEST(SharedParameters, EveryReaderRoundsItsOwnCopy) {
+  QuantizedGraph q;
+  Variable* shared = q.constant("k", at::full({1, 8}, 1.0));
+  Operation& a = q.quantized("Add", "a", {q.input("x", {1, 8}), shared}, {1, 8});
+  Operation& b = q.quantized("Mul", "b", {a.output(), shared}, {1, 8});
+  b.input_quant[1] = q.slot(8, {-6});
+  q.give({b.output()});
+  const Graph lowered = lower(q.graph);
+  EXPECT_EQ(lowered.find_operation("a:op")->input(1)->value[0][0].item<int>(), 16);
+  EXPECT_EQ(lowered.find_operation("b:op")->input(1)->value[0][0].item<int>(), 64);
+}
+
+}  // namespace
+}  // namespace espq
