@@ -1,4 +1,5 @@
 #include <ATen/ATen.h>
+#include <c10/core/GradMode.h>
 
 #include <cmath>
 #include <limits>
@@ -43,7 +44,7 @@ void store(const Graph& graph, Variable* variable, const SlotQuant& slot, const 
 }  // namespace
 
 void store_integers(Graph& graph, const LowerOptions& options) {
-  at::NoGradGuard no_gradients;
+  c10::AutoGradMode no_gradients(false);
   for (Operation* operation : graph.topological_order()) {
     if (!operation->quantized) continue;
     for (size_t slot = 0; slot < operation->inputs().size(); ++slot)

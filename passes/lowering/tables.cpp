@@ -1,4 +1,5 @@
 #include <ATen/ATen.h>
+#include <c10/core/GradMode.h>
 
 #include "core/ops/operator.h"
 #include "core/ops/table.h"
@@ -88,7 +89,7 @@ class TableStore {
 }  // namespace
 
 void attach_tables(Graph& graph, const LowerOptions& options) {
-  at::NoGradGuard no_gradients;
+  c10::AutoGradMode no_gradients(false);
   TableStore store(graph);
   for (Operation* operation : graph.topological_order()) {
     const auto step = table_step(graph, *operation, options);
