@@ -5,6 +5,9 @@
 
 namespace espq {
 
+const std::vector<std::pair<RuntimeLevel, std::string_view>> EnumNames<RuntimeLevel>::values = {
+    {RuntimeLevel::V3_3_9, "3.3.9"}, {RuntimeLevel::Newer, "newer"}};
+
 LowerOptions LowerOptions::incumbent() {
   LowerOptions options;
   options.runtime_level = RuntimeLevel::Newer;

@@ -4,8 +4,14 @@
 
 #include "core/graph/graph.h"
 #include "core/quant/target.h"
+#include "core/support/json_fields.h"
 
 namespace espq {
+
+template <>
+struct EnumNames<RuntimeLevel> {
+  static const std::vector<std::pair<RuntimeLevel, std::string_view>> values;
+};
 
 /// Defects of esp-ppq 1.3.12's exporter, each off by default. Switched on they give the file that it would have
 /// written, which the chip then computes differently from the simulation.
@@ -36,6 +42,23 @@ struct LowerOptions {
   /// What esp-ppq 1.3.12 writes, defects included.
   static LowerOptions incumbent();
 };
+
+template <class Fields>
+void describe(Fields& fields, IncumbentDefects& defects) {
+  fields("constants_keep_channels_first", defects.constants_keep_channels_first);
+  fields("one_format_per_graph_input", defects.one_format_per_graph_input);
+  fields("absolute_requantize_threshold", defects.absolute_requantize_threshold);
+  fields("fuse_over_graph_outputs", defects.fuse_over_graph_outputs);
+  fields("bias_overflow_wraps", defects.bias_overflow_wraps);
+  fields("unread_int16_tables", defects.unread_int16_tables);
+}
+
+template <class Fields>
+void describe(Fields& fields, LowerOptions& options) {
+  fields("runtime_level", options.runtime_level);
+  fields("int16_table_step", options.int16_table_step);
+  fields("incumbent_defects", options.defects);
+}
 
 /// What a caller should tell the user: each line names a layer.
 struct LowerReport {
