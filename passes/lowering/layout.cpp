@@ -112,10 +112,19 @@ class ChannelsLastPass {
   void follow(Operation& operation) {
     Variable* input = operation.input(0);
     if (is_constant(input)) return restore(operation);
+    if (has_channel_constant(operation) && !options_.defects.slopes_meet_any_axis) return to_channels_last(operation);
     const Permutation layout = layout_or_own(input);
     if (layout.size() != rank_of(*operation.output())) return restore(operation);
     own_layout_behind_first(operation);
     decide_outputs(operation, layout);
+  }
+
+  /// One number per channel (the slopes of a PRelu), which the kernels count along the innermost axis.
+  static bool has_channel_constant(const Operation& operation) {
+    for (size_t slot = 1; slot < operation.inputs().size(); ++slot)
+      if (const Variable* operand = operation.input(slot); operand && operand->is_parameter())
+        if (operand->value.numel() > 1) return true;
+    return false;
   }
 
   /// Operands that only tell how (bounds, indices) and were not decided yet keep the model's order.

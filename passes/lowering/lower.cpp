@@ -12,6 +12,7 @@ LowerOptions LowerOptions::incumbent() {
   LowerOptions options;
   options.runtime_level = RuntimeLevel::Newer;
   options.defects = {.constants_keep_channels_first = true,
+                     .slopes_meet_any_axis = true,
                      .one_format_per_graph_input = true,
                      .absolute_requantize_threshold = true,
                      .fuse_over_graph_outputs = true,
