@@ -89,7 +89,8 @@ class ChannelsLastPass {
     const Permutation step = compose(inverse(current), wanted);
     Operation& transpose = insert_on_grid(graph_, operation, slot, "Transpose", {{"perm", to_attribute(step)}});
     Variable* result = transpose.output();
-    result->shape = permuted(source->shape.value(), step);
+    const bool stale = options_.defects.stale_transpose_shapes;
+    result->shape = permuted(stale ? permuted(*source->shape, inverse(current)) : *source->shape, step);
     result->permutation = is_identity(wanted) ? Permutation{} : wanted;
     layout_.emplace(result, wanted);
   }

@@ -13,6 +13,7 @@ LowerOptions LowerOptions::incumbent() {
   options.runtime_level = RuntimeLevel::Newer;
   options.defects = {.constants_keep_channels_first = true,
                      .slopes_meet_any_axis = true,
+                     .stale_transpose_shapes = true,
                      .one_format_per_graph_input = true,
                      .absolute_requantize_threshold = true,
                      .fuse_over_graph_outputs = true,

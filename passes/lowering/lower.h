@@ -20,6 +20,9 @@ struct IncumbentDefects {
   bool constants_keep_channels_first = false;
   /// PRelu slopes of single channels are not brought together with a channels-last activation.
   bool slopes_meet_any_axis = false;
+  /// The recorded shape of the result of an added Transpose is that of the model's order, transposed (the chip library
+  /// computes shapes itself).
+  bool stale_transpose_shapes = false;
   /// A graph input that is read with two exponents (or as float beside integers) is stored with the first one only; no
   /// node converts it for the other readers.
   bool one_format_per_graph_input = false;
@@ -49,6 +52,7 @@ template <class Fields>
 void describe(Fields& fields, IncumbentDefects& defects) {
   fields("constants_keep_channels_first", defects.constants_keep_channels_first);
   fields("slopes_meet_any_axis", defects.slopes_meet_any_axis);
+  fields("stale_transpose_shapes", defects.stale_transpose_shapes);
   fields("one_format_per_graph_input", defects.one_format_per_graph_input);
   fields("absolute_requantize_threshold", defects.absolute_requantize_threshold);
   fields("fuse_over_graph_outputs", defects.fuse_over_graph_outputs);

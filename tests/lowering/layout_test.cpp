@@ -92,7 +92,9 @@ TEST(Layout, TwoActivationsMeetInChannelsLast) {
   Variable* x = q.input("x", {1, 3, 4, 5});
   Variable* z = q.input("z", {1, 60});
   Variable* a = q.convolution("a", x, 3).output();
-  Variable* b = q.quantized("Reshape", "b", {z, q.integers("s", {1, 3, 4, 5})}, {1, 3, 4, 5}).output();
+  Variable* b =
+      q.quantized("Reshape", "b", {z, q.integers("s", {1, 3, 4, 5})}, {1, 3, 4, 5}, {{"allowzero", int64_t{0}}})
+          .output();
   q.give({q.quantized("Add", "y", {b, a}, {1, 3, 4, 5}).output()});
   const Graph lowered = lower(q.graph);
   EXPECT_EQ(lowered.outputs[0]->producer()->input(0)->producer()->type, "Transpose");
