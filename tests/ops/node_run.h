@@ -18,4 +18,31 @@ inline at::Tensor run_one(const std::string& type, const Tensors& inputs, Attrib
   return run_node(type, inputs, std::move(attributes)).at(0);
 }
 
+/// One operation in Board precision, run as soon as it is made.
+struct BoardNode {
+  std::string type;
+  std::string target = "esp32p4";
+  std::vector<Grid> inputs, outputs;
+  AttributeMap attributes = {};
+  std::vector<bool> parameters = {};  ///< slots whose tensor is a constant of the graph
+  at::Tensor table = {};
+
+  at::Tensor operator()(const Tensors& tensors) const {
+    Graph graph;
+    std::vector<Variable*> operands;
+    Tensors constants(tensors.size());
+    for (size_t slot = 0; slot < tensors.size(); ++slot) {
+      operands.push_back(tensors[slot].defined() ? &graph.add_variable() : nullptr);
+      if (slot < parameters.size() && parameters[slot]) constants[slot] = tensors[slot];
+    }
+    Operation& operation = graph.add_operation(type, "node", operands, {&graph.add_variable()}, attributes);
+    normalize_attributes(operation);
+    const BoardContext context{operation, find_target(target), inputs, outputs, constants, table};
+    return definition_of(operation).board(context)(tensors).at(0);
+  }
+};
+
+/// Codes as kernels hold them.
+inline at::Tensor codes(const std::vector<float>& values) { return at::tensor(values); }
+
 }  // namespace espq
