@@ -6,6 +6,8 @@ namespace espq {
 void register_builtin_operators(Registry& registry) {
   register_conv_operators(registry);
   register_gemm_operators(registry);
+  register_pooling_operators(registry);
+  register_reduction_operators(registry);
   register_activation_operators(registry);
   register_binary_operators(registry);
   register_lut_operator(registry);

@@ -61,4 +61,15 @@ inline int64_t rounding_right_shift(int64_t value, int shift, Rounding rounding,
   return quotient + (remainder > half || (remainder == half && (quotient & 1)));
 }
 
+/// Newton's square root of chip library 3.3.9: stops at an absolute change of 1e-5, so small roots stay inexact.
+inline float newton_sqrt(float x) {
+  if (x == 0) return 0;
+  float root = x, last;
+  do {
+    last = root;
+    root = static_cast<float>(static_cast<double>(last + x / last) * 0.5);
+  } while (std::abs(root - last) > 0.00001f);
+  return root;
+}
+
 }  // namespace espq::chip

@@ -86,6 +86,7 @@ void register_gemm_operators(Registry& registry) {
                .int8 = true,
                .int16 = true,
                .fused_relu = true,
+               .packing = WeightPacking::Linear,
                .note = "alpha = beta = 1, transA = 0, constant operand B"};
   registry.add(std::move(gemm));
 
@@ -102,6 +103,7 @@ void register_gemm_operators(Registry& registry) {
                  .int8 = true,
                  .int16 = true,
                  .fused_relu = true,
+                 .packing = WeightPacking::Matrix,
                  .note = "a computed operand B arrives packed in blocks of output columns"};
   registry.add(std::move(matmul));
 }

@@ -85,17 +85,6 @@ Tensors lp_normalization(const ForwardContext& context, const Tensors& in) {
 }
 
 // ---------------------------------------------------------------------------------------------- exact kernels
-/// Newton's square root of chip library 3.3.9: stops at an absolute change of 1e-5.
-float newton_sqrt(float x) {
-  if (x == 0) return 0;
-  float root = x, last;
-  do {
-    last = root;
-    root = static_cast<float>(static_cast<double>(last + x / last) * 0.5);
-  } while (std::abs(root - last) > 0.00001f);
-  return root;
-}
-
 struct QuantizedGrids {
   float scale, inverse;
   chip::Rounder round;
@@ -153,7 +142,7 @@ BoardKernel layer_normalization_board(const BoardContext& context) {
       mean *= grids.scale;
       variance *= grids.scale * grids.scale;
       variance /= static_cast<float>(length);
-      const float inverse_deviation = 1.0f / newton_sqrt(variance + epsilon);
+      const float inverse_deviation = 1.0f / chip::newton_sqrt(variance + epsilon);
       for (int64_t i = 0; i < length; ++i) {
         const float normalized = (from[i] * grids.scale - mean) * inverse_deviation;
         const float shift = beta_codes ? beta_codes[i] * beta_scale : 0.0f;

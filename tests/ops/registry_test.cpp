@@ -13,6 +13,8 @@ TEST(Registry, EveryDefinitionIsComplete) {
     EXPECT_TRUE(names.insert(definition.name).second) << definition.name;
     EXPECT_NE(definition.forward, nullptr) << definition.name;
     EXPECT_FALSE(definition.outputs.empty()) << definition.name;
+    const bool integer = definition.chip.int8 || definition.chip.int16;
+    EXPECT_TRUE(!integer || definition.board) << definition.name;
     for (size_t i = 0; i + 1 < definition.inputs.size(); ++i)
       EXPECT_FALSE(definition.inputs[i].variadic) << definition.name;
     EXPECT_EQ(operators().find(definition.name), &definition);
