@@ -10,9 +10,9 @@
 namespace espq {
 
 struct EspdlReadOptions {
-  std::string source = ".espdl";  ///< how error messages call the file
-  std::optional<AesKey> key = {};      ///< for encrypted models
-  std::string entry = {};              ///< packages: name or position of the model; may stay empty when there is one
+  std::string source = ".espdl";   ///< how error messages call the file
+  std::optional<AesKey> key = {};  ///< for encrypted models
+  std::string entry = {};          ///< packages: name or position of the model; may stay empty when there is one
 };
 
 /// Reads a model of any published generation from a single-model file (EDL1, EDL2) or a package (PDL1 to PDL3), plain
