@@ -108,9 +108,10 @@ void GraphBuilder::add_constant(const EspdlTensor& stored) {
   added.dtype = value.scalar_type();
   added.shape = value.sizes().vec();
   const auto grid = exponents(stored.name, added.dtype, stored.exponents);
-  user_check(grid.size() <= 1 || (value.dim() > 0 && static_cast<int64_t>(grid.size()) == value.size(0)),
-             "tensor '{}': {} exponents do not fit its {} output channels", stored.name, grid.size(),
-             value.dim() > 0 ? value.size(0) : 1);
+  const auto channels = value.sizes().slice(0, std::min<size_t>(2, value.dim()));  // ConvTranspose has them on axis 1
+  user_check(grid.size() <= 1 || std::count(channels.begin(), channels.end(), static_cast<int64_t>(grid.size())),
+             "tensor '{}': {} exponents do not fit its shape [{}]", stored.name, grid.size(),
+             fmt::join(value.sizes(), ", "));
   if (!grid.empty()) added.storage = StorageFormat{added.dtype, grid};
 }
 
