@@ -14,6 +14,7 @@
 #include "export/espdl/packing.h"
 #include "export/espdl/reader.h"
 #include "export/espdl/writer.h"
+#include "tests/export/small_graph.h"
 #include "tests/reference_data.h"
 
 namespace espq {
@@ -86,55 +87,6 @@ TEST(Packing, OfGemmAndMatMul) {
 }
 
 // --------------------------------------------------------------------------------------------------- a small graph
-/// x -> Conv -> Sigmoid by table.
-Graph small_graph() {
-  Graph graph;
-  graph.name = "small";
-  graph.target = &find_target("esp32p4");
-  graph.lowered = true;
-  const auto activation = [&](const char* name, Shape shape, int exponent) {
-    Variable& variable = graph.add_variable(name);
-    variable.shape = std::move(shape);
-    variable.dtype = at::kChar;
-    variable.storage = StorageFormat{at::kChar, {exponent}};
-    return &variable;
-  };
-  const auto parameter = [&](const char* name, const at::Tensor& value, std::vector<int> exponents) {
-    Variable& variable = graph.add_parameter(name, value);
-    variable.dtype = value.scalar_type();
-    variable.shape = value.sizes().vec();
-    variable.storage = StorageFormat{variable.dtype, std::move(exponents)};
-    return &variable;
-  };
-  Variable* x = activation("x", {1, 4, 4, 3}, -6);
-  Variable* w = parameter("w", at::arange(18 * 3 * 9, at::kInt).remainder(251).to(at::kChar).reshape({18, 3, 3, 3}),
-                          std::vector<int>(18, -8));
-  Variable* b = parameter("b", at::arange(18, at::kInt) * 1000, std::vector<int>(18, -14));
-  Variable* c = activation("c", {1, 2, 2, 18}, -5);
-  Variable* y = activation("y", {1, 2, 2, 18}, -7);
-  graph.add_operation("Conv", "conv", {x, w, b}, {c},
-                      {{"activation", std::string("Linear")},
-                       {"dilations", std::vector<int64_t>{1, 1}},
-                       {"group", int64_t{1}},
-                       {"kernel_shape", std::vector<int64_t>{3, 3}},
-                       {"pads", std::vector<int64_t>{0, 0, 0, 0}},
-                       {"quant_type", std::string("S8")},
-                       {"strides", std::vector<int64_t>{1, 1}}});
-  parameter("Sigmoid_lut_0", at::arange(256, at::kInt).floor_divide(2).to(at::kChar), {-7});
-  graph.add_operation("Sigmoid", "sigmoid", {c}, {y},
-                      {{"lut", std::string("Sigmoid_lut_0")}, {"quant_type", std::string("S8")}});
-  graph.inputs = {x};
-  graph.outputs = {y};
-  return graph;
-}
-
-TestValues small_tests() {
-  TestValues tests;
-  tests.inputs = {{"x", at::zeros({1, 4, 4, 3}, at::kChar)}};
-  tests.outputs = {{"y", at::full({1, 2, 2, 18}, 0.2f)}};  // rounded to the grid 2^-7
-  return tests;
-}
-
 TEST(Convert, WritesAndReadsBackAGraph) {
   const Graph graph = small_graph();
   const EspdlModel model = to_model(graph, small_tests());
