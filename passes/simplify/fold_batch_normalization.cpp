@@ -1,0 +1,118 @@
+#include "passes/simplify/fold_batch_normalization.h"
+
+#include "core/graph/match.h"
+#include "core/ops/operator.h"
+#include "passes/simplify/linear.h"
+#include "passes/simplify/rewrite.h"
+
+namespace espq {
+namespace {
+
+struct Normalization {
+  at::Tensor gamma, beta, mean, deviation;
+  at::Tensor scale() const { return gamma / deviation; }
+  at::Tensor offset(const at::Tensor& bias) const { return gamma * (bias - mean) / deviation + beta; }
+};
+
+std::optional<Normalization> statistics(const Graph& graph, const Operation& operation, at::ScalarType arithmetic) {
+  if (operation.int_attribute("training_mode", 0) != 0) return std::nullopt;
+  for (size_t slot = 1; slot < 5; ++slot) {
+    const Variable* input = operation.input(slot);
+    if (!input || !input->is_parameter() || input->value.dim() != 1) return std::nullopt;
+  }
+  for (size_t slot = 1; slot < operation.outputs().size(); ++slot)
+    if (const Variable* output = operation.output(slot))
+      if (!output->uses().empty() || graph.is_output(output)) return std::nullopt;
+  const auto value = [&](size_t slot) { return operation.input(slot)->value.to(arithmetic); };
+  const double epsilon = operation.float_attribute("epsilon", 1e-5F);
+  return Normalization{value(1), value(2), value(3), (value(4) + epsilon).sqrt()};
+}
+
+void name_like_incumbent(Graph& graph, const Operation& operation, size_t slot, const char* suffix) {
+  Variable* parameter = operation.input(slot);
+  const std::string name = operation.name() + suffix;
+  if (parameter->name() != name) graph.rename(*parameter, free_variable_name(graph, name));
+}
+
+void finish(Graph& graph, Operation& operation, const FoldBatchNormalizationOptions& options) {
+  if (!options.like_incumbent) return;
+  name_like_incumbent(graph, operation, 1, "_weight");
+  name_like_incumbent(graph, operation, 2, "_bias");
+  graph.move_to_end(operation);
+}
+
+bool fold_into_producer(Graph& graph, Operation& operation, const Normalization& normalization,
+                        const FoldBatchNormalizationOptions& options) {
+  const auto linear = linear_producer(graph, operation, 0);
+  if (!linear || !linear->takes_bias || linear->output_channels != normalization.gamma.numel()) return false;
+  const auto bias = linear->bias();
+  if (!bias) return false;
+  set_weight(graph, *linear, linear->scaled_rows(normalization.scale()));
+  set_bias(graph, *linear, normalization.offset(bias->to(normalization.gamma.scalar_type())));
+  take_over_output(graph, *linear->operation, operation);
+  finish(graph, *linear->operation, options);
+  return true;
+}
+
+void replace_by_depthwise(Graph& graph, Operation& operation, const Normalization& normalization, int64_t rank,
+                          const FoldBatchNormalizationOptions& options) {
+  const int64_t channels = normalization.gamma.numel(), spatial = rank - 2;
+  Shape shape(rank, 1);
+  shape[0] = channels;
+  const at::Tensor bias = normalization.offset(at::zeros_like(normalization.mean)).to(at::kFloat);
+  Variable* source = operation.input(0);
+  Variable& weight = graph.add_parameter(free_variable_name(graph, operation.name() + "_weight"),
+                                         normalization.scale().to(at::kFloat).reshape(shape));
+  Variable& offset = graph.add_parameter(free_variable_name(graph, operation.name() + "_bias"), bias);
+  become(graph, operation, "Conv", {source, &weight, &offset},
+         {{"kernel_shape", Shape(spatial, 1)},
+          {"strides", Shape(spatial, 1)},
+          {"dilations", Shape(spatial, 1)},
+          {"pads", Shape(2 * spatial, 0)},
+          {"group", channels}});
+  finish(graph, operation, options);
+}
+
+void replace_by_arithmetic(Graph& graph, Operation& operation, const Normalization& normalization, int64_t rank) {
+  Shape shape(rank, 1);
+  if (rank > 1) shape[1] = normalization.gamma.numel();
+  Variable* source = operation.input(0);
+  Variable& factor = graph.add_parameter(free_variable_name(graph, operation.name() + "_scale"),
+                                         normalization.scale().to(at::kFloat).reshape(shape));
+  Variable& offset =
+      graph.add_parameter(free_variable_name(graph, operation.name() + "_offset"),
+                          normalization.offset(at::zeros_like(normalization.mean)).to(at::kFloat).reshape(shape));
+  Variable& product = add_value(graph, *source, source->shape);
+  graph.add_operation("Mul", free_operation_name(graph, operation.name() + "/Mul"), {source, &factor}, {&product});
+  become(graph, operation, "Add", {&product, &offset});
+}
+
+}  // namespace
+
+PassReport fold_batch_normalization(Graph& graph, const FoldBatchNormalizationOptions& options) {
+  PassReport report{"fold_batch_normalization"};
+  for (Operation* operation : graph.operations()) {
+    if (operation->type != "BatchNormalization" || is_dead(graph, *operation)) continue;
+    const auto normalization = statistics(graph, *operation, options.like_incumbent ? at::kFloat : at::kDouble);
+    if (!normalization) continue;
+    const Operation* producer = operation->input(0)->producer();
+    const std::string target = producer ? producer->type : "";
+    if (fold_into_producer(graph, *operation, *normalization, options)) {
+      report.count("BatchNormalization folded into " + target);
+      continue;
+    }
+    const auto rank = rank_of(operation->input(0));
+    if (!options.replace_isolated || !rank || *rank < 2) continue;
+    for (size_t slot = 1; slot < operation->outputs().size(); ++slot) graph.set_output(*operation, slot, nullptr);
+    if (*rank == 3 || *rank == 4) {
+      replace_by_depthwise(graph, *operation, *normalization, *rank, options);
+      report.count("BatchNormalization became a depthwise Conv");
+    } else {
+      replace_by_arithmetic(graph, *operation, *normalization, *rank);
+      report.count("BatchNormalization became Mul and Add");
+    }
+  }
+  return report;
+}
+
+}  // namespace espq

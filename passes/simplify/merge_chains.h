@@ -1,0 +1,13 @@
+#pragma once
+#include "core/graph/graph.h"
+#include "passes/report.h"
+
+namespace espq {
+
+/// Two operations in a row that are one: Transpose of Transpose, Reshape (Flatten, Squeeze, Unsqueeze) of Reshape,
+/// Slice of Slice along other axes; and Reshape, element-wise operation, Reshape, where the first Reshape moves behind
+/// the element-wise operation. The last operation keeps its name; the first one stays when somebody else reads its
+/// result. Needs shapes for all but Transpose.
+PassReport merge_chains(Graph& graph);
+
+}  // namespace espq
