@@ -16,10 +16,8 @@ constexpr TypePair kTypes[] = {
     {ElementType::Float, at::kFloat},        {ElementType::Double, at::kDouble, true},
     {ElementType::Float16, at::kHalf, true}, {ElementType::Bfloat16, at::kBFloat16, true},
     {ElementType::Int8, at::kChar},          {ElementType::Uint8, at::kByte},
-    {ElementType::Int16, at::kShort},        {ElementType::Uint16, at::kUInt16},
-    {ElementType::Int32, at::kInt},          {ElementType::Uint32, at::kUInt32},
-    {ElementType::Int64, at::kLong},         {ElementType::Uint64, at::kUInt64},
-    {ElementType::Bool, at::kBool},
+    {ElementType::Int16, at::kShort},        {ElementType::Int32, at::kInt},
+    {ElementType::Int64, at::kLong},         {ElementType::Bool, at::kBool},
 };
 
 const TypePair* find_type(ElementType type) {
@@ -43,7 +41,8 @@ ElementType element_type(at::ScalarType type) {
 
 at::Tensor to_tensor(const Tensor& tensor) {
   const TypePair* pair = find_type(tensor.type);
-  internal_check(pair != nullptr, "element type " + element_name(tensor.type) + " has passed the reader");
+  user_check(pair, "tensor '{}' has element type {}, which espq does not support", tensor.name,
+             element_name(tensor.type));
   at::Tensor result = at::empty(tensor.dims, pair->memory);
   internal_check(result.nbytes() == tensor.bytes.size(), "tensor '" + tensor.name + "' has passed the reader");
   if (!tensor.bytes.empty()) std::memcpy(result.mutable_data_ptr(), tensor.bytes.data(), tensor.bytes.size());

@@ -6,12 +6,13 @@
 namespace espq::onnx_file {
 
 /// Element type that a tensor of the file has in a graph. The chips know no other floating type than float32, so
-/// float16, bfloat16 and double become float32. nullopt: no LibTorch type stands for it (text, Undefined).
+/// float16, bfloat16 and double become float32. nullopt: text, and the unsigned types that LibTorch does not compute
+/// with (uint16, uint32, uint64).
 std::optional<at::ScalarType> scalar_type(ElementType type);
 /// Element type of the file for a tensor of a graph. Throws UserError for types that ONNX lacks.
 ElementType element_type(at::ScalarType type);
 
-/// A contiguous copy, floats as float32.
+/// A contiguous copy, floats as float32. Throws UserError naming the tensor when no type of a graph stands for its own.
 at::Tensor to_tensor(const Tensor& tensor);
 /// Any strides and device; the name is left empty.
 Tensor from_tensor(const at::Tensor& tensor);

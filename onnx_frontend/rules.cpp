@@ -138,6 +138,16 @@ void grid_sample(Draft& draft) {
   if (draft.opset >= 20) draft.attributes["mode"] = mode == "linear" ? "bilinear" : mode == "cubic" ? "bicubic" : mode;
 }
 
+/// x * Sigmoid(alpha * x); the vocabulary's Swish has alpha 1.
+void swish(Draft& draft) {
+  const float alpha = draft.attribute<float>("alpha", 1);
+  draft.attributes.erase("alpha");
+  if (alpha == 1) return;
+  Variable* scaled = draft.emit("Mul", "scaled", {draft.input(0), draft.parameter("alpha", at::scalar_tensor(alpha))});
+  draft.type = "Mul";
+  draft.set_input(1, draft.emit("Sigmoid", "gate", {scaled}));
+}
+
 /// All floating types are float32 in a graph (onnx_file/tensor.h).
 void cast(Draft& draft) {
   constexpr int64_t kFloat = 1;
@@ -192,6 +202,7 @@ const std::map<std::string_view, Rule>& rules() {
       {"Split", {split}},
       {"Squeeze", {axes_to_input}},
       {"StreamingCache", {.refused = "this is no ONNX operator"}},
+      {"Swish", {swish}},
       {"TopK", {top_k}},
       {"Unsqueeze", {axes_to_input}},
       {"Upsample", {upsample, "Resize"}},
