@@ -11,7 +11,7 @@ namespace espq {
 
 /// What one pass did: counted lines such as "BatchNormalization folded into Conv: 12".
 struct PassReport {
-  std::string pass;
+  std::string pass = {};
   std::map<std::string, int64_t> changes = {};
   double seconds = 0;
 

@@ -1,5 +1,7 @@
 #include "passes/simplify/fold_constants.h"
 
+#include <c10/core/GradMode.h>
+
 #include <unordered_set>
 
 #include "core/ops/operator.h"
@@ -35,7 +37,7 @@ Tensors shape_operand(const Variable& input) {
 }  // namespace
 
 PassReport fold_constants(Graph& graph, const FoldConstantsOptions& options) {
-  const at::NoGradGuard no_gradient;
+  const c10::NoGradGuard no_gradient;
   PassReport report{"fold_constants"};
   std::unordered_set<const Variable*> is_static(graph.inputs.begin(), graph.inputs.end());
   for (Operation* operation : graph.topological_order()) {

@@ -15,7 +15,7 @@ std::optional<at::Tensor> factors(const Operation& operation, VectorOf&& vector_
   auto vector = vector_of(operation.input(*slot)->value);
   if (!vector) return std::nullopt;
   if (operation.type == "Div") vector = vector->reciprocal();
-  if (!at::isfinite(*vector).all().item<bool>()) return std::nullopt;
+  if (!at::isfinite(*vector).all().template item<bool>()) return std::nullopt;
   return vector;
 }
 
