@@ -27,6 +27,11 @@ Tensors hard_sigmoid(const ForwardContext& context, const Tensors& inputs) {
   return one(at::clamp(inputs[0] * alpha + beta, 0, 1));
 }
 
+Tensors swish(const ForwardContext& context, const Tensors& inputs) {
+  const float alpha = context.operation.float_attribute("alpha");
+  return one(inputs[0] * at::sigmoid(alpha == 1 ? inputs[0] : inputs[0] * alpha));
+}
+
 Tensors prelu(const ForwardContext&, const Tensors& inputs) {
   return one(at::where(inputs[0] < 0, inputs[0] * inputs[1], inputs[0]));
 }
@@ -73,7 +78,11 @@ BoardKernel tanh_board(const BoardContext& context) {
   return value_map(context, [](float x) { return 2 * chip_sigmoid(2 * x) - 1; });
 }
 
+/// The chip library has no alpha: other values than 1 need a lookup table.
 BoardKernel swish_board(const BoardContext& context) {
+  user_check(context.operation.float_attribute("alpha") == 1 || !context.inputs[0].quantized(),
+             "operation '{}' (Swish): the chip library computes alpha = 1 only; give the operation a lookup table",
+             context.operation.name());
   return value_map(context, [](float x) { return chip_sigmoid(x) * x; });
 }
 
@@ -235,13 +244,7 @@ std::vector<Row> rows() {
        true,
        true,
        kAllWidths},
-      {"Swish",
-       [](const ForwardContext&, const Tensors& in) { return one(in[0] * at::sigmoid(in[0])); },
-       swish_board,
-       {},
-       true,
-       true,
-       kAllWidths},
+      {"Swish", swish, swish_board, {float_with_default("alpha", 1.0f)}, true, true, kAllWidths},
       {"Elu",
        [](const ForwardContext& context, const Tensors& in) {
          return one(at::elu(in[0], context.operation.float_attribute("alpha")));

@@ -12,9 +12,23 @@ namespace {
 using Type = AttributeSpec::Type;
 
 // ---------------------------------------------------------------------------------------------- ONNX semantics
-Tensors divide(const ForwardContext&, const Tensors& in) {
-  if (at::isIntegralType(in[0].scalar_type(), false)) return one(at::div(in[0], in[1], "trunc"));
-  return one(at::div(in[0], in[1]));
+/// LibTorch stores unsigned integers of 16 bits and more but does not compute with them: they go through int64.
+template <typename Function>
+Tensors widened(const Operation& operation, const Tensors& in, Function function) {
+  const at::ScalarType type = in[0].scalar_type();
+  if (type != at::kUInt16 && type != at::kUInt32 && type != at::kUInt64) return one(function(in));
+  Tensors wide;
+  for (const at::Tensor& operand : in) {
+    wide.push_back(operand.to(at::kLong));
+    user_check(type != at::kUInt64 || wide.back().ge(0).all().item<bool>(),
+               "operation '{}' ({}): uint64 values above 2^63 - 1 are not supported", operation.name(), operation.type);
+  }
+  const at::Tensor result = function(wide);
+  return one(result.scalar_type() == at::kLong ? result.to(type) : result);
+}
+
+at::Tensor divide(const at::Tensor& a, const at::Tensor& b) {
+  return at::isIntegralType(a.scalar_type(), false) ? at::div(a, b, "trunc") : at::div(a, b);
 }
 
 Tensors power(const ForwardContext&, const Tensors& in) { return one(at::pow(in[0], in[1]).to(in[0].scalar_type())); }
@@ -22,12 +36,14 @@ Tensors power(const ForwardContext&, const Tensors& in) { return one(at::pow(in[
 /// fmod = 1: sign of the dividend (C); otherwise sign of the divisor. The chip library always computes C's fmod.
 Tensors modulo(const ForwardContext& context, const Tensors& in) {
   const bool c_sign = context.chip || context.operation.int_attribute("fmod") != 0;
-  return one(c_sign ? at::fmod(in[0], in[1]) : at::remainder(in[0], in[1]));
+  return widened(context.operation, in, [&](const Tensors& operands) {
+    return c_sign ? at::fmod(operands[0], operands[1]) : at::remainder(operands[0], operands[1]);
+  });
 }
 
 template <at::Tensor (*Function)(const at::Tensor&, const at::Tensor&)>
-Tensors binary(const ForwardContext&, const Tensors& in) {
-  return one(Function(in[0], in[1]));
+Tensors binary(const ForwardContext& context, const Tensors& in) {
+  return widened(context.operation, in, [](const Tensors& operands) { return Function(operands[0], operands[1]); });
 }
 
 at::Tensor add(const at::Tensor& a, const at::Tensor& b) { return at::add(a, b); }
@@ -35,10 +51,12 @@ at::Tensor subtract(const at::Tensor& a, const at::Tensor& b) { return at::sub(a
 
 /// Max, Min, Sum, Mean of any number of operands, broadcast against each other.
 template <at::Tensor (*Function)(const at::Tensor&, const at::Tensor&)>
-Tensors reduce_operands(const ForwardContext&, const Tensors& in) {
-  at::Tensor result = in[0];
-  for (size_t i = 1; i < in.size(); ++i) result = Function(result, in[i]);
-  return one(result);
+Tensors reduce_operands(const ForwardContext& context, const Tensors& in) {
+  return widened(context.operation, in, [](const Tensors& operands) {
+    at::Tensor result = operands[0];
+    for (size_t i = 1; i < operands.size(); ++i) result = Function(result, operands[i]);
+    return result;
+  });
 }
 
 Tensors mean_of_operands(const ForwardContext& context, const Tensors& in) {
@@ -179,7 +197,7 @@ void add_arithmetic(Registry& registry) {
   ChipSupport multiplier = kAllWidths;
   multiplier.note = "on S3 and P4 the shift e_out - e_a - e_b must not be negative";
   quantizable(definition("Mul", binary<at::mul>, multiply_board, multiplier));
-  quantizable(definition("Div", divide, divide_board, kAllWidths));
+  quantizable(definition("Div", binary<divide>, divide_board, kAllWidths));
   OperatorDefinition mod = definition("Mod", modulo, value_board<chip_modulo>, kAllWidths);
   mod.attributes = {{.name = "fmod", .type = Type::Int, .fallback = Attribute(int64_t{0})}};
   quantizable(std::move(mod));

@@ -15,6 +15,13 @@ Tensors unary(const ForwardContext&, const Tensors& in) {
 at::Tensor softplus(const at::Tensor& x) { return at::softplus(x); }
 at::Tensor softsign(const at::Tensor& x) { return x / (1 + at::abs(x)); }
 at::Tensor mish(const at::Tensor& x) { return x * at::tanh(at::softplus(x)); }
+/// LibTorch has no complement of uint16 and wider.
+at::Tensor complement(const at::Tensor& x) {
+  if (x.scalar_type() != at::kUInt16 && x.scalar_type() != at::kUInt32 && x.scalar_type() != at::kUInt64) {
+    return at::bitwise_not(x);
+  }
+  return at::bitwise_not(x.to(at::kLong)).to(x.scalar_type());
+}
 at::Tensor round_half_even(const at::Tensor& x) { return at::round(x); }
 
 float parameter(const ForwardContext& context, std::string_view name) {
@@ -107,7 +114,7 @@ void add_plain(Registry& registry) {
   add("Asinh", unary<at::asinh>);
   add("Acosh", unary<at::acosh>);
   add("Atanh", unary<at::atanh>);
-  add("BitwiseNot", unary<at::bitwise_not>);
+  add("BitwiseNot", unary<complement>);
   add("IsNaN", unary<at::isnan>);
   add("IsInf", is_infinite,
       {{.name = "detect_negative", .type = Type::Int, .fallback = Attribute(int64_t{1})},
