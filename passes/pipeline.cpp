@@ -6,6 +6,8 @@
 #include "core/support/error.h"
 #include "core/support/file.h"
 #include "passes/quantize/quantize_parameters.h"
+#include "passes/simplify/decompose_conv_transpose.h"
+#include "passes/simplify/format_like_incumbent.h"
 
 namespace espq {
 namespace {
@@ -15,8 +17,11 @@ class PassLog {
  public:
   template <typename Pass>
   void operator()(Pass&& pass) {
-    passes_.push_back(timed(pass));
-    spdlog::info("{}", to_text(passes_.back()));
+    add(timed(pass));
+  }
+  void add(PassReport report) {
+    spdlog::info("{}", to_text(report));
+    passes_.push_back(std::move(report));
   }
   QuantizeResult result() && { return {std::move(passes_)}; }
 
@@ -33,7 +38,17 @@ void read_recipe(const std::filesystem::path& file, QuantizeOptions& options) {
 std::string recipe_text(const QuantizeOptions& options) { return to_json(options); }
 
 QuantizeResult quantize(Graph& graph, const Dataset& dataset, const QuantizeOptions& options) {
-  return quantize_simplified(graph, dataset, options);
+  const FloatPassOptions& float_passes = options.float_passes;
+  PassLog run;
+  if (float_passes.simplify)
+    for (PassReport& pass : simplify(graph, float_passes.rewrites).passes) run.add(std::move(pass));
+  if (float_passes.format_like_incumbent)
+    for (PassReport& pass : format_like_incumbent(graph).passes) run.add(std::move(pass));
+  if (float_passes.decompose_conv_transpose) run([&] { return decompose_conv_transpose(graph); });
+  infer_shapes(graph, zero_inputs(graph));
+  QuantizeResult result = std::move(run).result();
+  for (PassReport& pass : quantize_simplified(graph, dataset, options).passes) result.passes.push_back(std::move(pass));
+  return result;
 }
 
 QuantizeResult quantize_simplified(Graph& graph, const Dataset& dataset, const QuantizeOptions& options) {

@@ -15,13 +15,33 @@
 #include "passes/quantize/retype_tables.h"
 #include "passes/quantize/tie_fused.h"
 #include "passes/report.h"
+#include "passes/simplify/simplify.h"
 
 namespace espq {
+
+/// What happens to the float graph before it is quantized.
+struct FloatPassOptions {
+  bool simplify = true;
+  SimplifyOptions rewrites;
+  /// Afterwards what esp-ppq 1.3.12 does between reading and quantizing, in its order and with its names.
+  bool format_like_incumbent = false;
+  /// ConvTranspose as InsertZeros and Conv: the chip library has no transposed convolution.
+  bool decompose_conv_transpose = true;
+};
+
+template <class Fields>
+void describe(Fields& fields, FloatPassOptions& options) {
+  fields("simplify", options.simplify);
+  fields("rewrites", options.rewrites);
+  fields("format_like_incumbent", options.format_like_incumbent);
+  fields("decompose_conv_transpose", options.decompose_conv_transpose);
+}
 
 /// Everything that decides the result of quantize(), as one recipe file holds it. The defaults are espq's own recipe;
 /// recipes/esp-ppq-1.3.12.json reproduces that package. docs/quantization_scheme.md explains every option.
 struct QuantizeOptions {
   std::string target = "esp32p4";
+  FloatPassOptions float_passes;
   WidthOptions widths;
   ObserverChoice observers;
   ObserverOptions observer_rules;
@@ -35,6 +55,7 @@ struct QuantizeOptions {
 template <class Fields>
 void describe(Fields& fields, QuantizeOptions& options) {
   fields("target", options.target);
+  fields("float_passes", options.float_passes);
   fields("widths", options.widths);
   fields("observers", options.observers);
   fields("observer_rules", options.observer_rules);
