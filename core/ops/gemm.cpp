@@ -16,8 +16,9 @@ Tensors gemm_forward(const ForwardContext& context, const Tensors& inputs) {
   const at::Tensor bias = inputs.size() > 2 ? inputs[2] : at::Tensor();
   const float alpha = operation.float_attribute("alpha", 1.0f), beta = operation.float_attribute("beta", 1.0f);
   const at::Tensor a = operation.int_attribute("transA", 0) ? inputs[0].t() : inputs[0];
-  // A chip graph stores operand 1 as [N, K] whatever the attribute says.
-  const bool outputs_first = context.lowered || operation.int_attribute("transB", 0);
+  // A chip graph holds a constant operand 1 as [N, K] whatever the attribute says.
+  const bool filters_first = context.lowered && operation.input(1) && operation.input(1)->is_parameter();
+  const bool outputs_first = filters_first || operation.int_attribute("transB", 0);
   const at::Tensor filters = outputs_first ? inputs[1] : inputs[1].t();
   user_check(a.dim() >= 2 && filters.dim() == 2 && a.size(-1) == filters.size(1),
              "operation '{}' (Gemm): operands of shape [{}] and [{}] do not fit", operation.name(),

@@ -21,15 +21,16 @@ void check_form(const Operation& gemm) {
 
 void turn_gemm_filters(Graph& graph) {
   for (Operation* operation : graph.operations()) {
-    if (operation->type != "Gemm" || !operation->quantized || operation->string_attribute("quant_type") == "F32")
-      continue;
-    check_form(*operation);
+    if (operation->type != "Gemm") continue;
+    const bool integers = operation->quantized && operation->string_attribute("quant_type") != "F32";
+    if (integers) check_form(*operation);
+    if (!operation->input(1)->is_parameter()) continue;
     Variable& filter = *operation->input(1);
-    if (operation->int_attribute("transB", 0) != 0) {
-      operation->attributes["transB"] = int64_t{0};
-    } else {
+    if (operation->int_attribute("transB", 0) == 0) {
       filter.value = filter.value.t().contiguous();
       filter.shape = filter.value.sizes().vec();
+    } else if (integers) {  // the file's mark of a filter that is packed; float filters are stored as they came
+      operation->attributes["transB"] = int64_t{0};
     }
   }
 }

@@ -123,6 +123,57 @@ TEST(Convert, SaysWhichChipAFileIsFor) {
   EXPECT_EQ(infer_target(to_model(graph)).name, "esp32c3");
 }
 
+/// A float Gemm's file holds its operand as the attribute says; the graph holds [N, K] either way.
+TEST(Convert, FloatGemmKeepsItsOrderInTheFile) {
+  for (const int64_t transposed : {0, 1}) {
+    Graph graph;
+    graph.target = &find_target("esp32s3");
+    graph.lowered = true;
+    Variable &x = graph.add_variable("x"), &y = graph.add_variable("y");
+    const at::Tensor weight = at::arange(15, at::kFloat).reshape({5, 3});  // [N, K]
+    graph.add_operation("Gemm", "gemm", {&x, &graph.add_parameter("w", weight)}, {&y},
+                        {{"quant_type", std::string("F32")}, {"transB", transposed}});
+    graph.inputs = {&x};
+    graph.outputs = {&y};
+    const EspdlModel model = to_model(graph);
+    EXPECT_TRUE(to_tensor(model.initializers[0]).equal(transposed ? weight : weight.t()));
+    EXPECT_EQ(model.initializers[0].doc_string, "layout ==> UNK");
+    EXPECT_TRUE(from_model(model, *graph.target).find_variable("w")->value.equal(weight));
+  }
+}
+
+/// Whatever the file layer lets through must become a graph, a comparison and a description, or a UserError.
+TEST(Convert, SurvivesFlippedBits) {
+  const std::string bytes = write_espdl(to_model(small_graph(), small_tests()));
+  const EspdlModel good = read_espdl(bytes);
+  std::mt19937 random(7);
+  int graphs = 0;
+  for (int round = 0; round < 2000; ++round) {
+    std::string damaged = bytes;
+    for (int flips = 1 + round % 3; flips > 0; --flips)
+      damaged[16 + random() % (bytes.size() - 16)] ^= static_cast<char>(1 << random() % 8);
+    const auto survive = [&](auto step) {
+      try {
+        step();
+      } catch (const UserError&) {
+      }
+    };
+    survive([&] {
+      const EspdlModel model = read_espdl(damaged);
+      survive([&] { diff(good, model); });
+      survive([&] { diff(model, good); });
+      survive([&] {
+        const Container container = list_container(damaged, "x");
+        inspect_text(model, container, container.entries[0]);
+      });
+      const Graph graph = from_model(model, find_target("esp32p4"));
+      write_espdl(to_model(graph, test_values(model)));
+      ++graphs;
+    });
+  }
+  EXPECT_GT(graphs, 100) << "flips inside weights are legal networks";
+}
+
 TEST(Convert, RefusesTestValuesThatDoNotFit) {
   TestValues unknown, other_type;
   unknown.outputs = {{"gone", at::zeros({1})}};
