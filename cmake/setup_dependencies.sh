@@ -90,7 +90,7 @@ build_onnx() {
   if [[ ! -f $tarball ]]; then
     say "ONNX $onnx_version source package from PyPI"
     rm -rf "$deps/download"
-    python3 -m pip download --quiet --disable-pip-version-check --no-binary :all: --no-deps --dest "$deps/download" \
+    python3 -m pip download --quiet --disable-pip-version-check --no-binary onnx --no-deps --dest "$deps/download" \
       "onnx==$onnx_version"
     mv "$deps/download/onnx-$onnx_version.tar.gz" "$tarball"
     rmdir "$deps/download"

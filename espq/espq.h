@@ -1,7 +1,12 @@
 #pragma once
 /// Everything that a program needs which links espq::espq.
+#include "core/analysis/error_analysis.h"
 #include "core/data/dataset.h"
 #include "core/exec/executor.h"
 #include "core/graph/graph.h"
 #include "core/ops/operator.h"
 #include "core/support/error.h"
+#ifndef ESPQ_WITHOUT_ONNX
+#include "export/onnx/onnx_export.h"
+#include "onnx_frontend/onnx_frontend.h"
+#endif

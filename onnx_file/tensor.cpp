@@ -17,7 +17,9 @@ constexpr TypePair kTypes[] = {
     {ElementType::Float16, at::kHalf, true}, {ElementType::Bfloat16, at::kBFloat16, true},
     {ElementType::Int8, at::kChar},          {ElementType::Uint8, at::kByte},
     {ElementType::Int16, at::kShort},        {ElementType::Int32, at::kInt},
-    {ElementType::Int64, at::kLong},         {ElementType::Bool, at::kBool},
+    {ElementType::Uint16, at::kUInt16},      {ElementType::Uint32, at::kUInt32},
+    {ElementType::Uint64, at::kUInt64},      {ElementType::Int64, at::kLong},
+    {ElementType::Bool, at::kBool},
 };
 
 const TypePair* find_type(ElementType type) {

@@ -6,8 +6,7 @@
 namespace espq::onnx_file {
 
 /// Element type that a tensor of the file has in a graph. The chips know no other floating type than float32, so
-/// float16, bfloat16 and double become float32. nullopt: text, and the unsigned types that LibTorch does not compute
-/// with (uint16, uint32, uint64).
+/// float16, bfloat16 and double become float32. nullopt: text and what espq does not read.
 std::optional<at::ScalarType> scalar_type(ElementType type);
 /// Element type of the file for a tensor of a graph. Throws UserError for types that ONNX lacks.
 ElementType element_type(at::ScalarType type);

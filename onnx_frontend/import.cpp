@@ -156,11 +156,14 @@ Shape Importer::input_shape(const onnx_file::Value& value) const {
                "input '{}' has dynamic dimensions ({}): give its shape (--input-shape {}=...)", value.name,
                describe(value), value.name);
   }
+  // Lists of indices may be empty, activations may not.
+  const auto dtype = onnx_file::scalar_type(value.type);
+  const int64_t least = dtype && !at::isFloatingType(*dtype) ? 0 : 1;
   int64_t elements = 1;
   for (const int64_t dim : shape) {
-    user_check(dim > 0, "input '{}': dimension {} is impossible", value.name, dim);
+    user_check(dim >= least, "input '{}': dimension {} is impossible", value.name, dim);
     user_check(dim <= (int64_t{1} << 31) / elements, "input '{}' is too large ({})", value.name, fmt::join(shape, "x"));
-    elements *= dim;
+    elements *= std::max<int64_t>(dim, 1);
   }
   return shape;
 }

@@ -129,6 +129,20 @@ void batch_normalization(Draft& draft) {
   for (const char* key : {"training_mode", "spatial", "momentum"}) draft.attributes.erase(key);
 }
 
+/// Before opset 21 there was one scale and bias per group; now there is one per channel.
+void group_normalization(Draft& draft) {
+  const int64_t groups = draft.attribute<int64_t>("num_groups", 1);
+  if (draft.opset >= 21 || groups < 1) return;
+  const Shape shape = draft.shape_of(0);
+  user_check(shape.size() >= 2 && shape[1] % groups == 0, "{}: {} groups do not divide its channels", draft.title(),
+             groups);
+  for (size_t slot = 1; slot <= 2; ++slot) {
+    const at::Tensor values = draft.constant(slot, slot == 1 ? "scale" : "bias");
+    if (values.defined() && values.numel() == groups)
+      draft.set_input(slot, draft.parameter(slot == 1 ? "scale" : "bias", values.repeat_interleave(shape[1] / groups)));
+  }
+}
+
 void roi_align(Draft& draft) {
   if (draft.opset < 16) draft.attributes["coordinate_transformation_mode"] = std::string("output_half_pixel");
 }
@@ -136,16 +150,6 @@ void roi_align(Draft& draft) {
 void grid_sample(Draft& draft) {
   const auto mode = draft.attribute<std::string>("mode", "linear");
   if (draft.opset >= 20) draft.attributes["mode"] = mode == "linear" ? "bilinear" : mode == "cubic" ? "bicubic" : mode;
-}
-
-/// x * Sigmoid(alpha * x); the vocabulary's Swish has alpha 1.
-void swish(Draft& draft) {
-  const float alpha = draft.attribute<float>("alpha", 1);
-  draft.attributes.erase("alpha");
-  if (alpha == 1) return;
-  Variable* scaled = draft.emit("Mul", "scaled", {draft.input(0), draft.parameter("alpha", at::scalar_tensor(alpha))});
-  draft.type = "Mul";
-  draft.set_input(1, draft.emit("Sigmoid", "gate", {scaled}));
 }
 
 /// All floating types are float32 in a graph (onnx_file/tensor.h).
@@ -175,6 +179,7 @@ const std::map<std::string_view, Rule>& rules() {
       {"Dropout", {dropout, "Identity"}},
       {"DynamicQuantizeLinear", {.refused = kQuantized}},
       {"GridSample", {grid_sample}},
+      {"GroupNormalization", {group_normalization}},
       {"Hardmax", {flattened_softmax}},
       {"InsertZeros", {.refused = "this is no ONNX operator"}},
       {"LUT", {.refused = "this is no ONNX operator"}},
@@ -202,7 +207,6 @@ const std::map<std::string_view, Rule>& rules() {
       {"Split", {split}},
       {"Squeeze", {axes_to_input}},
       {"StreamingCache", {.refused = "this is no ONNX operator"}},
-      {"Swish", {swish}},
       {"TopK", {top_k}},
       {"Unsqueeze", {axes_to_input}},
       {"Upsample", {upsample, "Resize"}},

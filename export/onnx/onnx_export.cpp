@@ -12,12 +12,26 @@ namespace {
 /// What the vocabulary has beyond ONNX's opset 18.
 struct Difference {
   std::string_view type;
-  int64_t since = 0;              ///< first opset that has the operator; 0: none
-  bool as_gated_sigmoid = false;  ///< x * Sigmoid(x)
+  int64_t since = 0;                ///< first opset that has it; 0: none
+  std::string_view attribute = {};  ///< "": the operator itself; else only this attribute is new
+  bool only_for_bool = false;       ///< only operands of type bool are new
+  bool as_gated_sigmoid = false;    ///< written as x * Sigmoid(x)
 };
-constexpr Difference kDifferences[] = {
-    {"Attention", 23},  {"DequantizeLinear"},     {"Gelu", 20},         {"InsertZeros"},    {"LUT"},
-    {"QuantizeLinear"}, {"RMSNormalization", 23}, {"RequantizeLinear"}, {"StreamingCache"}, {"Swish", 18, true},
+const Difference kDifferences[] = {
+    {"Attention", 23},
+    {"AveragePool", 19, "dilations"},
+    {"DequantizeLinear"},
+    {"Gelu", 20},
+    {"GroupNormalization", 21},
+    {"InsertZeros"},
+    {"LUT"},
+    {"QuantizeLinear"},
+    {"RMSNormalization", 23},
+    {"ReduceMax", 20, "", true},
+    {"ReduceMin", 20, "", true},
+    {"RequantizeLinear"},
+    {"StreamingCache"},
+    {"Swish", 18, "", false, true},
 };
 constexpr int64_t kOpset = 18;
 
@@ -25,6 +39,30 @@ const Difference* find_difference(const Operation& operation) {
   const auto found = std::find_if(std::begin(kDifferences), std::end(kDifferences),
                                   [&](const Difference& entry) { return entry.type == operation.type; });
   return found == std::end(kDifferences) ? nullptr : found;
+}
+
+bool is_ones(const Attribute& value) {
+  const auto* list = std::get_if<std::vector<int64_t>>(&value);
+  return list && std::all_of(list->begin(), list->end(), [](int64_t entry) { return entry == 1; });
+}
+
+/// True for an attribute that opset 18 lacks and that says nothing: dilations of one.
+bool says_nothing(const Difference* difference, const std::string& name, const Attribute& value) {
+  return difference && difference->attribute == name && is_ones(value);
+}
+
+/// The lowest opset, from 18 on, that can say what the operation does.
+int64_t needed_opset(const Operation& operation) {
+  const Difference* difference = find_difference(operation);
+  if (!difference) return kOpset;
+  user_check(difference->since, "{} '{}': ONNX has no such operator; export the float network", operation.type,
+             operation.name());
+  const Variable* operand = operation.input(0);
+  if (difference->only_for_bool) return operand && operand->dtype == at::kBool ? difference->since : kOpset;
+  if (difference->attribute.empty()) return difference->since;
+  const auto found = operation.attributes.find(std::string(difference->attribute));
+  const bool plain = found == operation.attributes.end() || is_ones(found->second);
+  return plain ? kOpset : difference->since;
 }
 
 /// The first IR version that may name the opset.
@@ -71,6 +109,7 @@ class Writer {
   std::unordered_set<const Variable*> written_;
 
   void add_parameter(const Variable& variable);
+  void add_gated_sigmoid(const onnx_file::Node& node, float alpha);
   void add_operation(const Operation& operation);
 };
 
@@ -80,10 +119,26 @@ void Writer::add_parameter(const Variable& variable) {
   model_.initializers.back().name = variable.name();
 }
 
+/// x * Sigmoid(alpha * x)
+void Writer::add_gated_sigmoid(const onnx_file::Node& node, float alpha) {
+  const auto fresh = [&](std::string name) {
+    while (graph_.find_variable(name)) name += "_";
+    return name;
+  };
+  const std::string &input = node.inputs[0], gate = fresh(node.outputs[0] + "_gate");
+  std::string scaled = input;
+  if (alpha != 1) {
+    scaled = fresh(node.outputs[0] + "_scaled");
+    model_.initializers.push_back(onnx_file::from_tensor(at::scalar_tensor(alpha, at::kFloat)));
+    model_.initializers.back().name = fresh(node.outputs[0] + "_alpha");
+    model_.nodes.push_back({node.name + "_scaled", "Mul", "", {input, model_.initializers.back().name}, {scaled}, {}});
+  }
+  model_.nodes.push_back({node.name + "_gate", "Sigmoid", "", {scaled}, {gate}, {}});
+  model_.nodes.push_back({node.name, "Mul", "", {input, gate}, node.outputs, {}});
+}
+
 void Writer::add_operation(const Operation& operation) {
   const Difference* difference = find_difference(operation);
-  user_check(!difference || difference->since, "{} '{}': ONNX has no such operator; export the float network",
-             operation.type, operation.name());
   onnx_file::Node node;
   node.name = operation.name();
   node.type = operation.type;
@@ -93,12 +148,11 @@ void Writer::add_operation(const Operation& operation) {
   }
   for (const Variable* output : operation.outputs()) node.outputs.push_back(output ? output->name() : "");
   for (const auto& [name, value] : operation.attributes)
-    if (auto attribute = file_attribute(name, value)) node.attributes.push_back(std::move(*attribute));
+    if (auto attribute = file_attribute(name, value); attribute && !says_nothing(difference, name, value))
+      node.attributes.push_back(std::move(*attribute));
   if (difference && difference->as_gated_sigmoid) {
-    std::string gate = node.outputs[0] + "_gate";
-    while (graph_.find_variable(gate)) gate += "_";
-    model_.nodes.push_back({node.name + "_gate", "Sigmoid", "", node.inputs, {gate}, {}});
-    node = {node.name, "Mul", "", {node.inputs[0], gate}, node.outputs, {}};
+    add_gated_sigmoid(node, operation.float_attribute("alpha", 1));
+    return;
   }
   model_.nodes.push_back(std::move(node));
 }
@@ -106,8 +160,8 @@ void Writer::add_operation(const Operation& operation) {
 onnx_file::Model Writer::model() {
   int64_t opset = kOpset;
   for (const Operation* operation : graph_.topological_order()) {
+    opset = std::max(opset, needed_opset(*operation));
     add_operation(*operation);
-    if (const Difference* difference = find_difference(*operation)) opset = std::max(opset, difference->since);
   }
   model_.opsets[""] = opset;
   model_.ir_version = ir_version(opset);

@@ -69,11 +69,22 @@ TEST_F(OnnxExport, ComesBackAsTheSameFunction) {
   EXPECT_EQ(back.find_operation("clip")->input(1), nullptr);
 }
 
+TEST_F(OnnxExport, SwishKeepsItsSlope) {
+  Graph graph = handmade();
+  graph.find_operation("swish")->attributes["alpha"] = 1.7f;
+  const Graph back = round_trip(graph);
+  const at::Tensor input = at::rand({1, 2, 6, 6});
+  EXPECT_TRUE(at::allclose(Executor(back, Precision::Float).run(Tensors{input})[0],
+                           Executor(graph, Precision::Float).run(Tensors{input})[0], 0, 1e-6));
+}
+
 TEST_F(OnnxExport, TakesALaterOpsetOnlyWhenItMust) {
   Graph graph = handmade();
   export_onnx(graph, file_);
   EXPECT_EQ(onnx_file::read_model(file_).opsets.at(""), 18);
   graph.find_operation("swish")->type = "Gelu";
+  graph.find_operation("swish")->attributes.clear();
+  normalize_attributes(*graph.find_operation("swish"));
   export_onnx(graph, file_);
   EXPECT_EQ(onnx_file::read_model(file_).opsets.at(""), 20);
   EXPECT_EQ(test::onnx_complaint(read_file(file_)), "");

@@ -31,6 +31,7 @@ const Skip kSkips[] = {
     {"test_dropout_default_mask*", "the mask of Dropout serves training alone"},
     {"test_batchnorm_*training_mode", "training mode: espq quantizes trained networks"},
     {"test_reduce_*_empty_set*", kEmpty},
+    {"test_cast*BFLOAT16*", "bfloat16 becomes float32, which keeps more digits than the case expects"},
     {"test_not_*d", "a file of opset 1: espq reads 7 to 24"},
     {"test_l2normalization_axis_0", "asks 0/0 = NaN of a zero vector, espq gives 0"},
 };
@@ -48,6 +49,13 @@ bool matches(std::string_view pattern, std::string_view name) {
 }
 
 constexpr std::string_view kMissing = "operator ";
+
+/// Cases whose graph is not written back: up to opset 21 the shape inference of ONNX's checker counts a window that
+/// holds nothing but padding (opset 22 mended it).
+constexpr std::string_view kMisjudged[] = {
+    "test_averagepool_2d_ceil_last_window_starts_on_pad",
+    "test_maxpool_2d_ceil_output_size_reduce_by_one",
+};
 
 struct Outcome {
   enum { Passed, Failed, Skipped } kind = Passed;
@@ -104,14 +112,17 @@ std::string wrong_output(const Graph& graph, const NamedTensors& feed, const onn
 }
 
 /// The graph written as ONNX again: the checker accepts it, and it computes the same.
-std::string wrong_rewrite(const Graph& graph, const NamedTensors& feed, const onnx_file::Model& model,
-                          const std::vector<at::Tensor>& expected) {
+std::string wrong_rewrite(Graph& graph, const OnnxImportOptions& options, const NamedTensors& feed,
+                          const onnx_file::Model& model, const std::vector<at::Tensor>& expected) {
   const fs::path file = fs::temp_directory_path() / fmt::format("espq_node_test_{}.onnx", ::getpid());
+  Tensors inputs;
+  for (const Variable* input : graph.inputs) inputs.push_back(feed.at(input->name()));
+  infer_shapes(graph, inputs);
   export_onnx(graph, file);
   const std::string bytes = read_file(file);
   fs::remove(file);
   std::string text = test::onnx_complaint(bytes);
-  if (text.empty()) text = wrong_output(import_onnx_bytes(bytes, "rewritten", "."), feed, model, expected);
+  if (text.empty()) text = wrong_output(import_onnx_bytes(bytes, "rewritten", ".", options), feed, model, expected);
   return text.empty() ? text : "written again: " + text;
 }
 
@@ -121,14 +132,16 @@ Outcome run_data_set(const fs::path& model_file, const onnx_file::Model& model, 
   OnnxImportOptions options;
   NamedTensors feed;
   for (size_t i = 0; i < inputs.size(); ++i) {
-    if (inputs[i].numel() == 0) return {Outcome::Skipped, std::string(kEmpty)};
+    if (inputs[i].numel() == 0 && inputs[i].is_floating_point()) return {Outcome::Skipped, std::string(kEmpty)};
     options.input_shapes[model.inputs[i].name] = inputs[i].sizes().vec();
     feed[model.inputs[i].name] = inputs[i];
   }
-  const Graph graph = import_onnx(model_file, options);
+  Graph graph = import_onnx(model_file, options);
   verify(graph);
   std::string text = wrong_output(graph, feed, model, expected);
-  if (text.empty()) text = wrong_rewrite(graph, feed, model, expected);
+  const bool misjudged = std::find(std::begin(kMisjudged), std::end(kMisjudged),
+                                   model_file.parent_path().filename().string()) != std::end(kMisjudged);
+  if (text.empty() && !misjudged) text = wrong_rewrite(graph, options, feed, model, expected);
   return text.empty() ? Outcome{} : Outcome{Outcome::Failed, text};
 }
 
@@ -182,7 +195,7 @@ TEST(OnnxNodeTests, AllCasesOfOurOperators) {
   std::cout << fmt::format("  skipped for operators that espq does not have:{}\n", missing);
   std::cout << fmt::format("ONNX node tests: {} run, {} passed, {} failed; {} skipped of {}\n", passed + failed, passed,
                            failed, skips, folders.size());
-  EXPECT_GT(passed, 0);
+  EXPECT_GE(passed, 950) << "fewer cases ran than espq's operators have: is the data complete?";
 }
 
 }  // namespace

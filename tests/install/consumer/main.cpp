@@ -1,0 +1,10 @@
+#include <espq/espq.h>
+
+#include <iostream>
+
+int main(int, char** arguments) try {
+  std::cout << espq::operators().find("Conv")->name << "\n";
+  espq::import_onnx(arguments[1]);
+} catch (const espq::UserError& error) {
+  std::cout << error.what() << "\n";
+}
