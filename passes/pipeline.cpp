@@ -3,8 +3,6 @@
 #include <spdlog/spdlog.h>
 
 #include "core/exec/executor.h"
-#include "core/support/error.h"
-#include "core/support/file.h"
 #include "passes/quantize/quantize_parameters.h"
 #include "passes/simplify/decompose_conv_transpose.h"
 #include "passes/simplify/format_like_incumbent.h"
@@ -21,8 +19,11 @@ class PassLog {
   }
   void add(PassReport report) {
     spdlog::info("{}", to_text(report));
+    for (const std::string& warning : report.warnings) spdlog::warn("{}", warning);
     passes_.push_back(std::move(report));
   }
+  /// Whether the last pass did anything.
+  bool changed() const { return passes_.back().changed(); }
   QuantizeResult result() && { return {std::move(passes_)}; }
 
  private:
@@ -31,12 +32,6 @@ class PassLog {
 
 }  // namespace
 
-void read_recipe(const std::filesystem::path& file, QuantizeOptions& options) {
-  from_json(read_file(file), options, file.string());
-}
-
-std::string recipe_text(const QuantizeOptions& options) { return to_json(options); }
-
 QuantizeResult quantize(Graph& graph, const Dataset& dataset, const QuantizeOptions& options) {
   const FloatPassOptions& float_passes = options.float_passes;
   PassLog run;
@@ -44,8 +39,12 @@ QuantizeResult quantize(Graph& graph, const Dataset& dataset, const QuantizeOpti
     for (PassReport& pass : simplify(graph, float_passes.rewrites).passes) run.add(std::move(pass));
   if (float_passes.format_like_incumbent)
     for (PassReport& pass : format_like_incumbent(graph).passes) run.add(std::move(pass));
-  if (float_passes.decompose_conv_transpose) run([&] { return decompose_conv_transpose(graph); });
-  infer_shapes(graph, zero_inputs(graph));
+  bool known_shapes = float_passes.simplify || float_passes.format_like_incumbent;
+  if (float_passes.decompose_conv_transpose) {
+    run([&] { return decompose_conv_transpose(graph); });
+    known_shapes &= !run.changed();
+  }
+  if (!known_shapes) infer_shapes(graph, zero_inputs(graph));
   QuantizeResult result = std::move(run).result();
   for (PassReport& pass : quantize_simplified(graph, dataset, options).passes) result.passes.push_back(std::move(pass));
   return result;
@@ -62,6 +61,7 @@ QuantizeResult quantize_simplified(Graph& graph, const Dataset& dataset, const Q
   run([&] { return calibrate(graph, dataset, options.calibration, options.observer_rules); });
   run([&] { return align_scales(graph, options.alignment); });
   run([&] { return derive_exponents(graph, options.derive); });
+  run([&] { return fit_accumulators(graph, dataset, options.accumulators); });
   run([&] { return retype_tables(graph, options.widths.bits, options.tables); });
   return std::move(run).result();
 }

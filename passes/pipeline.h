@@ -11,6 +11,7 @@
 #include "passes/quantize/calibrate.h"
 #include "passes/quantize/create_slots.h"
 #include "passes/quantize/derive_exponents.h"
+#include "passes/quantize/fit_accumulators.h"
 #include "passes/quantize/observer.h"
 #include "passes/quantize/retype_tables.h"
 #include "passes/quantize/tie_fused.h"
@@ -37,7 +38,8 @@ void describe(Fields& fields, FloatPassOptions& options) {
   fields("decompose_conv_transpose", options.decompose_conv_transpose);
 }
 
-/// Everything that decides the result of quantize(), as one recipe file holds it. The defaults are espq's own recipe;
+/// Everything that decides the result of quantize(); a recipe file (export/recipe.h) holds these fields and the
+/// exporter's. The defaults are espq's own recipe;
 /// recipes/esp-ppq-1.3.12.json reproduces that package. docs/quantization_scheme.md explains every option.
 struct QuantizeOptions {
   std::string target = "esp32p4";
@@ -49,6 +51,7 @@ struct QuantizeOptions {
   TieOptions ties;
   AlignOptions alignment;
   DeriveOptions derive;
+  AccumulatorOptions accumulators;
   TableOptions tables;
 };
 
@@ -63,13 +66,9 @@ void describe(Fields& fields, QuantizeOptions& options) {
   fields("ties", options.ties);
   fields("alignment", options.alignment);
   fields("derive", options.derive);
+  fields("accumulators", options.accumulators);
   fields("tables", options.tables);
 }
-
-/// Reads a recipe; what it does not name keeps its value in `options`. Throws UserError naming file and key.
-void read_recipe(const std::filesystem::path& file, QuantizeOptions& options);
-/// The effective options as JSON text.
-std::string recipe_text(const QuantizeOptions& options);
 
 struct QuantizeResult {
   std::vector<PassReport> passes;  ///< in the order in which they ran

@@ -6,6 +6,7 @@
 #include <map>
 #include <string>
 #include <string_view>
+#include <vector>
 
 namespace espq {
 
@@ -14,6 +15,7 @@ struct PassReport {
   std::string pass = {};
   std::map<std::string, int64_t> changes = {};
   double seconds = 0;
+  std::vector<std::string> warnings = {};  ///< what the user should know: the result is worse than expected
 
   void count(std::string change, int64_t times = 1) {
     if (times) changes[std::move(change)] += times;
@@ -28,6 +30,7 @@ struct PassReport {
   void merge(const PassReport& other) {
     for (const auto& [change, times] : other.changes) changes[change] += times;
     seconds += other.seconds;
+    warnings.insert(warnings.end(), other.warnings.begin(), other.warnings.end());
   }
 };
 

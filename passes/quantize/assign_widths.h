@@ -17,7 +17,7 @@ struct WidthOptions {
   /// Arithmetic of every operator that the table calls quantizable: 8 or 16 bits.
   int bits = 8;
   /// Mixed precision: operation name -> "float", "int8" or "int16". A name that the graph does not have is an error.
-  std::map<std::string, OperationWidth> per_operation;
+  std::map<std::string, OperationWidth> per_operation = {};
 };
 
 template <class Fields>

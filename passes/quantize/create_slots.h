@@ -24,7 +24,7 @@ struct ObserverChoice {
   Observer parameters_int8 = Observer::MinMax;
   Observer parameters_int16 = Observer::MinMax;
   /// Operation name -> method, for the activations and for the constants of that operation.
-  std::map<std::string, Observer> activations_of, parameters_of;
+  std::map<std::string, Observer> activations_of = {}, parameters_of = {};
 };
 
 template <class Fields>

@@ -110,7 +110,9 @@ class Deriver {
     for (int64_t channel = 0; channel < bias.numel(); ++channel) {
       const int exponent = exponents[exponents.size() == 1 ? 0 : static_cast<size_t>(channel)];
       if (std::ldexp(std::fabs(bias.const_data_ptr<double>()[channel]), -exponent) <= largest) continue;
-      report_.count(fmt::format("bias value of '{}' saturates", operation.name()));
+      report_.warnings.push_back(fmt::format("'{}': a bias value does not fit {} bits and saturates", operation.name(),
+                                             operation.input_quant[2].bits));
+      return;
     }
   }
 

@@ -11,7 +11,7 @@ struct TableOptions {
   /// Distance of the table's sampling points, a power of two; larger tables are more exact.
   int step = 32;
   /// Operator types to turn into tables; empty = what the operator table recommends.
-  std::vector<std::string> types;
+  std::vector<std::string> types = {};
   /// Also inside runs whose main width is 8 bits (esp-ppq 1.3.12 does it in 16-bit runs only).
   bool in_int8_runs = true;
 };

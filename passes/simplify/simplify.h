@@ -13,6 +13,8 @@ struct SimplifyOptions {
   bool merge_duplicates = true;
   bool fold_batch_normalization = true;
   bool fold_scale = true;
+  /// Also into the weights behind the multiplication (FoldScaleOptions::into_consumer).
+  bool fold_scale_into_consumer = true;
   bool fold_offset = true;
   bool fold_padding = true;
   bool matmul_to_gemm = true;
@@ -32,6 +34,7 @@ void describe(Fields& fields, SimplifyOptions& options) {
   fields("merge_duplicates", options.merge_duplicates);
   fields("fold_batch_normalization", options.fold_batch_normalization);
   fields("fold_scale", options.fold_scale);
+  fields("fold_scale_into_consumer", options.fold_scale_into_consumer);
   fields("fold_offset", options.fold_offset);
   fields("fold_padding", options.fold_padding);
   fields("matmul_to_gemm", options.matmul_to_gemm);

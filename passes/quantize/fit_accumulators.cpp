@@ -1,0 +1,156 @@
+#include "passes/quantize/fit_accumulators.h"
+
+#include <ATen/ATen.h>
+
+#include "core/exec/executor.h"
+#include "core/ops/accumulator.h"
+#include "core/quant/fake_quantize.h"
+#include "passes/quantize/slots.h"
+
+namespace espq {
+namespace {
+
+constexpr int kMostBits = 6;  // a layer that needs more has no weights left
+
+/// Results that differ between the chip's lanes and lanes that are wide enough.
+struct Loss {
+  int64_t wrong = 0, total = 0, largest = 0;
+};
+
+/// One layer with constant weights, as the chip's kernel sees it.
+class Layer {
+ public:
+  Layer(Graph& graph, Operation& operation) : graph_(graph), operation_(operation) {}
+
+  std::vector<at::Tensor> inputs;  ///< codes
+
+  /// False when no input at all can saturate.
+  bool at_risk() const {
+    const at::Tensor filters = weight_codes();
+    const bool grouped = operation_.int_attribute("group", 1) > 1;
+    const at::Tensor channels_first = operation_.type == "MatMul" ? filters.t() : filters;
+    const AccumulatorRule rule = accumulator_rule(*graph_.target, 8, channels_first.size(0), grouped);
+    return !channels_at_risk(rule, channels_first, bias_codes(), -quant_min(8)).empty();
+  }
+
+  Loss loss() const {
+    Target wide = *graph_.target;
+    wide.saturating_20bit = false;
+    const BoardKernel chip = kernel(*graph_.target), exact = kernel(wide);
+    Loss result;
+    for (const at::Tensor& codes : inputs) {
+      const at::Tensor difference = (chip({codes})[0] - exact({codes})[0]).abs();
+      result.wrong += difference.gt(0).sum().item<int64_t>();
+      result.total += difference.numel();
+      result.largest = std::max(result.largest, static_cast<int64_t>(difference.max().item<double>()));
+    }
+    return result;
+  }
+
+  void change_weight_exponent(int bits) {
+    for (size_t slot : {1, 2}) {
+      if (slot >= operation_.inputs().size() || !operation_.input(slot)) continue;
+      std::vector<int> exponents = slot_exponents(graph_, operation_.input_quant[slot]);
+      for (int& exponent : exponents) exponent += bits;
+      graph_.scales.set_exponents(operation_.input_quant[slot].scale, std::move(exponents));
+    }
+  }
+
+  const Operation& operation() const { return operation_; }
+
+ private:
+  Grid grid(const SlotQuant& slot) const { return {slot.bits, slot_exponents(graph_, slot)}; }
+
+  at::Tensor codes(size_t slot) const {
+    const SlotQuant& quant = operation_.input_quant[slot];
+    // Biases of 20 bits and more are held in float64, as the kernels expect them.
+    const at::Tensor value = operation_.input(slot)->value.to(quant.bits > 16 ? at::kDouble : at::kFloat);
+    return quantize_to_codes(value, slot_exponents(graph_, quant), quant.channel_axis, quant.bits,
+                             graph_.target->rounding);
+  }
+
+  /// Gemm's matrix as in chip graphs, [N, K].
+  at::Tensor weight_codes() const {
+    const auto axis = definition_of(operation_).quantization.weight_channel_axis;
+    const at::Tensor weight = codes(1);
+    return axis && weight.dim() == 2 && axis(operation_) == 1 ? weight.t().contiguous() : weight;
+  }
+
+  at::Tensor bias_codes() const { return operation_.input(2) ? codes(2) : at::Tensor(); }
+
+  BoardKernel kernel(const Target& target) const {
+    BoardContext context{operation_, target, {}, {grid(operation_.output_quant[0])}, {at::Tensor(), weight_codes()},
+                         {}};
+    for (const SlotQuant& slot : operation_.input_quant) context.inputs.push_back(grid(slot));
+    if (operation_.input(2)) context.parameters.push_back(bias_codes());
+    return definition_of(operation_).board(context);
+  }
+
+  Graph& graph_;
+  Operation& operation_;
+};
+
+bool is_candidate(const Graph& graph, const Operation& operation) {
+  if (!operation.quantized || operation.width != OperationWidth::Int8) return false;
+  const OperatorDefinition& definition = definition_of(operation);
+  if (!definition.chip.fused_relu || !definition.board || !operation.input(1)->is_parameter()) return false;
+  return operation.input_quant[0].bits == 8 && operation.input_quant[1].bits == 8 &&
+         has_exponents(graph, operation.input_quant[0]) && has_exponents(graph, operation.input_quant[1]) &&
+         has_exponents(graph, operation.output_quant[0]) &&
+         (operation.type != "MatMul" || operation.input(1)->value.dim() == 2);
+}
+
+void record_inputs(Graph& graph, const Dataset& dataset, int64_t batches, std::vector<Layer>& layers) {
+  std::unordered_map<const Operation*, Layer*> by_operation;
+  for (Layer& layer : layers) by_operation.emplace(&layer.operation(), &layer);
+  Executor executor(graph, Precision::Simulated);
+  executor.set_hook([&](SlotEvent& event) {
+    if (event.is_output || event.slot != 0) return;
+    const auto found = by_operation.find(&event.operation);
+    if (found == by_operation.end()) return;
+    const SlotQuant& slot = event.operation.input_quant[0];
+    found->second->inputs.push_back(
+        quantize_to_codes(event.value, slot_exponents(graph, slot), -1, slot.bits, graph.target->rounding));
+  });
+  const auto steps = std::min(batches, static_cast<int64_t>(dataset.size()));
+  for (int64_t step = 0; step < steps; ++step) executor.run(dataset.inputs(graph, static_cast<size_t>(step)));
+}
+
+void warn(const Layer& layer, const Loss& loss, PassReport& report) {
+  report.warnings.push_back(
+      fmt::format("'{}': sums leave the 20-bit accumulators of the chip: {} of {} results on the calibration data are "
+                  "off, by up to "
+                  "{} steps; a smaller range of inputs or weights, or 16 bits for this operation, avoids it",
+                  layer.operation().name(), loss.wrong, loss.total, loss.largest));
+}
+
+void fit(Layer& layer, const AccumulatorOptions& options, PassReport& report) {
+  const Loss before = layer.loss();
+  if (before.wrong == 0) return;
+  if (!options.fit) return warn(layer, before, report);
+  for (int bits = 1; bits <= kMostBits; ++bits) {
+    layer.change_weight_exponent(1);
+    if (layer.loss().wrong > 0) continue;
+    report.count(
+        fmt::format("weights of '{}' coarsened by {} bits to stay within 20-bit sums", layer.operation().name(), bits));
+    return;
+  }
+  layer.change_weight_exponent(-kMostBits);
+  warn(layer, before, report);
+}
+
+}  // namespace
+
+PassReport fit_accumulators(Graph& graph, const Dataset& dataset, const AccumulatorOptions& options) {
+  PassReport report{"fit_accumulators"};
+  if (!graph.target->saturating_20bit || options.batches == 0) return report;
+  std::vector<Layer> layers;
+  for (Operation* operation : graph.operations())
+    if (is_candidate(graph, *operation) && Layer(graph, *operation).at_risk()) layers.emplace_back(graph, *operation);
+  if (layers.empty()) return report;
+  record_inputs(graph, dataset, options.batches, layers);
+  for (Layer& layer : layers) fit(layer, options, report);
+  return report;
+}
+
+}  // namespace espq

@@ -1,0 +1,348 @@
+// Which slots share a scale and who rounds: hand-made networks against the states that esp-ppq 1.3.12 gives them (read
+// from its own graphs), and the options that deviate.
+#include <gmock/gmock.h>
+
+#include "core/support/error.h"
+#include "passes/quantize/align_scales.h"
+#include "passes/quantize/assign_widths.h"
+#include "passes/quantize/calibrate.h"
+#include "passes/quantize/create_slots.h"
+#include "passes/quantize/derive_exponents.h"
+#include "passes/quantize/quantize_parameters.h"
+#include "passes/quantize/retype_tables.h"
+#include "passes/quantize/tie_fused.h"
+#include "tests/quantize/network.h"
+
+namespace espq {
+namespace {
+
+using testing::HasSubstr;
+using testing::ThrowsMessage;
+
+struct Settings {
+  std::string target = "esp32p4";
+  WidthOptions widths = {};
+  ObserverChoice observers = {.activations_int8 = Observer::MinMax};
+  TieOptions ties = {};
+  AlignOptions alignment = {};
+  DeriveOptions derive = {};
+};
+
+void run(Network& network, const Settings& settings = {}) {
+  Graph& graph = network.graph;
+  assign_widths(graph, settings.widths);
+  create_slots(graph, find_target(settings.target), settings.widths.bits, settings.observers);
+  tie_fused(graph, settings.ties);
+  tie_consumers(graph, settings.ties);
+  quantize_parameters(graph, ObserverOptions());
+  calibrate(graph, network.data(), CalibrationOptions(), ObserverOptions());
+  align_scales(graph, settings.alignment);
+  derive_exponents(graph, settings.derive);
+}
+
+bool tied(Network& network, const SlotQuant& a, const SlotQuant& b) {
+  return network.graph.scales.root(a.scale) == network.graph.scales.root(b.scale);
+}
+
+// Conv1 + Relu, two convolutions added, pooled, one branch through Sigmoid, concatenated, averaged, flattened.
+Network branching_network() {
+  Network net;
+  Variable* x = net.input("x", {1, 3, 8, 8});
+  Variable* r1 = net.add("Relu", "relu", {net.conv("conv1", x, 3, 4)});
+  Variable* sum = net.add("Add", "add", {net.conv("conv2", r1, 4, 4), net.conv("conv3", r1, 4, 4)});
+  Variable* pool = net.add("MaxPool", "maxpool", {sum}, {{"kernel_shape", std::vector<int64_t>{2, 2}}});
+  Variable* joined = net.add("Concat", "concat", {pool, net.add("Sigmoid", "sigmoid", {pool})}, {{"axis", int64_t{1}}});
+  Variable* flat = net.add("Flatten", "flatten", {net.add("GlobalAveragePool", "gap", {joined})});
+  net.finish({flat});
+  return net;
+}
+
+TEST(Scales, BranchingNetworkEndsInTheKnownStates) {
+  Network net = branching_network();
+  run(net);
+  EXPECT_EQ(net.in("conv1").state, SlotState::Quantizes);
+  EXPECT_EQ(net.in("conv1", 1).state, SlotState::Quantizes);
+  EXPECT_EQ(net.in("conv1", 1).channel_axis, 0);
+  EXPECT_EQ(net.in("conv1", 2).state, SlotState::QuantizesShared);
+  EXPECT_EQ(net.in("conv1", 2).bits, 32);
+  EXPECT_EQ(net.out("conv1").state, SlotState::Carries);
+  EXPECT_EQ(net.in("relu").state, SlotState::Carries);
+  EXPECT_EQ(net.out("relu").state, SlotState::Quantizes);
+  EXPECT_TRUE(tied(net, net.out("conv1"), net.out("relu")));
+  for (const char* conv : {"conv2", "conv3"}) {
+    EXPECT_EQ(net.out(conv).state, SlotState::QuantizesShared);
+    EXPECT_TRUE(tied(net, net.out(conv), net.out("add")));
+  }
+  EXPECT_EQ(net.in("add", 0).state, SlotState::QuantizesShared);
+  EXPECT_EQ(net.out("add").state, SlotState::Quantizes);
+  for (const SlotQuant* slot : {&net.in("maxpool"), &net.out("maxpool"), &net.in("sigmoid")}) {
+    EXPECT_EQ(slot->state, SlotState::Carries);
+    EXPECT_TRUE(tied(net, *slot, net.out("add")));
+  }
+  for (const SlotQuant* slot : {&net.out("sigmoid"), &net.in("concat", 0), &net.in("concat", 1)}) {
+    EXPECT_EQ(slot->state, SlotState::QuantizesShared);
+    EXPECT_TRUE(tied(net, *slot, net.out("concat")));
+  }
+  EXPECT_EQ(net.out("concat").state, SlotState::Quantizes);
+  EXPECT_EQ(net.in("gap").state, SlotState::Carries);
+  EXPECT_EQ(net.out("gap").state, SlotState::Quantizes);
+  EXPECT_TRUE(tied(net, net.out("flatten"), net.out("gap")));
+}
+
+TEST(Scales, BiasIsTheProductOfInputAndWeight) {
+  for (const char* target : {"esp32p4", "esp32s3", "c"}) {
+    Network net = branching_network();
+    run(net, {.target = target});
+    const std::vector<int> weight = net.exponents(net.in("conv2", 1));
+    std::vector<int> expected;
+    for (int exponent : weight) expected.push_back(exponent + net.exponents(net.in("conv2"))[0]);
+    EXPECT_EQ(net.exponents(net.in("conv2", 2)), expected) << target;
+    EXPECT_EQ(weight.size(), std::string(target) == "esp32p4" ? 4u : 1u);
+    EXPECT_EQ(net.in("conv2", 2).bits, std::string(target) == "esp32s3" ? 20 : 32);
+  }
+}
+
+TEST(Scales, PassiveOperationInFrontOfReluLeavesItsProducer) {
+  Network net;
+  Variable* x = net.input("x", {1, 3, 8, 8});
+  Variable* pool =
+      net.add("MaxPool", "pool", {net.add("Sigmoid", "f", {x})}, {{"kernel_shape", std::vector<int64_t>{2, 2}}});
+  net.finish({net.add("Relu", "relu", {pool})});
+  run(net);
+  EXPECT_TRUE(tied(net, net.in("pool"), net.out("relu")));
+  EXPECT_TRUE(tied(net, net.out("pool"), net.out("relu")));
+  EXPECT_FALSE(tied(net, net.out("f"), net.in("pool")));
+  EXPECT_EQ(net.out("f").state, SlotState::Quantizes);
+}
+
+TEST(Scales, ActivationBehindAGraphOutputKeepsItsOwnScaleUnlessAsked) {
+  for (bool through : {false, true}) {
+    Network net;
+    Variable* between = net.conv("conv", net.input("x", {1, 3, 8, 8}), 3, 4);
+    net.finish({net.add("Relu", "relu", {between}), between});
+    run(net, {.ties = {.through_graph_outputs = through}});
+    EXPECT_EQ(tied(net, net.out("conv"), net.out("relu")), through);
+  }
+}
+
+TEST(Scales, EveryOperandOfAReadTensorCarriesIt) {
+  for (bool first_only : {false, true}) {
+    Network net;
+    Variable* s = net.add("Sigmoid", "s", {net.input("x", {1, 16})});
+    net.finish({net.add("Mul", "square", {s, s})});
+    run(net, {.ties = {.first_operand_only = first_only}});
+    EXPECT_EQ(net.in("square", 0).state, SlotState::Carries);
+    EXPECT_EQ(net.in("square", 1).state, first_only ? SlotState::Quantizes : SlotState::Carries);
+  }
+}
+
+TEST(Scales, MixedPrecisionRaisesTheReluAndRequantizesTheEdges) {
+  Network net;
+  Variable* first = net.add("Relu", "relu1", {net.conv("conv1", net.input("x", {1, 3, 8, 8}), 3, 4)});
+  net.finish({net.add("Relu", "relu2", {net.conv("conv2", first, 4, 4)})});
+  run(net, {.widths = {.bits = 8, .per_operation = {{"conv2", OperationWidth::Int16}}}});
+  EXPECT_EQ(net.in("conv2").state, SlotState::Quantizes);  // 8-bit tensor read by a 16-bit operation
+  EXPECT_EQ(net.in("conv2").bits, 16);
+  EXPECT_EQ(net.in("conv2", 2).bits, 40);
+  EXPECT_EQ(net.operation("relu2").width, OperationWidth::Int16);
+  EXPECT_EQ(net.out("relu2").bits, 16);
+  EXPECT_TRUE(tied(net, net.out("conv2"), net.out("relu2")));
+  EXPECT_EQ(net.out("relu1").bits, 8);
+}
+
+TEST(Scales, FloatOperationsHaveNoSlots) {
+  Network net;
+  Variable* hidden = net.add("Sigmoid", "s", {net.input("x", {1, 16})});
+  net.finish({net.add("Tanh", "t", {hidden})});
+  run(net, {.widths = {.bits = 8, .per_operation = {{"s", OperationWidth::Float}}}});
+  EXPECT_FALSE(net.operation("s").quantized);
+  EXPECT_EQ(net.in("t").state, SlotState::Quantizes);
+}
+
+TEST(Scales, UnknownOperationNamesAreErrors) {
+  Network net;
+  net.finish({net.add("Sigmoid", "sigmoid_3", {net.input("x", {1, 16})})});
+  EXPECT_THAT(
+      [&] {
+        assign_widths(net.graph, {.bits = 8, .per_operation = {{"sigmoid3", OperationWidth::Float}}});
+      },
+      ThrowsMessage<UserError>(HasSubstr("did you mean 'sigmoid_3'")));
+  EXPECT_THAT([&] { assign_widths(net.graph, {.bits = 7}); }, ThrowsMessage<UserError>(HasSubstr("use 8 or 16")));
+}
+
+TEST(Scales, SoftmaxStaysFloatInFrontOfAnAdd) {
+  for (bool move : {false, true}) {
+    Network net;
+    Variable* x = net.input("x", {1, 16});
+    Variable* soft = net.add("Softmax", "softmax", {net.add("Tanh", "t", {x})});
+    net.finish({net.add("Add", "add", {soft, net.add("Sigmoid", "s", {x})})});
+    run(net, {.alignment = {.move_float_producers = move}});
+    EXPECT_EQ(net.out("softmax").state, move ? SlotState::QuantizesShared : SlotState::Float);
+    EXPECT_EQ(net.in("add", 0).state, SlotState::QuantizesShared);
+  }
+}
+
+TEST(Alignment, LargeTakesTheWidestOperand) {
+  for (bool doubles : {false, true}) {
+    Network net;
+    Variable* x = net.input("x", {1, 16});
+    Variable* wide = net.add("Mul", "wide", {x, net.constant("hundred", at::full({1}, 100.0f))});
+    net.finish({net.add("Greater", "greater", {net.add("Sigmoid", "s", {x}), wide})});
+    const auto widest = [&] {
+      Network alone;
+      Variable* y = alone.input("x", {1, 16});
+      alone.finish({alone.add("Mul", "wide", {y, alone.constant("hundred", at::full({1}, 100.0f))})});
+      run(alone);
+      return alone.exponents(alone.out("wide"));
+    }();
+    run(net, {.alignment = {.large_doubles = doubles}});
+    EXPECT_EQ(net.exponents(net.in("greater", 0))[0], widest[0] + doubles);
+    EXPECT_TRUE(tied(net, net.in("greater", 0), net.in("greater", 1)));
+    EXPECT_TRUE(tied(net, net.out("s"), net.in("greater", 0)));  // its only reader
+    EXPECT_TRUE(net.out("greater").is_float());
+  }
+}
+
+TEST(Alignment, SharedProducersMoveOnlyByForce) {
+  for (bool force : {false, true}) {
+    Network net;
+    Variable* x = net.input("x", {1, 16});
+    Variable *a = net.add("Sigmoid", "a", {x}), *b = net.add("Tanh", "b", {x});
+    net.finish({net.add("Add", "add", {a, b}), net.add("Neg", "neg", {b})});
+    run(net, {.alignment = {.force_overlap = force}});
+    EXPECT_TRUE(tied(net, net.out("a"), net.out("add")));
+    EXPECT_EQ(tied(net, net.out("b"), net.out("add")), force);
+    EXPECT_TRUE(tied(net, net.in("add", 1), net.out("add")));
+  }
+}
+
+TEST(Alignment, MethodsThatDoNotFitAreErrors) {
+  Network net = branching_network();
+  EXPECT_THAT([&] { align_scales(net.graph, {.pooling = AlignMethod::Large}); },
+              ThrowsMessage<UserError>(HasSubstr("alignment.pooling")));
+}
+
+// A near-dead channel: tiny weights, a bias of 1. Its grid would be far too fine for the bias.
+Network near_dead_network() {
+  Network net;
+  Variable* x = net.input("x", {1, 2, 4, 4});
+  at::Tensor weight = at::ones({3, 2, 1, 1});
+  weight[1].mul_(1e-8);
+  net.finish({net.add("Conv", "conv", {x, net.constant("w", weight), net.constant("b", at::full({3}, 1.0f))},
+                      {{"kernel_shape", std::vector<int64_t>{1, 1}}})});
+  return net;
+}
+
+TEST(Derive, WeightsMakeRoomForTheBias) {
+  Network fitted = near_dead_network(), saturating = near_dead_network();
+  run(fitted);
+  run(saturating, {.derive = {.fit_bias = false}});
+  const std::vector<int> bias = fitted.exponents(fitted.in("conv", 2));
+  for (int exponent : bias) EXPECT_LE(std::ldexp(1.0, -exponent), quant_max(32));
+  EXPECT_GT(std::ldexp(1.0, -saturating.exponents(saturating.in("conv", 2))[1]), quant_max(32));
+  const int shift = fitted.exponents(fitted.out("conv"))[0] - bias[1];
+  EXPECT_LE(shift, 31);
+  EXPECT_EQ(bias[0], saturating.exponents(saturating.in("conv", 2))[0]);  // live channels keep their precision
+}
+
+TEST(Derive, OutputIsNoFinerThanTheProduct) {
+  for (bool fit : {true, false}) {
+    Network net;
+    Variable* x = net.input("x", {1, 2, 4, 4});
+    at::Tensor weight = at::zeros({1, 2, 1, 1});
+    weight[0][0] = 100.0f, weight[0][1] = -100.0f;
+    Variable* same = net.add("Sigmoid", "s", {net.add("Concat", "c", {x, x}, {{"axis", int64_t{1}}})});
+    Variable* slice = net.add("Conv", "conv", {same, net.constant("w", at::cat({weight, -weight}, 1))},
+                              {{"kernel_shape", std::vector<int64_t>{1, 1}}});
+    net.finish({slice});
+    // Equal inputs cancel, so the output is zero and its own grid very fine.
+    Settings settings{.derive = {.fit_shift = fit}};
+    run(net, settings);
+    const int product = net.exponents(net.in("conv"))[0] + net.exponents(net.in("conv", 1))[0];
+    EXPECT_EQ(net.exponents(net.out("conv"))[0] >= product, fit);
+  }
+}
+
+TEST(Derive, ClipBoundsFollowTheInput) {
+  Network net;
+  Variable* x = net.input("x", {1, 16});
+  Variable* clip = net.add("Clip", "clip",
+                           {net.add("Sigmoid", "s", {x}), net.constant("low", at::scalar_tensor(0.0f)),
+                            net.constant("high", at::scalar_tensor(6.0f))});
+  net.finish({clip});
+  run(net, {.derive = {.export_clip_bounds = false}});
+  for (size_t slot : {1, 2}) {
+    EXPECT_EQ(net.in("clip", slot).state, SlotState::QuantizesShared);
+    EXPECT_TRUE(tied(net, net.in("clip", slot), net.in("clip", 0)));
+    EXPECT_FALSE(net.in("clip", slot).exported);
+  }
+}
+
+TEST(Derive, BiasIsFlattened) {
+  Network net;
+  Variable* x = net.input("x", {2, 4});
+  net.finish(
+      {net.add("Gemm", "gemm", {x, net.constant("w", at::randn({4, 3})), net.constant("b", at::randn({1, 3}))})});
+  run(net);
+  EXPECT_EQ(net.operation("gemm").input(2)->value.sizes(), at::IntArrayRef({3}));
+  EXPECT_EQ(net.in("gemm", 1).channel_axis, 1);
+}
+
+TEST(Calibration, SharesObserversAndSeesRoundedWeights) {
+  Network net;
+  Variable* x = net.input("x", {1, 3, 8, 8});
+  net.finish({net.conv("a", x, 3, 4), net.conv("b", x, 3, 4)});
+  assign_widths(net.graph, {});
+  create_slots(net.graph, find_target("esp32p4"), 8, {.activations_int8 = Observer::KlDivergence});
+  quantize_parameters(net.graph, ObserverOptions());
+  const PassReport report = calibrate(net.graph, net.data(), CalibrationOptions(), ObserverOptions());
+  EXPECT_EQ(report.changes.at("slot"), 4);
+  EXPECT_EQ(report.changes.at("tensor"), 3);   // both convolutions read one input
+  EXPECT_EQ(report.changes.at("forward"), 3);  // kept between the phases
+  EXPECT_EQ(net.exponents(net.in("a")), net.exponents(net.in("b")));
+}
+
+TEST(Calibration, GivesTheSameNumbersWithAndWithoutCache) {
+  const auto calibrated = [](int64_t cache) {
+    Network net = branching_network();
+    assign_widths(net.graph, {});
+    create_slots(net.graph, find_target("c"), 8, {.activations_int8 = Observer::KlDivergence});
+    quantize_parameters(net.graph, ObserverOptions());
+    calibrate(net.graph, net.data(), {.steps = 5, .cache_mebibytes = cache}, ObserverOptions());
+    std::vector<int> exponents;
+    for (const Operation* operation : net.graph.operations())
+      exponents.push_back(slot_exponents(net.graph, operation->output_quant[0])[0]);
+    return exponents;
+  };
+  EXPECT_EQ(calibrated(0), calibrated(64));
+}
+
+TEST(Calibration, RefusesWhatIsNotFinite) {
+  Network net;
+  net.finish({net.add("Exp", "explode", {net.input("x", {1, 16})})});
+  assign_widths(net.graph, {});
+  create_slots(net.graph, find_target("c"), 8, {});
+  const Dataset data({{{"", at::full({1, 16}, 200.0f)}}});
+  EXPECT_THAT([&] { calibrate(net.graph, data, {}, {}); }, ThrowsMessage<UserError>(HasSubstr("'explode'")));
+  EXPECT_THAT([&] { calibrate(net.graph, Dataset(), {}, {}); },
+              ThrowsMessage<UserError>(HasSubstr("at least one batch")));
+}
+
+TEST(Tables, SixteenBitFunctionsBecomeTables) {
+  Network net;
+  Variable* x = net.input("x", {1, 16});
+  net.finish({net.add("Neg", "neg", {net.add("Sigmoid", "s", {x})})});
+  run(net, {.widths = {.bits = 16}});
+  EXPECT_THAT([&] { retype_tables(net.graph, 16, {.step = 24}); }, ThrowsMessage<UserError>(HasSubstr("power of two")));
+  retype_tables(net.graph, 16, {.step = 64});
+  EXPECT_EQ(net.operation("s").type, "LUT");
+  EXPECT_EQ(net.operation("s").string_attribute("original_op_type"), "Sigmoid");
+  EXPECT_EQ(net.operation("s").int_attribute("int16_lut_step"), 64);
+  EXPECT_EQ(net.operation("neg").type, "Neg");
+  Executor executor(net.graph, Precision::Simulated);
+  const at::Tensor input = at::linspace(-2, 2, 16).view({1, 16});
+  EXPECT_LT((executor.run({input})[0] + at::sigmoid(input)).abs().max().item<double>(), 0.01);
+}
+
+}  // namespace
+}  // namespace espq
