@@ -88,15 +88,18 @@ BoardKernel multiply_board(const BoardContext& context) {
   const int bits = context.outputs[0].bits, shift = e_out - e_a - e_b;
   const int64_t vector_length = context.target.simd == SimdFamily::None ? INT64_MAX : bits == 8 ? 16 : 8;
   const float rescale = chip::scale(e_a) * chip::scale(e_b) * chip::inverse_scale(e_out);
+  const float factor = std::ldexp(1.0f, -shift);
   const chip::Rounder round(context.target.rounding, bits);
   return [=](const Tensors& in) -> Tensors {
     const Broadcast broadcast(in[0].sizes(), in[1].sizes());
     const auto run = [&](auto function) -> Tensors { return {apply(broadcast, in[0], in[1], function)}; };
     if (broadcast.inner() >= vector_length) {
+      // Products of int8 codes and their multiples by 2^-shift are float32 numbers; those of int16 need float64.
+      if (bits == 8) return run([=](float a, float b) { return round(a * b * factor); });
       return run([=](float a, float b) {
-        const int64_t product = static_cast<int64_t>(a) * static_cast<int64_t>(b);
-        return std::clamp(static_cast<float>(chip::rounding_right_shift(product, shift, round.rounding)), round.low,
-                          round.high);
+        const double value = static_cast<double>(a) * static_cast<double>(b) * static_cast<double>(factor);
+        return static_cast<float>(
+            std::clamp(round_scalar(value, round.rounding), double{round.low}, double{round.high}));
       });
     }
     if (broadcast.inner_right() == 1) return run([=](float a, float b) { return round(a * (b * rescale)); });

@@ -23,6 +23,21 @@ struct Broadcast {
   std::pair<int64_t, int64_t> row_offsets(int64_t row) const;
 };
 
+/// One row; the usual strides get loops of their own, which the compiler turns into vector code.
+template <typename Function, typename Result>
+void apply_row(const float* a, int64_t step_a, const float* b, int64_t step_b, Result* out, int64_t count,
+               Function function) {
+  if (step_a == 1 && step_b == 1) {
+    for (int64_t i = 0; i < count; ++i) out[i] = function(a[i], b[i]);
+  } else if (step_a == 1 && step_b == 0) {
+    for (int64_t i = 0; i < count; ++i) out[i] = function(a[i], *b);
+  } else if (step_a == 0 && step_b == 1) {
+    for (int64_t i = 0; i < count; ++i) out[i] = function(*a, b[i]);
+  } else {
+    for (int64_t i = 0; i < count; ++i) out[i] = function(a[i * step_a], b[i * step_b]);
+  }
+}
+
 /// result[i] = function(left[i], right[i]) over all elements of the broadcast, in parallel.
 template <typename Function>
 at::Tensor apply(const Broadcast& broadcast, const at::Tensor& left, const at::Tensor& right, Function function,
@@ -37,9 +52,8 @@ at::Tensor apply(const Broadcast& broadcast, const at::Tensor& left, const at::T
       while (begin < end) {
         const int64_t row = begin / length, first = begin % length, last = std::min(length, first + end - begin);
         const auto [offset_a, offset_b] = broadcast.row_offsets(row);
-        for (int64_t i = first; i < last; ++i) {
-          out[row * length + i] = function(pa[offset_a + i * step_a], pb[offset_b + i * step_b]);
-        }
+        apply_row(pa + offset_a + first * step_a, step_a, pb + offset_b + first * step_b, step_b,
+                  out + row * length + first, last - first, function);
         begin += last - first;
       }
     });

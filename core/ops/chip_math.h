@@ -21,19 +21,17 @@ inline float scale(int exponent) {
 /// 2^-exponent, built the same way.
 inline float inverse_scale(int exponent) { return scale(-exponent); }
 
-/// float32 -> integer as the chip does it, then saturated to [low, high]. Half-up adds 0.5 in double and narrows the
-/// sum to float32 (0.49999997 becomes 1); half-even is the exact conversion instruction. NaN gives `high`, as RISC-V
-/// does.
+/// float32 -> integer as the chip does it, then saturated to [low, high], a range of at most 16 bits. Half-up adds 0.5
+/// in double and narrows the sum to float32, which is the float32 sum (0.49999997 becomes 1); half-even is the exact
+/// conversion instruction. NaN gives `high`, as RISC-V does. Written without branches, so that loops become vector
+/// code: saturating first changes nothing (the limits are integers), and adding 1.5 * 2^23 leaves no fraction bits.
 inline float round_to_grid(float value, Rounding rounding, float low, float high) {
-  if (!(value > low)) return std::isnan(value) ? high : low;
-  if (value >= high) return high;
-  if (rounding == Rounding::HalfEven) {
-    constexpr float kShifter = 12582912.0f;  // 1.5 * 2^23: adding it leaves no fraction bits (|value| < 2^22 here)
-    return (value + kShifter) - kShifter;
-  }
-  const auto shifted = static_cast<float>(static_cast<double>(value) + 0.5);
-  const auto truncated = static_cast<float>(static_cast<int32_t>(shifted));
-  return std::min(truncated > shifted ? truncated - 1.0f : truncated, high);
+  constexpr float kShifter = 12582912.0f;
+  value = value < high ? value : high;
+  value = value > low ? value : low;
+  if (rounding == Rounding::HalfEven) return (value + kShifter) - kShifter;
+  const float shifted = value + 0.5f, nearest = (shifted + kShifter) - kShifter;
+  return nearest - (nearest > shifted ? 1.0f : 0.0f);
 }
 
 /// round_to_grid for one grid width.
