@@ -21,26 +21,33 @@ inline float scale(int exponent) {
 /// 2^-exponent, built the same way.
 inline float inverse_scale(int exponent) { return scale(-exponent); }
 
-/// float32 -> integer as the chip does it, then saturated to [low, high], a range of at most 16 bits. Half-up adds 0.5
-/// in double and narrows the sum to float32, which is the float32 sum (0.49999997 becomes 1); half-even is the exact
-/// conversion instruction. NaN gives `high`, as RISC-V does. Written without branches, so that loops become vector
-/// code: saturating first changes nothing (the limits are integers), and adding 1.5 * 2^23 leaves no fraction bits.
-inline float round_to_grid(float value, Rounding rounding, float low, float high) {
-  constexpr float kShifter = 12582912.0f;
-  value = value < high ? value : high;
-  value = value > low ? value : low;
-  if (rounding == Rounding::HalfEven) return (value + kShifter) - kShifter;
-  const float shifted = value + 0.5f, nearest = (shifted + kShifter) - kShifter;
-  return nearest - (nearest > shifted ? 1.0f : 0.0f);
-}
-
-/// round_to_grid for one grid width.
+/// float32 -> integer as the chip does it, then saturated to [low, high], a range of less than 2^22 on either side.
+/// Half-up adds 0.5 in double and narrows the sum to float32, which is the float32 sum (0.49999997 becomes 1);
+/// half-even is the exact conversion instruction. NaN gives `high`, as RISC-V does. Written without branches, so that
+/// loops become vector code: saturating first changes nothing (the limits are integers), and adding 1.5 * 2^23 leaves
+/// no fraction bits.
 struct Rounder {
   Rounding rounding;
   float low, high;
+  float half, step;  ///< 0.5 and 1 for half-up, which is floor(x + 0.5); 0 for half-even
+
+  Rounder(Rounding mode, float lowest, float highest)
+      : rounding(mode),
+        low(lowest),
+        high(highest),
+        half(mode == Rounding::HalfUp ? 0.5f : 0.0f),
+        step(mode == Rounding::HalfUp ? 1.0f : 0.0f) {}
+  /// For the grid of `bits` bits.
   Rounder(Rounding mode, int bits)
-      : rounding(mode), low(static_cast<float>(quant_min(bits))), high(static_cast<float>(quant_max(bits))) {}
-  float operator()(float value) const { return round_to_grid(value, rounding, low, high); }
+      : Rounder(mode, static_cast<float>(quant_min(bits)), static_cast<float>(quant_max(bits))) {}
+
+  float operator()(float value) const {
+    constexpr float kShifter = 12582912.0f;
+    value = value < high ? value : high;
+    value = value > low ? value : low;
+    const float shifted = value + half, nearest = (shifted + kShifter) - kShifter;
+    return nearest - (nearest > shifted ? step : 0.0f);
+  }
 };
 
 /// value / 2^shift with the target's rounding on 64-bit integers, inline form of rounding_shift for inner loops.

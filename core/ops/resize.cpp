@@ -289,7 +289,7 @@ struct NearestRescale {
       return round(code * multiplier * std::ldexp(1.0f, -std::max(shift, 0)));
     }
     const float scaled = code * std::ldexp(1.0f, -shift);
-    const auto rounded = static_cast<int32_t>(chip::round_to_grid(scaled, rounding, -1e6f, 1e6f));
+    const auto rounded = static_cast<int32_t>(chip::Rounder(rounding, -1e6f, 1e6f)(scaled));
     return static_cast<float>(static_cast<int8_t>(rounded));
   }
 };
