@@ -6,6 +6,9 @@
 #include "core/graph/graph.h"
 #include "core/ops/operator.h"
 #include "core/support/error.h"
+#include "export/export.h"
+#include "passes/lowering/lower.h"
+#include "passes/pipeline.h"
 #ifndef ESPQ_WITHOUT_ONNX
 #include "export/onnx/onnx_export.h"
 #include "onnx_frontend/onnx_frontend.h"
