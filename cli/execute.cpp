@@ -1,4 +1,6 @@
 #include <c10/util/Exception.h>
+#include <spdlog/sinks/stdout_sinks.h>
+#include <spdlog/spdlog.h>
 
 #include <iostream>
 #include <new>
@@ -30,6 +32,10 @@ int fail(std::string_view kind, std::string_view what) {
 int espq_execute(const espq::cli::Command& command) {
   using namespace espq;
   constexpr std::string_view internal = "internal error, please report it: ";
+  // Results go to the output stream, everything else to the error stream.
+  spdlog::set_default_logger(spdlog::stderr_logger_st("espq"));
+  spdlog::set_pattern("espq: %l: %v");
+  spdlog::set_level(spdlog::level::warn);
   try {
     return std::visit(cli::Dispatch{}, command);
   } catch (const UserError& error) {

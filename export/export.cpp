@@ -20,6 +20,9 @@ ExportResult export_espdl(const Graph& chip_graph, const TestValues& tests, cons
     files.emplace_back(std::filesystem::path(file).replace_extension(".info"), info_text(model));
     files.emplace_back(std::filesystem::path(file).replace_extension(".json"), quantization_text(chip_graph));
   }
+  if (!options.recipe_text.empty()) {
+    files.emplace_back(std::filesystem::path(file).replace_extension(".options.json"), options.recipe_text);
+  }
   write_files(files);
   for (const auto& [path, bytes] : files) result.files.push_back(path);
   return result;

@@ -1,6 +1,7 @@
 #pragma once
 #include <filesystem>
 #include <optional>
+#include <string>
 
 #include "export/espdl/cipher.h"
 #include "export/espdl/convert.h"
@@ -11,6 +12,8 @@ struct ExportOptions {
   EspdlOptions file;
   /// Also write the readable dump (.info) and the quantization of every tensor (.json) beside the .espdl.
   bool companions = true;
+  /// The recipe that made the graph; when there is one, it is written beside the others (.options.json).
+  std::string recipe_text;
   bool encrypt = false;
   std::optional<AesKey> key = {};  ///< for `encrypt`; a random one when it is not given
 };

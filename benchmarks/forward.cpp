@@ -1,0 +1,125 @@
+// One forward pass of the same network, in milliseconds: LibTorch's eager float operators, and espq's three precisions.
+// forward CASES_FOLDER [--only NAME ...] [Google Benchmark options]; a case is a folder with model.onnx and calib/.
+#include <ATen/ATen.h>
+#include <ATen/Parallel.h>
+#include <benchmark/benchmark.h>
+#include <c10/core/InferenceMode.h>
+#include <spdlog/spdlog.h>
+
+#include <iostream>
+
+#include "benchmarks/eager.h"
+#include "core/support/error.h"
+#include "export/conversion/test_values.h"
+#include "onnx_frontend/onnx_frontend.h"
+#include "passes/lowering/lower.h"
+#include "passes/pipeline.h"
+
+namespace espq {
+namespace {
+
+/// One network in every form; lives as long as the benchmarks that point into it.
+struct Case {
+  std::string name;
+  Graph simplified, quantized, chip;
+  Tensors inputs, chip_inputs;
+  std::unique_ptr<EagerNetwork> eager;
+  std::unique_ptr<Executor> simulated, board;
+};
+
+std::unique_ptr<Case> load(const std::filesystem::path& folder) {
+  auto network = std::make_unique<Case>();
+  network->name = folder.filename().string();
+  network->quantized = import_onnx(folder / "model.onnx");
+  const Dataset data = Dataset::open({folder / "calib"});
+  quantize(network->quantized, data, QuantizeOptions{});
+  network->inputs = data.inputs(network->quantized, 0);
+  network->chip = lower(network->quantized);
+  for (size_t i = 0; i < network->inputs.size(); ++i) {
+    network->chip_inputs.push_back(to_chip_layout(*network->chip.inputs[i], network->inputs[i]));
+  }
+  network->eager = std::make_unique<EagerNetwork>(network->quantized);
+  network->simulated = std::make_unique<Executor>(network->quantized, Precision::Simulated);
+  network->board = std::make_unique<Executor>(network->chip, Precision::Board);
+  return network;
+}
+
+template <typename Forward>
+void add_benchmark(const std::string& name, Forward forward) {
+  benchmark::RegisterBenchmark(name.c_str(), [forward](benchmark::State& state) {
+    const c10::InferenceMode no_gradients;
+    forward();  // compiles the plan
+    for (auto iteration : state) benchmark::DoNotOptimize(forward());
+  })->Unit(benchmark::kMillisecond);
+}
+
+void add_case(Case& network) {
+  add_benchmark(network.name + "/eager", [&] { return network.eager->run(network.inputs); });
+  add_benchmark(network.name + "/simulated", [&] { return network.simulated->run(network.inputs); });
+  add_benchmark(network.name + "/board", [&] { return network.board->run(network.chip_inputs); });
+}
+
+/// Keeps the times by name, to print ratios at the end.
+class RatioReporter : public benchmark::ConsoleReporter {
+ public:
+  void ReportRuns(const std::vector<Run>& runs) override {
+    ConsoleReporter::ReportRuns(runs);
+    for (const Run& run : runs) times_[run.benchmark_name()] = run.GetAdjustedRealTime();
+  }
+  void print(const std::vector<std::unique_ptr<Case>>& cases) const {
+    std::cout << fmt::format("\n{:<24} {:>10} {:>10} {:>8}\n", "ratio to eager float", "simulated", "board",
+                             "eager ms");
+    double worst_simulated = 0, worst_board = 0;
+    for (const auto& network : cases) {
+      const double eager = times_.at(network->name + "/eager");
+      const double simulated = times_.at(network->name + "/simulated") / eager;
+      const double board = times_.at(network->name + "/board") / eager;
+      worst_simulated = std::max(worst_simulated, simulated);
+      worst_board = std::max(worst_board, board);
+      std::cout << fmt::format("{:<24} {:>10.2f} {:>10.2f} {:>8.3f}\n", network->name, simulated, board, eager);
+    }
+    std::cout << fmt::format("{:<24} {:>10.2f} {:>10.2f}\n", "worst", worst_simulated, worst_board);
+  }
+
+ private:
+  std::map<std::string, double> times_;
+};
+
+std::vector<std::unique_ptr<Case>> load_all(const std::filesystem::path& folder, const std::vector<std::string>& only) {
+  std::vector<std::filesystem::path> folders;
+  for (const auto& entry : std::filesystem::directory_iterator(folder)) {
+    const std::string name = entry.path().filename().string();
+    const bool wanted = only.empty() || std::find(only.begin(), only.end(), name) != only.end();
+    if (wanted && std::filesystem::exists(entry.path() / "model.onnx")) folders.push_back(entry.path());
+  }
+  std::sort(folders.begin(), folders.end());
+  std::vector<std::unique_ptr<Case>> cases;
+  for (const auto& path : folders) {
+    try {
+      cases.push_back(load(path));
+    } catch (const UserError& error) {
+      std::cout << path.filename().string() << " left out: " << error.what() << "\n";
+    }
+  }
+  return cases;
+}
+
+}  // namespace
+}  // namespace espq
+
+int main(int argc, char** argv) {
+  benchmark::Initialize(&argc, argv);
+  if (argc < 2) {
+    std::cerr << "usage: forward CASES_FOLDER [--only NAME ...] [--benchmark_min_time=SECONDS]\n";
+    return 2;
+  }
+  spdlog::set_level(spdlog::level::warn);
+  at::set_num_threads(1);
+  std::vector<std::string> only;
+  for (int i = 3; i < argc; ++i) only.emplace_back(argv[i]);
+  const auto cases = espq::load_all(argv[1], only);
+  for (const auto& network : cases) espq::add_case(*network);
+  espq::RatioReporter reporter;
+  benchmark::RunSpecifiedBenchmarks(&reporter);
+  reporter.print(cases);
+}

@@ -1,0 +1,54 @@
+#include "cli/model_files.h"
+
+#include <cctype>
+#include <set>
+
+#include "core/support/error.h"
+#include "export/espdl/convert.h"
+
+namespace espq::cli {
+
+const Target& choose_target(const EspdlModel& model, const std::string& named) {
+  return named.empty() ? infer_target(model) : find_target(named);
+}
+
+Dataset::Batch read_inputs(const std::vector<NamedFile>& files) {
+  Dataset::Batch inputs;
+  for (const NamedFile& input : files) {
+    at::Tensor tensor = read_npy(input.file);
+    if (tensor.is_floating_point()) {
+      tensor = tensor.to(at::kFloat);
+      user_check(at::isfinite(tensor).all().item<bool>(), "{}: holds NaN or infinite values", input.file.string());
+    }
+    user_check(inputs.emplace(input.name, tensor).second, "input '{}' is given twice", input.name);
+  }
+  return inputs;
+}
+
+std::map<std::string, Shape> shapes_by_name(const std::vector<NamedShape>& shapes) {
+  std::map<std::string, Shape> result;
+  for (const NamedShape& shape : shapes) {
+    user_check(result.emplace(shape.name, shape.dims).second, "the shape of input '{}' is given twice", shape.name);
+  }
+  return result;
+}
+
+std::vector<std::string> file_names(const std::vector<std::string>& names) {
+  std::vector<std::string> files;
+  std::set<std::string> used;
+  for (const std::string& name : names) {
+    std::string file = name.empty() ? "output" : name;
+    for (char& character : file) {
+      if (!std::isalnum(static_cast<unsigned char>(character)) &&
+          std::string_view("._-").find(character) == std::string_view::npos)
+        character = '_';
+    }
+    if (file.front() == '.') file.front() = '_';
+    std::string unique = file;
+    for (int number = 2; !used.insert(unique).second; ++number) unique = fmt::format("{}_{}", file, number);
+    files.push_back(unique + ".npy");
+  }
+  return files;
+}
+
+}  // namespace espq::cli

@@ -1,0 +1,26 @@
+#pragma once
+#include <filesystem>
+#include <map>
+#include <string>
+#include <vector>
+
+#include "cli/command.h"
+#include "core/data/dataset.h"
+#include "core/graph/graph.h"
+#include "export/espdl/model.h"
+
+namespace espq::cli {
+
+/// The chip that the user named, else the one that the file proves. Throws UserError when neither tells.
+const Target& choose_target(const EspdlModel& model, const std::string& named);
+
+/// One .npy file per name. Throws UserError on a name that comes twice.
+Dataset::Batch read_inputs(const std::vector<NamedFile>& files);
+
+/// Shapes by input name. Throws UserError on a name that comes twice.
+std::map<std::string, Shape> shapes_by_name(const std::vector<NamedShape>& shapes);
+
+/// NAME.npy with every character replaced that file systems may not like; unique among `names` by position.
+std::vector<std::string> file_names(const std::vector<std::string>& names);
+
+}  // namespace espq::cli

@@ -1,0 +1,83 @@
+#include <ATen/ATen.h>
+#include <ATen/CPUGeneratorImpl.h>
+
+#include <iostream>
+
+#include "cli/model_files.h"
+#include "cli/progress.h"
+#include "cli/verbs.h"
+#include "core/analysis/error_analysis.h"
+#include "core/support/error.h"
+#include "export/conversion/recipe.h"
+#include "export/conversion/test_values.h"
+#include "export/export.h"
+#include "onnx_frontend/onnx_frontend.h"
+#include "passes/pipeline.h"
+
+namespace espq::cli {
+namespace {
+
+constexpr size_t kReportedLayers = 10;
+
+/// One sample per input: normally distributed numbers; inputs that are no floats take the first calibration batch's.
+NamedTensors random_inputs(const Graph& graph, const Dataset& calibration, uint64_t seed) {
+  at::Generator generator = at::make_generator<at::CPUGeneratorImpl>(seed);
+  const Tensors first = calibration.inputs(graph, 0);
+  NamedTensors inputs;
+  for (size_t i = 0; i < first.size(); ++i) {
+    const Variable& input = *graph.inputs[i];
+    inputs[input.name()] = first[i].is_floating_point() ? at::randn(*input.shape, generator) : first[i];
+  }
+  return inputs;
+}
+
+NamedTensors test_inputs(const QuantizeCommand& command, const Graph& graph, const Dataset& calibration) {
+  if (command.random_test_values) return random_inputs(graph, calibration, command.seed);
+  if (command.test_inputs.empty()) return {};
+  const Dataset given({read_inputs(command.test_inputs)});
+  const Tensors tensors = given.inputs(graph, 0);
+  NamedTensors inputs;
+  for (size_t i = 0; i < tensors.size(); ++i) inputs[graph.inputs[i]->name()] = tensors[i];
+  return inputs;
+}
+
+Recipe make_recipe(const QuantizeCommand& command) {
+  Recipe recipe = command.recipe.empty() ? Recipe{} : read_recipe(command.recipe);
+  recipe.quantize.target = command.target;
+  if (command.bits) recipe.quantize.widths.bits = *command.bits;
+  if (command.steps) recipe.quantize.calibration.steps = *command.steps;
+  return recipe;
+}
+
+}  // namespace
+
+int quantize(const QuantizeCommand& command) {
+  const Recipe recipe = make_recipe(command);
+  Graph graph = import_onnx(command.model, {shapes_by_name(command.input_shapes)});
+  const Dataset calibration = Dataset::open(command.calibration);
+  // Read before the long part, so that a wrong file is known at once.
+  const NamedTensors tests = test_inputs(command, graph, calibration);
+  {
+    const ProgressBar progress(!command.quiet);
+    espq::quantize(graph, calibration, recipe.quantize);
+  }
+  LowerReport report;
+  const Graph chip = lower(graph, recipe.lowering, &report);
+  ExportOptions options;
+  options.file.identify = recipe.identify;
+  options.file.runtime_level = recipe.lowering.runtime_level;
+  options.recipe_text = recipe_text(recipe);
+  TestValues values;
+  if (!tests.empty())
+    values = recipe.simulated_test_values ? simulate_test_values(graph, chip, tests) : record_test_values(chip, tests);
+  export_espdl(chip, values, command.out, options);
+  for (const std::string& warning : report.warnings) std::cerr << "espq: warning: " << warning << "\n";
+  if (!command.quiet) {
+    const ErrorAnalysisOptions analysis;
+    std::cout << error_table(graphwise_errors(graph, calibration, analysis), analysis.measure, kReportedLayers)
+              << command.out.string() << "\n";
+  }
+  return kSuccess;
+}
+
+}  // namespace espq::cli

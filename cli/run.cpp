@@ -1,0 +1,67 @@
+#include <iostream>
+
+#include "cli/model_files.h"
+#include "cli/verbs.h"
+#include "core/exec/executor.h"
+#include "core/support/error.h"
+#include "export/espdl/convert.h"
+#include "export/espdl/reader.h"
+#include "onnx_frontend/onnx_frontend.h"
+
+namespace espq::cli {
+namespace {
+
+Precision parse_precision(const std::string& text) {
+  return text == "float" ? Precision::Float : text == "simulated" ? Precision::Simulated : Precision::Board;
+}
+
+void write_outputs(const std::filesystem::path& folder, const Graph& graph, const Tensors& outputs) {
+  std::error_code status;
+  std::filesystem::create_directories(folder, status);
+  user_check(!status, "{}: cannot be made: {}", folder.string(), status.message());
+  std::vector<std::string> names;
+  for (const Variable* output : graph.outputs) names.push_back(output->name());
+  const std::vector<std::string> files = file_names(names);
+  for (size_t i = 0; i < outputs.size(); ++i) {
+    write_npy(folder / files[i], outputs[i]);
+    std::cout << fmt::format("{}: {} [{}]\n", (folder / files[i]).string(), c10::toString(outputs[i].scalar_type()),
+                             fmt::join(outputs[i].sizes(), ", "));
+  }
+}
+
+Tensors run_onnx(const RunCommand& command, const Graph& graph) {
+  user_check(command.precision.empty() || command.precision == "float",
+             "{}: is a float model; quantize it first, then run the .espdl file in {} precision",
+             command.model.string(), command.precision);
+  return Executor(graph, Precision::Float).run(Dataset({read_inputs(command.inputs)}).inputs(graph, 0));
+}
+
+Tensors run_espdl(const RunCommand& command, const Graph& graph) {
+  user_check(command.input_shapes.empty(), "{}: --input-shape is for .onnx files", command.model.string());
+  const Precision precision = command.precision.empty() ? Precision::Board : parse_precision(command.precision);
+  std::vector<std::string> names;
+  for (const Variable* output : graph.outputs) names.push_back(output->name());
+  const NamedTensors outputs = Executor(graph, precision).run(read_inputs(command.inputs), names);
+  Tensors ordered;
+  for (const std::string& name : names) ordered.push_back(outputs.at(name));
+  return ordered;
+}
+
+}  // namespace
+
+int run(const RunCommand& command) {
+  const bool onnx = command.model.extension() == ".onnx";
+  user_check(onnx || command.model.extension() == ".espdl", "{}: is neither a .onnx nor a .espdl file",
+             command.model.string());
+  if (onnx) {
+    const Graph graph = import_onnx(command.model, {shapes_by_name(command.input_shapes)});
+    write_outputs(command.out_dir, graph, run_onnx(command, graph));
+  } else {
+    const EspdlModel model = read_espdl_file(command.model);
+    const Graph graph = from_model(model, choose_target(model, command.target));
+    write_outputs(command.out_dir, graph, run_espdl(command, graph));
+  }
+  return kSuccess;
+}
+
+}  // namespace espq::cli

@@ -1,0 +1,113 @@
+// The classic example of this field, complete: LibTorch trains two small networks, espq turns them into files for two
+// chips, and the PC computes what the chips will answer.
+#include <ATen/ATen.h>
+
+#include <iostream>
+
+#include "core/analysis/error_analysis.h"
+#include "core/quant/fake_quantize.h"
+#include "core/support/error.h"
+#include "export/conversion/recipe.h"
+#include "export/conversion/test_values.h"
+#include "export/conversion/verify.h"
+#include "export/espdl/reader.h"
+#include "export/export.h"
+#include "export/onnx/onnx_export.h"
+#include "onnx_frontend/onnx_frontend.h"
+#include "passes/pipeline.h"
+#include "samples/training.h"
+
+namespace espq::samples {
+namespace {
+
+constexpr size_t kTableRows = 8;
+
+/// How good outputs are: a text for people.
+using Judge = std::string (*)(const at::Tensor& outputs, const TrainedNetwork& network);
+
+std::string judge_sine(const at::Tensor& outputs, const TrainedNetwork& network) {
+  const at::Tensor error = (outputs - network.test_targets).abs();
+  return fmt::format("mean error {:.4f}, largest {:.4f}", error.mean().item<double>(), error.max().item<double>());
+}
+
+std::string judge_digits(const at::Tensor& outputs, const TrainedNetwork& network) {
+  const at::Tensor answers = outputs.argmax(1);
+  const double count = static_cast<double>(answers.numel());
+  const auto percent = [&](const at::Tensor& wanted) {
+    return 100.0 * static_cast<double>(answers.eq(wanted).sum().item<int64_t>()) / count;
+  };
+  return fmt::format("accuracy {:.2f} % of {} images, same answer as float for {:.2f} %", percent(network.test_targets),
+                     answers.numel(), percent(network.test_outputs.argmax(1)));
+}
+
+/// What the chip answers to every row of `inputs`, as real numbers.
+at::Tensor run_on_board(const Graph& chip, const at::Tensor& inputs) {
+  Executor executor(chip, Precision::Board);
+  const std::vector<int> exponents = chip.outputs[0]->storage->exponents;
+  Tensors rows;
+  for (int64_t row = 0; row < inputs.size(0); ++row) {
+    const at::Tensor codes = executor.run({to_chip_layout(*chip.inputs[0], inputs.slice(0, row, row + 1))}).at(0);
+    rows.push_back(exponents.empty() ? codes : dequantize(codes.to(at::kFloat), exponents, -1));
+  }
+  return at::cat(rows);
+}
+
+void check_file(const std::filesystem::path& file, const Target& target) {
+  for (const OutputCheck& check : verify_model(read_espdl_file(file), target)) {
+    user_check(check.equal(), "{}: the recorded output '{}' is not what Board precision computes", file.string(),
+               check.name);
+  }
+}
+
+void quantize_for(const std::string& chip, const std::filesystem::path& model, const TrainedNetwork& network,
+                  Judge judge) {
+  Recipe recipe;
+  recipe.quantize.target = chip;
+  Graph graph = import_onnx(model);
+  quantize(graph, network.calibration, recipe.quantize);
+  LowerReport report;
+  const Graph chip_graph = lower(graph, recipe.lowering, &report);
+  const TestValues tests =
+      record_test_values(chip_graph, {{graph.inputs[0]->name(), network.test_inputs.slice(0, 0, 1)}});
+
+  std::filesystem::path file = model;
+  file.replace_filename(fmt::format("{}_{}.espdl", model.stem().string(), chip));
+  ExportOptions options;
+  options.recipe_text = recipe_text(recipe);
+  export_espdl(chip_graph, tests, file, options);
+  check_file(file, find_target(chip));
+
+  std::cout << fmt::format("\n{} (8 bit, Board precision): {}\n", chip,
+                           judge(run_on_board(chip_graph, network.test_inputs), network));
+  std::cout << fmt::format("{}: {} bytes, verified\n", file.string(), std::filesystem::file_size(file));
+  for (const std::string& warning : report.warnings) std::cout << "warning: " << warning << "\n";
+  const ErrorAnalysisOptions analysis;
+  std::cout << error_table(graphwise_errors(graph, network.calibration, analysis), analysis.measure, kTableRows);
+}
+
+void show(const std::string& title, const std::filesystem::path& model, const TrainedNetwork& network, Judge judge) {
+  export_onnx(network.graph, model);
+  std::cout << fmt::format("\n=== {}\n{}: {} bytes\nfloat (LibTorch): {}\n", title, model.string(),
+                           std::filesystem::file_size(model), judge(network.test_outputs, network));
+  for (const char* chip : {"esp32p4", "esp32s3"}) quantize_for(chip, model, network, judge);
+}
+
+int run(const std::filesystem::path& folder) {
+  std::filesystem::create_directories(folder);
+  show("sine: a perceptron (1-32-32-1) learns sin(x), x in [0, 2 pi]", folder / "sine.onnx", train_sine(), judge_sine);
+  show("digits: a convolutional network reads 8x8 handwritten digits", folder / "digits.onnx",
+       train_digits(ESPQ_DIGITS_FILE), judge_digits);
+  return 0;
+}
+
+}  // namespace
+}  // namespace espq::samples
+
+int main(int argc, char** argv) {
+  try {
+    return espq::samples::run(argc > 1 ? argv[1] : "out/demo");
+  } catch (const espq::UserError& error) {
+    std::cerr << "demo: error: " << error.what() << "\n";
+    return 1;
+  }
+}
