@@ -18,7 +18,6 @@ std::optional<double> harmless_scalar(const Operation& operation, size_t slot) {
 
 /// One step up: value = scale * operand + offset.
 std::optional<AffineValue> step(const Operation& operation) {
-  if (operation.type == "Neg") return AffineValue{operation.input(0), -1, 0};
   const auto slot = constant_operand(operation);
   if (!slot) return std::nullopt;
   const auto scalar = harmless_scalar(operation, *slot);
@@ -26,10 +25,10 @@ std::optional<AffineValue> step(const Operation& operation) {
   Variable* operand = operation.input(1 - *slot);
   if (!at::isFloatingType(operation.input(*slot)->value.scalar_type())) return std::nullopt;
   if (operation.type == "Add") return AffineValue{operand, 1, *scalar};
+  if (operation.type == "Sub" && *slot == 1) return AffineValue{operand, 1, -*scalar};
+  if (*scalar <= 0) return std::nullopt;  // a falling line is no part of any spelling
   if (operation.type == "Mul") return AffineValue{operand, *scalar, 0};
-  if (operation.type == "Sub")
-    return *slot == 1 ? AffineValue{operand, 1, -*scalar} : AffineValue{operand, -1, *scalar};
-  if (operation.type == "Div" && *slot == 1 && *scalar != 0) return AffineValue{operand, 1 / *scalar, 0};
+  if (operation.type == "Div" && *slot == 1) return AffineValue{operand, 1 / *scalar, 0};
   return std::nullopt;
 }
 

@@ -1,0 +1,228 @@
+#include <gmock/gmock.h>
+
+#include "core/graph/match.h"
+#include "core/support/error.h"
+#include "core/support/json_fields.h"
+#include "net.h"
+#include "passes/simplify/format_like_incumbent.h"
+#include "passes/simplify/merge_chains.h"
+#include "passes/simplify/merge_duplicates.h"
+#include "passes/simplify/remove_dead_code.h"
+#include "passes/simplify/remove_no_ops.h"
+#include "passes/simplify/separate_parameters.h"
+#include "passes/simplify/simplify.h"
+
+namespace espq {
+namespace {
+
+using testing::ElementsAre;
+
+TEST(RemoveNoOps, CutsOutWhatDoesNothing) {
+  Net net;
+  Variable* x = net.op("Neg", {net.input({2, 3, 4})});
+  x = net.op("Identity", {x});
+  x = net.op("Dropout", {x});
+  x = net.op("Cast", {x}, {{"to", int64_t{1}}});
+  x = net.op("Transpose", {x}, {{"perm", Shape{0, 1, 2}}});
+  x = net.op("Reshape", {x, net.integers({2, -1, 4})});
+  x = net.op("Pad", {x, net.integers({0, 0, 0, 0, 0, 0})});
+  x = net.op("Slice", {x, net.integers({0}), net.integers({9}), net.integers({2})});
+  x = net.op("Concat", {x}, {{"axis", int64_t{0}}});
+  x = net.op("Expand", {x, net.integers({3, 4})});
+  x = net.op("Relu", {net.op("Relu", {x})});
+  net.output(net.op("Identity", {x}));
+  net.shapes();
+  const Graph before = net.graph.clone();
+  EXPECT_EQ(remove_no_ops(net.graph).total(), 11);
+  EXPECT_THAT(types(net.graph), ElementsAre("Neg", "Relu"));
+  expect_same_function(before, net.graph, 0);
+}
+
+TEST(RemoveNoOps, KeepsWhatDoesSomething) {
+  Net net;
+  Variable* x = net.op("Neg", {net.input({2, 3, 3})});
+  net.output(net.op("Cast", {x}, {{"to", int64_t{7}}}));
+  net.output(net.op("Transpose", {x}, {{"perm", Shape{0, 2, 1}}}));
+  net.output(net.op("Reshape", {x, net.integers({3, 2, 3})}));
+  net.output(net.op("Slice", {x, net.integers({-1}), net.integers({-9}), net.integers({0}), net.integers({-1})}));
+  net.output(net.op("Pad", {x, net.integers({0, 0, 0, 0, 0, 1})}));
+  net.shapes();
+  EXPECT_FALSE(remove_no_ops(net.graph).changed());
+}
+
+TEST(RemoveNoOps, KeepsNamesOfInputsAndOutputs) {
+  Net net;
+  Variable* x = net.input({3});
+  net.output(net.op("Identity", {x}));
+  Variable* y = net.op("Relu", {x});
+  net.output(y);
+  net.output(net.op("Identity", {y}));
+  net.shapes();
+  const Graph before = net.graph.clone();
+  remove_no_ops(net.graph);
+  expect_same_function(before, net.graph, 0);
+}
+
+TEST(MergeDuplicates, EqualOperationsBecomeOne) {
+  Net net;
+  Variable* x = net.input({1, 4, 5, 5});
+  const at::Tensor weight = at::randn({4, 4, 1, 1});
+  Variable* a = net.op("Conv", {x, net.constant(weight)});
+  Variable* b = net.op("Conv", {x, net.constant(weight.clone())});
+  Variable* c = net.op("Conv", {x, net.constant(weight * 2)});
+  Variable* d = net.op("Conv", {x, net.constant(weight)}, {{"pads", Shape{1, 1, 1, 1}}});
+  net.output(net.op("Add", {net.op("Relu", {a}), net.op("Relu", {b})}));
+  net.output(net.op("Concat", {net.op("Flatten", {c}), net.op("Flatten", {d})}, {{"axis", int64_t{1}}}));
+  net.shapes();
+  const Graph before = net.graph.clone();
+  EXPECT_EQ(merge_duplicates(net.graph).total(), 2);  // Conv and the Relu behind it
+  expect_same_function(before, net.graph, 0);
+}
+
+TEST(MergeDuplicates, GraphOutputsStay) {
+  Net net;
+  Variable* x = net.input({3});
+  net.output(net.op("Relu", {x}));
+  net.output(net.op("Relu", {x}));
+  net.shapes();
+  EXPECT_FALSE(merge_duplicates(net.graph).changed());
+}
+
+TEST(RemoveDeadCode, KeepsGraphInputs) {
+  Net net;
+  Variable* x = net.input({3});
+  net.input({3}, "unused");
+  net.op("Add", {net.op("Relu", {x}), net.random({3})});
+  net.output(net.op("Neg", {x}));
+  net.shapes();
+  remove_dead_code(net.graph);
+  EXPECT_THAT(types(net.graph), ElementsAre("Neg"));
+  EXPECT_EQ(net.graph.variables().size(), 3u);
+}
+
+TEST(SeparateParameters, OneReaderEach) {
+  Net net;
+  Variable* w = net.random({3}, "w");
+  Variable* x = net.op("Add", {net.input({3}), w});
+  net.output(net.op("Mul", {net.op("Mul", {x, w}), w}));
+  net.shapes();
+  const Graph before = net.graph.clone();
+  EXPECT_EQ(separate_parameters(net.graph).total(), 2);
+  for (const Variable* variable : net.graph.variables())
+    EXPECT_LE(variable->uses().size(), 1u) << variable->name();
+  EXPECT_EQ(net.graph.find_variable("w")->uses()[0].operation->type, "Add");
+  expect_same_function(before, net.graph, 0);
+}
+
+// ------------------------------------------------------------------------------------------------ chains
+TEST(MergeChains, Transposes) {
+  Net net;
+  Variable* first = net.op("Transpose", {net.input({2, 3, 4})}, {{"perm", Shape{1, 2, 0}}});
+  net.output(net.op("Transpose", {first}, {{"perm", Shape{1, 0, 2}}}));
+  net.output(net.op("Relu", {first}));
+  net.shapes();
+  const Graph before = net.graph.clone();
+  EXPECT_EQ(merge_chains(net.graph).total(), 1);
+  expect_same_function(before, net.graph, 0);
+}
+
+TEST(MergeChains, Reshapes) {
+  Net net;
+  Variable* x = net.op("Reshape", {net.input({2, 3, 4}), net.integers({6, -1})});
+  x = net.op("Unsqueeze", {x, net.integers({0})});
+  x = net.op("Flatten", {x}, {{"axis", int64_t{2}}});
+  net.output(net.op("Reshape", {x, net.integers({0, 2, -1})}));
+  net.shapes();
+  const Graph before = net.graph.clone();
+  merge_chains(net.graph);
+  remove_dead_code(net.graph);
+  EXPECT_THAT(types(net.graph), ElementsAre("Reshape"));
+  expect_same_function(before, net.graph, 0);
+}
+
+TEST(MergeChains, ReshapeMovesBehindElementwiseOperations) {
+  Net net;
+  Variable* x = net.op("Reshape", {net.input({2, 3, 4}), net.integers({6, 4})});
+  x = net.op("Clip", {net.op("Relu", {x}), net.scalar(0.1), net.scalar(1)});
+  net.output(net.op("Reshape", {x, net.integers({2, 3, 4})}));
+  net.shapes();
+  const Graph before = net.graph.clone();
+  simplify(net.graph);
+  EXPECT_THAT(types(net.graph), ElementsAre("Relu", "Clip"));
+  expect_same_function(before, net.graph, 0);
+}
+
+TEST(MergeChains, Slices) {
+  Net net;
+  Variable* x = net.input({6, 8, 4});
+  Variable* a = net.op("Slice", {x, net.integers({1}), net.integers({5}), net.integers({0}), net.integers({2})});
+  Variable* b =
+      net.op("Slice", {a, net.integers({-1, 0}), net.integers({-9, 3}), net.integers({1, -1}), net.integers({-2, 1})});
+  net.output(net.op("Relu", {b}));
+  Variable* same = net.op(
+      "Slice", {net.op("Slice", {x, net.integers({1}), net.integers({5})}), net.integers({1}), net.integers({2})});
+  net.output(same);
+  net.shapes();
+  const Graph before = net.graph.clone();
+  EXPECT_EQ(merge_chains(net.graph).total(), 1);
+  expect_same_function(before, net.graph, 0);
+}
+
+// ------------------------------------------------------------------------------------------------ all together
+TEST(Simplify, RunsToAFixedPoint) {
+  Net net;
+  Variable* x = net.input({1, 3, 8, 8});
+  x = net.op("Div", {x, net.scalar(255)});
+  x = net.op("Pad", {x, net.integers({0, 0, 1, 1, 0, 0, 1, 1})});
+  x = net.op("Conv", {x, net.random({8, 3, 3, 3})}, {}, "stem");
+  x = net.op("BatchNormalization",
+             {x, net.random({8}), net.random({8}), net.random({8}), net.constant(at::rand({8}) + 0.5)});
+  x = net.op("Mul", {x, net.op("Sigmoid", {net.op("Identity", {x})})});
+  Variable* shape = net.op(
+      "Concat", {net.op("Slice", {net.op("Shape", {x}), net.integers({0}), net.integers({1})}), net.integers({-1})},
+      {{"axis", int64_t{0}}});
+  x = net.op("Reshape", {net.op("GlobalAveragePool", {x}), shape});
+  x = net.op("Add", {net.op("MatMul", {x, net.random({8, 5})}, {}, "head"), net.random({5})});
+  net.output(net.op("Log", {net.op("Softmax", {x}, {{"axis", int64_t{-1}}})}, {}, "tail"));
+  net.shapes();
+  const Graph before = net.graph.clone();
+  const SimplifyReport report = simplify(net.graph);
+  EXPECT_THAT(types(net.graph), ElementsAre("Conv", "Swish", "GlobalAveragePool", "Reshape", "Gemm", "LogSoftmax"));
+  for (const char* name : {"stem", "head", "tail"}) EXPECT_NE(net.graph.find_operation(name), nullptr);
+  expect_same_function(before, net.graph);
+  EXPECT_EQ(report.operations_after, 6u);
+  EXPECT_THAT(to_text(report), testing::HasSubstr("BatchNormalization folded into Conv"));
+  EXPECT_EQ(simplify(net.graph).rounds, 1);
+}
+
+TEST(Simplify, SwitchedOffPassesLeaveTheGraphAlone) {
+  Net net;
+  Variable* x = net.op("Mul", {net.conv(net.input({1, 3, 8, 8}), 3, 4), net.scalar(2)});
+  net.output(net.op("Mul", {x, net.op("Sigmoid", {x})}));
+  net.shapes();
+  SimplifyOptions options;
+  from_json(R"({"fold_scale": false, "fuse_activations": false})", options, "test");
+  simplify(net.graph, options);
+  EXPECT_THAT(types(net.graph), ElementsAre("Conv", "Mul", "Sigmoid", "Mul"));
+  EXPECT_THROW(from_json(R"({"fold_scales": false})", options, "test"), UserError);
+}
+
+TEST(FormatLikeIncumbent, OrderOfOperations) {
+  Net net;
+  Variable* x = net.conv(net.input({1, 3, 8, 8}), 3, 3, "a");
+  x = net.op("BatchNormalization",
+             {x, net.random({3}), net.random({3}), net.random({3}), net.constant(at::rand({3}) + 0.5)});
+  x = net.op("Mul", {x, net.op("Sigmoid", {x})});
+  x = net.op("Add", {net.op("Conv", {x, net.random({3, 3, 1, 1})}, {}, "b"), net.random({1, 3, 1, 1})});
+  net.output(net.op("Relu", {net.op("Identity", {x})}, {}, "c"));
+  net.shapes();
+  const Graph before = net.graph.clone();
+  format_like_incumbent(net.graph);
+  std::vector<std::string> names;
+  for (const Operation* operation : net.graph.operations()) names.push_back(operation->name());
+  EXPECT_THAT(names, ElementsAre("b", "c", "a", "a/Swish"));
+  expect_same_function(before, net.graph);
+}
+
+}  // namespace
+}  // namespace espq
