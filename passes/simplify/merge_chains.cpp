@@ -61,7 +61,7 @@ bool merge_reshapes(Graph& graph, Operation& second) {
 
 /// One operand of the operation's own shape, and no others but constants with one element.
 bool is_elementwise(const Operation& operation) {
-  if (definition_of(operation).layout != LayoutRule::Follows || operation.outputs().size() != 1) return false;
+  if (operation.outputs().size() != 1 || definition_of(operation).layout != LayoutRule::Follows) return false;
   if (!operation.input(0) || operation.input(0)->shape != operation.output()->shape) return false;
   for (size_t slot = 1; slot < operation.inputs().size(); ++slot)
     if (operation.input(slot) && !scalar_constant(operation.input(slot))) return false;
@@ -70,14 +70,19 @@ bool is_elementwise(const Operation& operation) {
 
 bool move_reshape_behind(Graph& graph, Operation& second) {
   if (!only_reshapes(&second) || !is_literal(second.output()->shape)) return false;
-  Operation* middle = second.input(0) ? second.input(0)->producer() : nullptr;
-  if (!middle || sole_consumer(graph, *second.input(0)) != &second || !is_elementwise(*middle)) return false;
-  Operation* first = middle->input(0)->producer();
-  if (!only_reshapes(first) || sole_consumer(graph, *middle->input(0)) != middle || !first->input(0)->shape)
-    return false;
-  graph.set_input(*middle, 0, first->input(0));
-  middle->output()->shape = first->input(0)->shape;
-  reshape_from(graph, second, *middle->output());
+  Operation* reader = &second;
+  std::vector<Operation*> between;
+  while (sole_consumer(graph, *reader->input(0)) == reader && reader->input(0)->producer() &&
+         is_elementwise(*reader->input(0)->producer())) {
+    reader = reader->input(0)->producer();
+    between.push_back(reader);
+  }
+  Operation* first = reader->input(0)->producer();
+  if (between.empty() || !only_reshapes(first) || sole_consumer(graph, *reader->input(0)) != reader) return false;
+  if (!first->input(0)->shape) return false;
+  graph.set_input(*reader, 0, first->input(0));
+  for (Operation* operation : between) operation->output()->shape = first->input(0)->shape;
+  reshape_from(graph, second, *between.front()->output());
   return true;
 }
 

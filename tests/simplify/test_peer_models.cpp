@@ -1,0 +1,155 @@
+// The networks of the reference collection: what the incumbent quantizes, and what its simplifier makes of them.
+#include <gmock/gmock.h>
+
+#include <fstream>
+#include <map>
+#include <nlohmann/json.hpp>
+#include <set>
+
+#include "net.h"
+#include "onnx_frontend/onnx_frontend.h"
+#include "passes/simplify/decompose_conv_transpose.h"
+#include "passes/simplify/format_like_incumbent.h"
+#include "passes/simplify/simplify.h"
+#include "tests/reference_data.h"
+
+namespace espq {
+namespace {
+
+using Json = nlohmann::ordered_json;
+
+Json read_json(const std::filesystem::path& file) {
+  std::ifstream stream(file);
+  return Json::parse(stream);
+}
+
+std::vector<std::string> case_names() {
+  std::vector<std::string> names;
+  const auto folder = reference_data() / "peer_cases";
+  if (!std::filesystem::exists(folder)) return {"none"};
+  for (const auto& entry : std::filesystem::directory_iterator(folder))
+    if (entry.is_directory()) names.push_back(entry.path().filename().string());
+  std::sort(names.begin(), names.end());
+  return names;
+}
+
+std::filesystem::path simplified_file(const std::string& name) {
+  const auto folder = reference_data() / "peer_cases" / name;
+  const auto simplified = folder / "simplified.onnx";
+  return std::filesystem::exists(simplified) ? simplified : folder / "model.onnx";
+}
+
+class PeerModels : public testing::TestWithParam<std::string> {
+ protected:
+  void SetUp() override { ESPQ_REQUIRE_REFERENCE_DATA("peer_cases"); }
+};
+
+INSTANTIATE_TEST_SUITE_P(Cases, PeerModels, testing::ValuesIn(case_names()),
+                         [](const auto& info) { return info.param; });
+
+// ------------------------------------------------------------------------------------------------ incumbent
+/// As tests/data/make_incumbent_graphs.py writes a value: constants by shape, generated names as "*".
+Json label(const Graph& reference, const Variable* variable) {
+  if (!variable) return "";
+  if (variable->is_parameter()) return variable->value.sizes().vec();
+  return reference.find_variable(variable->name()) ? Json(variable->name()) : Json("*");
+}
+
+Json describe_operation(const Graph& imported, const Operation& operation, const std::set<std::string>& known) {
+  Json inputs = Json::array(), outputs = Json::array();
+  for (const Variable* input : operation.inputs()) inputs.push_back(label(imported, input));
+  for (const Variable* output : operation.outputs()) outputs.push_back(label(imported, output));
+  return {operation.type, known.count(operation.name()) ? operation.name() : "*", inputs, outputs};
+}
+
+/// The incumbent writes omitted operands at the end, bounds of Clip and the like in its own way; shapes of constants
+/// that are no data (axes, pads, shapes) depend on where a file keeps them. Trailing omitted operands say nothing.
+void drop_trailing_omissions(Json& operation) {
+  while (!operation[2].empty() && operation[2].back() == "") operation[2].erase(operation[2].size() - 1);
+}
+
+TEST_P(PeerModels, FormatsToWhatTheIncumbentQuantizes) {
+  const Json expected_graphs = read_json(std::filesystem::path(ESPQ_TEST_DATA) / "incumbent_graphs.json");
+  if (!expected_graphs.contains(GetParam())) GTEST_SKIP() << "skipped: the incumbent cannot quantize this network";
+  const Graph imported = import_onnx(simplified_file(GetParam()));
+  Graph graph = imported.clone();
+  format_like_incumbent(graph);
+  decompose_conv_transpose(graph);
+  Json expected = expected_graphs.at(GetParam());
+  std::set<std::string> names;
+  for (const Json& operation : expected) names.insert(operation[1].get<std::string>());
+  Json actual = Json::array();
+  for (const Operation* operation : graph.operations())
+    actual.push_back(describe_operation(imported, *operation, names));
+  ASSERT_EQ(actual.size(), expected.size());
+  for (size_t i = 0; i < expected.size(); ++i) {
+    drop_trailing_omissions(expected[i]);
+    drop_trailing_omissions(actual[i]);
+    EXPECT_EQ(actual[i].dump(), expected[i].dump());
+  }
+  expect_same_function(imported, graph);
+}
+
+/// Names in peer.json that still exist after formatting must come in our insertion order.
+TEST_P(PeerModels, KeepsTheNamesOfTheQuantizationFile) {
+  const auto file = reference_data() / "peer_cases" / GetParam() / "esp32p4_w8a8" / "peer.json";
+  if (!std::filesystem::exists(file)) GTEST_SKIP() << "skipped: the incumbent cannot quantize this network";
+  Graph graph = import_onnx(simplified_file(GetParam()));
+  format_like_incumbent(graph);
+  decompose_conv_transpose(graph);
+  std::vector<std::string> expected, actual;
+  std::set<std::string> variables;
+  for (const auto& [name, slots] : read_json(file).at("configs").items()) {
+    if (name.starts_with("PPQ_")) continue;
+    EXPECT_NE(graph.find_operation(name), nullptr) << name;
+    expected.push_back(name);
+    for (const auto& [variable, slot] : slots.items())
+      EXPECT_TRUE(variable.starts_with("PPQ_") || graph.find_variable(variable)) << variable;
+  }
+  const std::set<std::string> wanted(expected.begin(), expected.end());
+  for (const Operation* operation : graph.operations())
+    if (wanted.count(operation->name())) actual.push_back(operation->name());
+  EXPECT_EQ(actual, expected);
+}
+
+// ------------------------------------------------------------------------------------------------ own simplifier
+using Counts = std::map<std::string, int>;
+
+Counts count_types(const Graph& graph) {
+  Counts counts;
+  for (const Operation* operation : graph.operations()) ++counts[operation->type];
+  return counts;
+}
+
+/// Ours minus theirs.
+Counts surplus(const Counts& ours, Counts theirs) {
+  Counts result;
+  for (const auto& [type, count] : ours) theirs[type] -= count;
+  for (const auto& [type, count] : theirs)
+    if (count != 0) result[type] = -count;
+  return result;
+}
+
+struct Explained {
+  Counts difference;  // operations in our graph more (less) than in onnxsim's
+  const char* reason;
+};
+
+const std::map<std::string, Explained>& explanations() {
+  static const std::map<std::string, Explained> table{};
+  return table;
+}
+
+TEST_P(PeerModels, SimplifiesAsOnnxsimDoes) {
+  const Graph imported = import_onnx(reference_data() / "peer_cases" / GetParam() / "model.onnx");
+  Graph graph = imported.clone();
+  simplify(graph);
+  expect_same_function(imported, graph);
+  const Graph theirs = import_onnx(simplified_file(GetParam()));
+  const auto found = explanations().find(GetParam());
+  const Counts expected = found == explanations().end() ? Counts{} : found->second.difference;
+  EXPECT_EQ(surplus(count_types(graph), count_types(theirs)), expected);
+}
+
+}  // namespace
+}  // namespace espq
