@@ -112,16 +112,23 @@ std::optional<SliceRange> range_of(const Operation& slice) {
   return range;
 }
 
-/// Along different axes two slices are independent: the second takes the first one's ranges, too.
+bool along_other_axes(const SliceRange& first, const std::optional<SliceRange>& second) {
+  return second && std::none_of(second->axes.begin(), second->axes.end(), [&](int64_t axis) {
+           return std::find(first.axes.begin(), first.axes.end(), axis) != first.axes.end();
+         });
+}
+
+/// Along different axes two slices are independent: the second takes the first one's ranges, too. Only when all readers
+/// of the first one can do so, since it would stay otherwise.
 bool merge_slices(Graph& graph, Operation& second) {
-  if (second.type != "Slice") return false;
-  const Operation* first = private_producer_of(graph, second, 0, "Slice");
-  if (!first) return false;
+  const Operation* first = producer_of(second.input(0), "Slice");
+  if (second.type != "Slice" || !first || graph.is_output(first->output())) return false;
   auto range = range_of(*first);
+  if (!range) return false;
+  for (const Use& use : first->output()->uses())
+    if (use.operation->type != "Slice" || use.slot != 0 || !along_other_axes(*range, range_of(*use.operation)))
+      return false;
   const auto other = range_of(second);
-  if (!range || !other) return false;
-  for (const int64_t axis : other->axes)
-    if (std::find(range->axes.begin(), range->axes.end(), axis) != range->axes.end()) return false;
   const auto join = [](Shape& list, const Shape& more) { list.insert(list.end(), more.begin(), more.end()); };
   join(range->starts, other->starts);
   join(range->ends, other->ends);
