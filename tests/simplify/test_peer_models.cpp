@@ -143,7 +143,34 @@ struct Explained {
 };
 
 const std::map<std::string, Explained>& explanations() {
-  static const std::map<std::string, Explained> table{};
+  static const char* const kBias = "an Add joins the bias that is there already; onnxsim only fills a missing one";
+  static const char* const kBehind =
+      "a factor joins the weights behind it also when it stands behind a Div or reduction";
+  static const char* const kSwish = "x * Sigmoid(x) is one operation";
+  static const std::map<std::string, Explained> table{
+      {"cls",
+       {{{"Add", -18}, {"Clip", -18}, {"Div", -18}, {"HardSwish", 18}, {"Mul", -18}},
+        "x * Clip(x + 3) / 6 is HardSwish"}},
+      {"constant_operands", {{{"Add", -1}}, kBias}},
+      {"fails_batch_norm_1d",
+       {{{"BatchNormalization", -1}, {"Conv", 1}}, "BatchNormalization behind no Conv is a depthwise Conv"}},
+      {"fails_bias_then_add", {{{"Add", -1}}, kBias}},
+      {"fails_qkv_on_input",
+       {{{"Add", -3}, {"Gemm", 3}, {"MatMul", -3}, {"Reshape", 4}},
+        "onnxsim's file does not exist; projections become Gemm as everywhere"}},
+      {"fails_selu_round", {{{"Div", -1}}, kBehind}},
+      {"float_islands",
+       {{{"Add", -1}, {"Div", -1}, {"Erf", -1}, {"Gelu", 1}, {"Mul", -1}},
+        "the Erf spelling of Gelu is one operation"}},
+      {"matmul_dynamic",
+       {{{"Add", -3}, {"Gemm", 3}, {"MatMul", -1}, {"Reshape", -1}, {"Split", -1}},
+        "three projections of one value become three Gemms; onnxsim joins their weights and splits the result, which "
+        "gives "
+        "them one scale"}},
+      {"reduce_others", {{{"Mul", -1}}, kBehind}},
+      {"swish", {{{"Mul", -2}, {"Sigmoid", -2}, {"Swish", 2}}, kSwish}},
+      {"yolo_head", {{{"Mul", -4}, {"Sigmoid", -4}, {"Swish", 4}}, kSwish}},
+  };
   return table;
 }
 
