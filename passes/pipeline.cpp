@@ -62,6 +62,7 @@ QuantizeResult quantize_simplified(Graph& graph, const Dataset& dataset, const Q
   run([&] { return align_scales(graph, options.alignment); });
   run([&] { return derive_exponents(graph, options.derive); });
   run([&] { return fit_accumulators(graph, dataset, options.accumulators); });
+  if (run.changed()) run([&] { return derive_exponents(graph, options.derive); });
   run([&] { return retype_tables(graph, options.widths.bits, options.tables); });
   return std::move(run).result();
 }

@@ -199,7 +199,9 @@ void add_arithmetic(Registry& registry) {
   quantizable(definition("Sub", binary<subtract>, add_board<-1>, kAllWidths), AlignmentClass::Elementwise);
   ChipSupport multiplier = kAllWidths;
   multiplier.note = "on S3 and P4 the shift e_out - e_a - e_b must not be negative";
-  quantizable(definition("Mul", binary<at::mul>, multiply_board, multiplier));
+  OperatorDefinition product = definition("Mul", binary<at::mul>, multiply_board, multiplier);
+  product.quantization.product = true;
+  quantizable(std::move(product));
   quantizable(definition("Div", binary<divide>, divide_board, kAllWidths));
   OperatorDefinition mod = definition("Mod", modulo, value_board<chip_modulo>, kAllWidths);
   mod.attributes = {{.name = "fmod", .type = Type::Int, .fallback = Attribute(int64_t{0})}};

@@ -127,7 +127,7 @@ OperatorDefinition convolution(std::string_view name) {
   definition.inputs = {{.name = "X"}, {.name = "W"}, {.name = "B", .optional = true}};
   definition.outputs = {{.name = "Y"}};
   definition.attributes = window_attributes();
-  definition.quantization = {.quantizable = true, .computing = true, .bias = true};
+  definition.quantization = {.quantizable = true, .computing = true, .product = true, .bias = true};
   definition.layout = LayoutRule::ChannelsLast;
   return definition;
 }

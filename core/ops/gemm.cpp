@@ -81,7 +81,8 @@ void register_gemm_operators(Registry& registry) {
                      {.name = "activation", .type = Type::String}};
   gemm.forward = gemm_forward;
   gemm.board = gemm_board;
-  gemm.quantization = {.quantizable = true, .computing = true, .bias = true, .weight_channel_axis = gemm_channel_axis};
+  gemm.quantization = {
+      .quantizable = true, .computing = true, .product = true, .bias = true, .weight_channel_axis = gemm_channel_axis};
   gemm.layout = LayoutRule::Restores;
   gemm.chip = {.registered = true,
                .int8 = true,
@@ -98,7 +99,7 @@ void register_gemm_operators(Registry& registry) {
   matmul.attributes = {{.name = "activation", .type = Type::String}, {.name = "input1_layout", .type = Type::String}};
   matmul.forward = matmul_forward;
   matmul.board = matmul_board;
-  matmul.quantization = {.quantizable = true, .computing = true};
+  matmul.quantization = {.quantizable = true, .computing = true, .product = true};
   matmul.layout = LayoutRule::Restores;
   matmul.chip = {.registered = true,
                  .int8 = true,

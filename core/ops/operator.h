@@ -87,6 +87,7 @@ struct QuantizationRule {
   bool computing = false;     ///< multiplies by weights: the unit of error analysis and block building
   bool passive = false;       ///< no arithmetic: output shares the scale of input 0
   bool float_output = false;  ///< result is not quantized (Softmax, comparisons)
+  bool product = false;       ///< integer product of operands 0 and 1 and one right shift: Conv, Gemm, MatMul, Mul
   bool bias = false;          ///< operand 2 is a bias with exponent e_input + e_weight
   /// Axis of the output channels of operand 1 for per-channel targets; nullptr = weights always per tensor.
   int (*weight_channel_axis)(const Operation&) = nullptr;

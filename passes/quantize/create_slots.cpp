@@ -66,8 +66,9 @@ class SlotMaker {
     const Variable* variable = operation.input(index);
     SlotQuant slot = new_slot(operation);
     const bool int8 = slot.bits == 8;
+    const bool weight = variable && rule.computing && variable->is_parameter();
     if (!variable || spec.role != OperandRole::Data || contains(rule.float_operands, index) ||
-        !is_floating(*variable) || carries_infinity(variable)) {
+        !is_floating(*variable) || (!weight && carries_infinity(variable))) {
       slot.state = SlotState::Float;
     } else if (rule.bias && index == 2) {
       slot.state = SlotState::Derived;

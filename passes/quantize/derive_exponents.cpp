@@ -19,10 +19,16 @@ class Deriver {
   Deriver(Graph& graph, const DeriveOptions& options) : graph_(graph), options_(options), slots_(graph) {}
 
   PassReport run() {
-    for (Operation* operation : graph_.topological_order()) {
+    const std::vector<Operation*> order = graph_.topological_order();
+    // An output that is raised may be the input of an earlier operation's group: until nothing moves any more.
+    for (raised_ = true; raised_;) {
+      raised_ = false;
+      for (Operation* operation : order)
+        if (operation->quantized && definition_of(*operation).quantization.product) fit(*operation);
+    }
+    for (Operation* operation : order) {
       if (!operation->quantized) continue;
       const QuantizationRule& rule = definition_of(*operation).quantization;
-      if (rule.bias || definition_of(*operation).chip.fused_relu) fit(*operation);
       if (rule.bias && operation->input(2)) derive_bias(*operation);
       for (int slot : rule.gate_operands) derive_gate(operation->input_quant, slot);
       for (int slot : rule.gate_outputs) derive_gate(operation->output_quant, slot);
@@ -40,13 +46,16 @@ class Deriver {
     if (!has_exponents(graph_, input) || !has_exponents(graph_, output) || !has_exponents(graph_, weight)) return;
     const int input_exponent = slot_exponents(graph_, input)[0];
     std::vector<int> exponents = slot_exponents(graph_, weight);
-    const bool constant = operation.input(1)->is_parameter();
-    if (options_.fit_bias && constant && raise_weights(operation, input_exponent, exponents))
+    const bool weights = definition_of(operation).quantization.computing && operation.input(1)->is_parameter();
+    if (options_.fit_bias && weights && raise_weights(operation, input_exponent, exponents)) {
       graph_.scales.set_exponents(weight.scale, exponents);
+      raised_ = true;
+    }
     if (!options_.fit_shift) return;
     const int finest = input_exponent + *std::max_element(exponents.begin(), exponents.end());
     if (slot_exponents(graph_, output)[0] >= finest) return;
     graph_.scales.set_exponents(output.scale, {finest});
+    raised_ = true;
     report_.count(fmt::format("output of '{}' coarsened to the product grid", operation.name()));
   }
 
@@ -142,6 +151,7 @@ class Deriver {
   Graph& graph_;
   const DeriveOptions& options_;
   SlotTable slots_;
+  bool raised_ = false;
   PassReport report_{"derive_exponents"};
 };
 

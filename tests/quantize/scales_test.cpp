@@ -263,6 +263,24 @@ TEST(Derive, OutputIsNoFinerThanTheProduct) {
   }
 }
 
+TEST(Derive, MulOutputIsNoFinerThanTheProduct) {
+  Network net;
+  Variable* x = net.input("x", {1, 16});
+  Variable* zero = net.add("Sub", "zero", {net.add("Sigmoid", "a", {x}), net.add("Sigmoid", "b", {x})});
+  net.finish({net.add("Mul", "mul", {net.add("Tanh", "t", {x}), zero})});
+  run(net);
+  EXPECT_GE(net.exponents(net.out("mul"))[0], net.exponents(net.in("mul", 0))[0] + net.exponents(net.in("mul", 1))[0]);
+}
+
+TEST(Derive, InfiniteWeightsAreErrorsNotFloatOperands) {
+  Network net;
+  Variable* x = net.input("x", {1, 4});
+  net.finish({net.add("MatMul", "matmul", {x, net.constant("w", at::full({4, 2}, INFINITY))})});
+  assign_widths(net.graph, {});
+  create_slots(net.graph, find_target("c"), 8, {});
+  EXPECT_THAT([&] { quantize_parameters(net.graph, {}); }, ThrowsMessage<UserError>(HasSubstr("'matmul'")));
+}
+
 TEST(Derive, ClipBoundsFollowTheInput) {
   Network net;
   Variable* x = net.input("x", {1, 16});
