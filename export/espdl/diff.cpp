@@ -396,7 +396,10 @@ nlohmann::ordered_json to_json(const std::vector<EspdlDifference>& differences) 
           {{"elements", difference.elements}, {"differing", difference.differing}, {"largest", difference.largest}});
     list.push_back(std::move(item));
   }
-  return {{"equal", differences.empty()}, {"differences", std::move(list)}};
+  using Json = nlohmann::ordered_json;
+  const Json json{{"equal", differences.empty()}, {"differences", std::move(list)}};
+  // Names in a file need not be valid UTF-8.
+  return Json::parse(json.dump(-1, ' ', false, Json::error_handler_t::replace));
 }
 
 }  // namespace espq

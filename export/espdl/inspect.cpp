@@ -12,6 +12,9 @@ namespace {
 
 using Json = nlohmann::ordered_json;
 
+/// Names in a file need not be valid UTF-8.
+std::string dump(const Json& json) { return json.dump(-1, ' ', false, Json::error_handler_t::replace); }
+
 Json shape_json(const EspdlValueInfo& value) {
   if (!value.shape) return nullptr;
   Json dims = Json::array();
@@ -116,9 +119,6 @@ Json totals_json(const EspdlModel& model) {
 }
 
 // ------------------------------------------------------------------------------------------------ text
-/// Names in a file need not be valid UTF-8.
-std::string dump(const Json& json) { return json.dump(-1, ' ', false, Json::error_handler_t::replace); }
-
 std::string numbers_text(const Json& numbers) {
   std::vector<std::string> texts;
   for (const auto& number : numbers) texts.push_back(number.is_string() ? number.get<std::string>() : dump(number));
@@ -191,7 +191,7 @@ Json inspect_json(const EspdlModel& model, const Container& container, const Con
     if (tables.contains(tensor.name)) json["tables"].push_back(tensor_json(tensor));
   json["test_inputs"] = list(model.test_inputs, tensor_json);
   json["test_outputs"] = list(model.test_outputs, tensor_json);
-  return json;
+  return Json::parse(dump(json));  // with names that can be printed
 }
 
 std::string inspect_text(const EspdlModel& model, const Container& container, const ContainerEntry& entry) {

@@ -402,6 +402,17 @@ TEST(Diff, WritesJson) {
   EXPECT_EQ(json["differences"][0]["elements"], 486);
 }
 
+TEST(Diff, PrintsNamesThatAreNoUtf8) {
+  EspdlModel model = to_model(small_graph(), {});
+  model.nodes[0].name = "\xff\xfe";
+  EspdlModel other = model;
+  other.nodes[0].attributes.pop_back();
+  EXPECT_FALSE(to_json(diff(model, other)).dump().empty());
+  const std::string bytes = write_espdl(model);
+  const Container container = list_container(bytes, "x");
+  EXPECT_FALSE(inspect_json(model, container, container.entries[0]).dump().empty());
+}
+
 // ------------------------------------------------------------------------------------------------------- inspect
 TEST(Inspect, DescribesAFile) {
   const std::string bytes = write_espdl(to_model(small_graph(), small_tests()), AesKey{1});
