@@ -21,6 +21,7 @@ constexpr int64_t kTestImages = 497;  // of 1,797; the others train and calibrat
 template <typename Loss>
 void fit(torch::nn::Sequential& network, const at::Tensor& inputs, const at::Tensor& targets, int64_t epochs,
          int64_t batch_size, double learning_rate, Loss loss) {
+  torch::set_num_threads(1);  // networks this small only lose by sharing the work
   torch::optim::Adam optimizer(network->parameters(), torch::optim::AdamOptions(learning_rate));
   const int64_t batches = inputs.size(0) / batch_size, steps = epochs * batches;
   network->train();
