@@ -15,6 +15,7 @@ void register_builtin_operators(Registry& registry) {
   register_movement_operators(registry);
   register_normalization_operators(registry);
   register_quantize_linear_operators(registry);
+  register_recurrent_operators(registry);
   register_resize_operators(registry);
   register_shape_operators(registry);
   register_softmax_operators(registry);

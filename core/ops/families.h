@@ -16,6 +16,7 @@ void register_indexing_operators(Registry& registry);
 void register_movement_operators(Registry& registry);
 void register_normalization_operators(Registry& registry);
 void register_quantize_linear_operators(Registry& registry);
+void register_recurrent_operators(Registry& registry);
 void register_resize_operators(Registry& registry);
 void register_shape_operators(Registry& registry);
 void register_softmax_operators(Registry& registry);
