@@ -34,13 +34,6 @@ void name_like_incumbent(Graph& graph, const Operation& operation, size_t slot, 
   if (parameter->name() != name) graph.rename(*parameter, free_variable_name(graph, name));
 }
 
-void finish(Graph& graph, Operation& operation, const FoldBatchNormalizationOptions& options) {
-  if (!options.like_incumbent) return;
-  name_like_incumbent(graph, operation, 1, "_weight");
-  name_like_incumbent(graph, operation, 2, "_bias");
-  graph.move_to_end(operation);
-}
-
 bool fold_into_producer(Graph& graph, Operation& operation, const Normalization& normalization,
                         const FoldBatchNormalizationOptions& options) {
   const auto linear = linear_producer(graph, operation, 0);
@@ -50,27 +43,28 @@ bool fold_into_producer(Graph& graph, Operation& operation, const Normalization&
   set_weight(graph, *linear, linear->scaled_rows(normalization.scale()));
   set_bias(graph, *linear, normalization.offset(bias->to(normalization.gamma.scalar_type())));
   take_over_output(graph, *linear->operation, operation);
-  finish(graph, *linear->operation, options);
+  if (options.like_incumbent) {
+    name_like_incumbent(graph, *linear->operation, 1, "_weight");
+    name_like_incumbent(graph, *linear->operation, 2, "_bias");
+    graph.move_to_end(*linear->operation);
+  }
   return true;
 }
 
-void replace_by_depthwise(Graph& graph, Operation& operation, const Normalization& normalization, int64_t rank,
-                          const FoldBatchNormalizationOptions& options) {
+/// gamma and beta become weight and bias under their names.
+void replace_by_depthwise(Graph& graph, Operation& operation, const Normalization& normalization, int64_t rank) {
   const int64_t channels = normalization.gamma.numel(), spatial = rank - 2;
   Shape shape(rank, 1);
   shape[0] = channels;
   const at::Tensor bias = normalization.offset(at::zeros_like(normalization.mean)).to(at::kFloat);
-  Variable* source = operation.input(0);
-  Variable& weight = graph.add_parameter(free_variable_name(graph, operation.name() + "_weight"),
-                                         normalization.scale().to(at::kFloat).reshape(shape));
-  Variable& offset = graph.add_parameter(free_variable_name(graph, operation.name() + "_bias"), bias);
-  become(graph, operation, "Conv", {source, &weight, &offset},
+  set_constant(graph, operation, 1, normalization.scale().to(at::kFloat).reshape(shape), operation.name() + "_weight");
+  set_constant(graph, operation, 2, bias, operation.name() + "_bias");
+  become(graph, operation, "Conv", {operation.input(0), operation.input(1), operation.input(2)},
          {{"kernel_shape", Shape(spatial, 1)},
           {"strides", Shape(spatial, 1)},
           {"dilations", Shape(spatial, 1)},
           {"pads", Shape(2 * spatial, 0)},
           {"group", channels}});
-  finish(graph, operation, options);
 }
 
 void replace_by_arithmetic(Graph& graph, Operation& operation, const Normalization& normalization, int64_t rank) {
@@ -105,7 +99,7 @@ PassReport fold_batch_normalization(Graph& graph, const FoldBatchNormalizationOp
     if (!options.replace_isolated || !rank || *rank < 2) continue;
     for (size_t slot = 1; slot < operation->outputs().size(); ++slot) graph.set_output(*operation, slot, nullptr);
     if (*rank == 3 || *rank == 4) {
-      replace_by_depthwise(graph, *operation, *normalization, *rank, options);
+      replace_by_depthwise(graph, *operation, *normalization, *rank);
       report.count("BatchNormalization became a depthwise Conv");
     } else {
       replace_by_arithmetic(graph, *operation, *normalization, *rank);

@@ -8,8 +8,8 @@ struct FoldBatchNormalizationOptions {
   /// What becomes of a BatchNormalization behind no Conv, ConvTranspose or Gemm: a depthwise Conv of kernel 1 for 3-D
   /// and 4-D inputs (one operation with a weight scale per channel on the chip), Mul and Add otherwise.
   bool replace_isolated = true;
-  /// As esp-ppq 1.3.12: float32 arithmetic, parameters named <operation>_weight and <operation>_bias, and what was
-  /// changed moves to the end of the insertion order.
+  /// As esp-ppq 1.3.12: float32 arithmetic, parameters named <operation>_weight and <operation>_bias, and an operation
+  /// that took a BatchNormalization moves to the end of the insertion order.
   bool like_incumbent = false;
 };
 

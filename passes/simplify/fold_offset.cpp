@@ -28,8 +28,16 @@ bool fold(Graph& graph, Operation& operation, const FoldOffsetOptions& options) 
     set_weight(graph, *linear, linear->scaled_rows(at::full({linear->output_channels}, -1.0, at::kDouble)));
     bias = bias->neg();
   }
-  take_over_output(graph, *linear->operation, operation);
-  const bool reuse = !linear->operation->input(2) && constant->uses().empty() && !graph.is_output(constant);
+  if (options.like_incumbent && !graph.is_output(operation.output())) {
+    Variable* sum = operation.output();
+    graph.replace_uses(*sum, *linear->operation->output());
+    graph.remove(operation);
+    graph.remove(*sum);
+  } else {
+    take_over_output(graph, *linear->operation, operation);
+  }
+  const bool reuse =
+      !options.like_incumbent && !linear->operation->input(2) && constant->uses().empty() && !graph.is_output(constant);
   if (reuse) {  // the constant becomes the bias under its own name
     constant->value = offset->to(linear->operation->input(1)->value.scalar_type()).contiguous();
     constant->shape = constant->value.sizes().vec();

@@ -6,7 +6,8 @@ namespace espq {
 
 struct FoldOffsetOptions {
   /// As esp-ppq 1.3.12: an Add only, of a Conv or ConvTranspose with a constant [1, C, 1 ...] of equal rank and C > 1,
-  /// or of a Gemm with any constant, and only where there is no bias yet. The constant keeps its name.
+  /// or of a Gemm with any constant, and only where there is no bias yet. The operation keeps the name of its own
+  /// result, not of the Add's.
   bool like_incumbent = false;
 };
 

@@ -97,6 +97,44 @@ TEST_P(PeerModels, FormatsToWhatTheIncumbentQuantizes) {
   expect_same_function(imported, graph);
 }
 
+/// Every pattern at once, with the incumbent's parameters to the last bit: they decide scales. (Exact equality of
+/// float32 is right here: the same sequence of elementary operations, each correctly rounded on both sides.)
+TEST(IncumbentPasses, GiveTheSameParameters) {
+  const auto data = std::filesystem::path(ESPQ_TEST_DATA);
+  Graph graph = import_onnx(data / "incumbent_passes.onnx");
+  const Graph imported = graph.clone();
+  format_like_incumbent(graph);
+  decompose_conv_transpose(graph);
+  const Json expected = read_json(data / "incumbent_passes.json");
+  const auto operations = graph.operations();
+  ASSERT_EQ(operations.size(), expected.size());
+  for (size_t i = 0; i < operations.size(); ++i) {
+    const Operation& operation = *operations[i];
+    const Json& other = expected[i];
+    SCOPED_TRACE(other.dump().substr(0, 100));
+    EXPECT_EQ(operation.type, other[0].get<std::string>());
+    if (other[1] != "*") {
+      EXPECT_EQ(operation.name(), other[1].get<std::string>());
+    }
+    size_t constants = 0;
+    for (size_t slot = 0; slot < operation.inputs().size(); ++slot) {
+      const Variable* input = operation.input(slot);
+      if (other[2][slot] != "*") {
+        EXPECT_EQ(input->name(), other[2][slot].get<std::string>());
+      }
+      if (!input->is_parameter()) continue;
+      const auto values = other[4][constants++].get<std::vector<float>>();
+      const at::Tensor actual = input->value.flatten().slice(0, 0, static_cast<int64_t>(values.size()));
+      EXPECT_TRUE(at::equal(actual, at::tensor(values))) << "operand " << slot;
+    }
+    EXPECT_EQ(constants, other[4].size());
+    if (other[3][0] != "*") {
+      EXPECT_EQ(operation.output()->name(), other[3][0].get<std::string>());
+    }
+  }
+  expect_same_function(imported, graph);
+}
+
 /// Names in peer.json that still exist after formatting must come in our insertion order.
 TEST_P(PeerModels, KeepsTheNamesOfTheQuantizationFile) {
   const auto file = reference_data() / "peer_cases" / GetParam() / "esp32p4_w8a8" / "peer.json";
