@@ -41,7 +41,7 @@ Integers kernel_shape(Draft& draft, bool from_weight) {
   return spatial(draft, "kernel_shape", kernel.size(), 1, 1);
 }
 
-/// Reads the window and writes back strides and, where the operator has them, dilations.
+/// Reads the window and writes back strides and dilations.
 Window read_window(Draft& draft, bool from_weight) {
   Window window;
   window.kernel = kernel_shape(draft, from_weight);
@@ -49,7 +49,8 @@ Window read_window(Draft& draft, bool from_weight) {
   window.dilations = spatial(draft, "dilations", window.axes(), 1, 1);
   window.pads = spatial(draft, "pads", 2 * window.axes(), 0, -(int64_t{1} << 31));
   draft.attributes["strides"] = window.strides;
-  draft.attributes["dilations"] = window.dilations;
+  // Pools keep what the model says: their kernels take a missing list for ones.
+  if (from_weight || draft.attributes.count("dilations")) draft.attributes["dilations"] = window.dilations;
   return window;
 }
 
