@@ -1,5 +1,6 @@
 // Repeats the runs of esp-ppq 1.3.12 in the reference collection and prints what differs.
 #include <fmt/format.h>
+#include <spdlog/spdlog.h>
 
 #include <CLI/CLI.hpp>
 #include <algorithm>
@@ -17,11 +18,12 @@ int main(int argc, char** argv) {
   size_t shown = 5;
   app.add_option("--case", network, "one network");
   app.add_option("--target", target, "one chip");
-  app.add_option("--bits", bits, "8 or 16");
+  app.add_option("--bits", bits, "8 or 16: width of the runs");
   app.add_flag("--original", original, "from the user's model instead of the one after onnxsim");
   app.add_flag("--plain", plain, "runs without options only");
   app.add_option("--show", shown, "differences to print per run");
   CLI11_PARSE(app, argc, argv);
+  spdlog::set_level(spdlog::level::warn);
   std::map<std::string_view, int> counts;
   for (const PeerRun& run : peer_runs(ESPQ_RECIPES "/esp-ppq-1.3.12.json")) {
     if (!network.empty() && run.network != network) continue;
