@@ -129,7 +129,8 @@ void transposed_convolution_padding(Draft& draft) {
     window.pads.assign(2 * window.axes(), 0);
   }
   draft.attributes["pads"] = window.pads;
-  draft.attributes["output_padding"] = extra;
+  const bool grows = std::any_of(extra.begin(), extra.end(), [](int64_t value) { return value != 0; });
+  if (grows || draft.attributes.count("output_padding")) draft.attributes["output_padding"] = extra;
 }
 
 }  // namespace espq::onnx_frontend
