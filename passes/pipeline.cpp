@@ -18,7 +18,7 @@ class PassLog {
     add(timed(pass));
   }
   void add(PassReport report) {
-    spdlog::info("{}", to_text(report));
+    spdlog::log(report.changed() ? spdlog::level::info : spdlog::level::debug, "{}", to_text(report));
     for (const std::string& warning : report.warnings) spdlog::warn("{}", warning);
     passes_.push_back(std::move(report));
   }

@@ -1,6 +1,8 @@
 // The classic example of this field, complete: LibTorch trains two small networks, espq turns them into files for two
 // chips, and the PC computes what the chips will answer.
 #include <ATen/ATen.h>
+#include <ATen/Parallel.h>
+#include <spdlog/spdlog.h>
 
 #include <iostream>
 
@@ -104,6 +106,8 @@ int run(const std::filesystem::path& folder) {
 }  // namespace espq::samples
 
 int main(int argc, char** argv) {
+  at::set_num_threads(1);  // networks of this size gain nothing from a second thread
+  spdlog::set_level(spdlog::level::warn);  // what every pass did is more than a demo should print
   try {
     return espq::samples::run(argc > 1 ? argv[1] : "out/demo");
   } catch (const espq::UserError& error) {
