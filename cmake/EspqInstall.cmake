@@ -25,7 +25,7 @@ install(FILES "${PROJECT_BINARY_DIR}/espqConfig.cmake" "${PROJECT_BINARY_DIR}/es
 foreach(folder core passes onnx_file onnx_frontend export qat)
   if(IS_DIRECTORY "${PROJECT_SOURCE_DIR}/${folder}")
     install(DIRECTORY "${PROJECT_SOURCE_DIR}/${folder}" DESTINATION "${CMAKE_INSTALL_INCLUDEDIR}/espq"
-            FILES_MATCHING PATTERN "*.h" PATTERN "precompiled.h" EXCLUDE)
+            FILES_MATCHING PATTERN "*.h")
   endif()
 endforeach()
 # The tool and the library that it loads.
