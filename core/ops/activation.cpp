@@ -32,8 +32,10 @@ Tensors swish(const ForwardContext& context, const Tensors& inputs) {
   return one(inputs[0] * at::sigmoid(alpha == 1 ? inputs[0] : inputs[0] * alpha));
 }
 
-Tensors prelu(const ForwardContext&, const Tensors& inputs) {
-  return one(at::where(inputs[0] < 0, inputs[0] * inputs[1], inputs[0]));
+/// A chip graph indexes the slopes [C, 1, 1] by the innermost axis.
+Tensors prelu(const ForwardContext& context, const Tensors& inputs) {
+  const at::Tensor slope = context.lowered ? inputs[1].flatten() : inputs[1];
+  return one(at::where(inputs[0] < 0, inputs[0] * slope, inputs[0]));
 }
 
 // ---------------------------------------------------------------------------------------------- exact kernels
