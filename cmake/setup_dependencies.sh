@@ -9,7 +9,6 @@ deps=${ESPQ_DEPS:-$root/.deps}
 onnx_version=1.19.1
 torch_version=2.13.0
 torch_minimum=2.9
-torch_cpu_index=https://download.pytorch.org/whl/cpu
 jobs=${ESPQ_JOBS:-2}
 mkdir -p "$deps"
 
@@ -41,11 +40,11 @@ install_debian_packages() {
   "${as_root[@]}" env DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends "${missing[@]}"
 }
 
-# Prints the folder of a Python package `torch` that CMake can use: new enough, and not a CUDA build without its
-# toolkit. Reads the package's version file only, importing it would need all its Python dependencies.
+# Prints the folder of a Python package `torch` that is new enough. Reads the package's version file only, importing it
+# would need all its Python dependencies.
 usable_torch() {
   python3 - "$torch_minimum" "$@" <<'PYTHON'
-import importlib.util, pathlib, re, shutil, sys
+import importlib.util, pathlib, re, sys
 minimum = tuple(map(int, sys.argv[1].split(".")))
 if len(sys.argv) > 2:
     sys.path[:0] = sys.argv[2:]
@@ -57,8 +56,7 @@ for folder in map(pathlib.Path, folders):
         continue
     text = version_file.read_text()
     version = re.search(r"""__version__\s*=\s*['"](\d+)\.(\d+)""", text)
-    cuda = re.search(r"""^cuda[^=\n]*=\s*['"]""", text, re.M)
-    if version and tuple(map(int, version.groups())) >= minimum and not (cuda and not shutil.which("nvcc")):
+    if version and tuple(map(int, version.groups())) >= minimum:
         print(folder)
         break
 PYTHON
@@ -69,15 +67,15 @@ link_libtorch() {
   [[ -f $link/share/cmake/Torch/TorchConfig.cmake && -f $link/lib/libtorch_cpu.so ]] && return 0
   folder=$(usable_torch "$deps/python")
   if [[ -z $folder ]]; then
-    say "LibTorch $torch_version (PyPI wheel, CPU build) into $deps/python"
-    local pip=(python3 -m pip install --quiet --disable-pip-version-check --no-deps --only-binary :all: --upgrade
+    say "LibTorch $torch_version (PyPI wheel) into $deps/python"
+    local pip=(python3 -m pip install --quiet --disable-pip-version-check --only-binary :all: --upgrade
                --target "$deps/python")
-    # The CPU build is named first: PyPI's default wheel for x86-64 wants the CUDA toolkit at configure time.
-    "${pip[@]}" "torch==$torch_version+cpu" 2>/dev/null ||
-      "${pip[@]}" --extra-index-url "$torch_cpu_index" "torch==$torch_version+cpu" ||
+    # The CPU build where pip's indexes have it. The default wheel may be a CUDA build: it serves as well, and brings
+    # the libraries that it loads as its dependencies.
+    "${pip[@]}" --no-deps "torch==$torch_version+cpu" 2>/dev/null ||
       "${pip[@]}" "torch==$torch_version" || fail "pip cannot install torch==$torch_version"
     folder=$(usable_torch "$deps/python")
-    [[ -n $folder ]] || fail "the installed torch cannot be used by CMake (a CUDA build without the CUDA toolkit?)"
+    [[ -n $folder ]] || fail "torch $torch_version was installed, but its CMake files are not where they should be"
   fi
   say "LibTorch: $folder"
   ln -sfn "$folder" "$link"
