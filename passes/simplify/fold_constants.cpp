@@ -56,10 +56,12 @@ PassReport fold_constants(Graph& graph, const FoldConstantsOptions& options) {
       operands.push_back(input ? input->value : at::Tensor());
       if (input && input->is_parameter()) largest = std::max(largest, input->value.numel());
     }
+    const int64_t limit = std::max(options.max_elements, largest);
+    if (const auto& shape = operation->output()->shape; shape && c10::multiply_integers(*shape) > limit) continue;
     const std::string type = operation->type;
     const at::Tensor value =
         definition.forward({*operation}, reads_shape ? shape_operand(*operation->input(0)) : operands).at(0);
-    if (value.numel() > std::max(options.max_elements, largest)) continue;
+    if (value.numel() > limit) continue;
     replace_by_constant(graph, *operation, value);
     report.count(type + " of constants computed");
   }
