@@ -9,7 +9,7 @@
 namespace espq {
 namespace {
 
-/// Widths of the issue and options that choose a calibration or alignment method; the rest waits for its pass.
+/// The 8-bit runs whose options only choose a calibration or alignment method; the rest waits for its pass.
 std::vector<PeerRun> runs_for(const std::string& target) {
   std::vector<PeerRun> runs = peer_runs(ESPQ_RECIPES "/esp-ppq-1.3.12.json");
   std::erase_if(runs, [&](const PeerRun& run) {
