@@ -25,9 +25,6 @@ constexpr int kSkipped = 77;  // CTest's SKIP_RETURN_CODE
 /// Float outputs come from the C library's expf and friends: the vendor's own comparison allows this much.
 constexpr double kFloatTolerance = 2e-5;
 
-/// Operators whose exact kernels are not part of espq yet: their cases are counted apart and do not fail the run.
-const std::set<std::string> kLater = {"GRU", "LSTM"};
-
 std::filesystem::path reference_folder() {
   const char* chosen = std::getenv("ESPQ_REFERENCE_DATA");
   return std::filesystem::path(chosen && *chosen ? chosen : ESPQ_REFERENCE_DATA) / "board_cases";
@@ -64,7 +61,7 @@ Difference compare(at::Tensor got, const at::Tensor& want, double tolerance) {
 }
 
 struct Outcome {
-  enum Kind { Equal, Differs, Refused, Later, NotCounted } kind = Equal;
+  enum Kind { Equal, Differs, Refused, NotCounted } kind = Equal;
   std::string detail;
 };
 
@@ -145,7 +142,7 @@ class Table {
     try {
       outcome = run();
     } catch (const std::exception& error) {
-      outcome = {kLater.count(type) ? Outcome::Later : Outcome::Refused, error.what()};
+      outcome = {Outcome::Refused, error.what()};
     }
     ++counts_[{target + " " + bits, type}][outcome.kind];
     ++totals_[outcome.kind];
@@ -156,8 +153,8 @@ class Table {
   }
 
   void print() const {
-    fmt::print("\n{:<18} {:<20} {:>6} {:>8} {:>8} {:>6} {:>12}\n", "target", "operator", "equal", "differs", "refused",
-               "later", "not counted");
+    fmt::print("\n{:<18} {:<20} {:>6} {:>8} {:>8} {:>12}\n", "target", "operator", "equal", "differs", "refused",
+               "not counted");
     for (const auto& [key, count] : counts_) print_row(key.first, key.second, count);
     print_row("all", "", totals_);
   }
@@ -167,13 +164,12 @@ class Table {
  private:
   using Counts = std::map<Outcome::Kind, int>;
   static const char* label(Outcome::Kind kind) {
-    static constexpr const char* labels[] = {"equal", "DIFFERS", "REFUSED", "later", "not counted"};
+    static constexpr const char* labels[] = {"equal", "DIFFERS", "REFUSED", "not counted"};
     return labels[kind];
   }
   static void print_row(const std::string& target, const std::string& type, const Counts& count) {
-    fmt::print("{:<18} {:<20} {:>6} {:>8} {:>8} {:>6} {:>12}\n", target, type, value(count, Outcome::Equal),
-               value(count, Outcome::Differs), value(count, Outcome::Refused), value(count, Outcome::Later),
-               value(count, Outcome::NotCounted));
+    fmt::print("{:<18} {:<20} {:>6} {:>8} {:>8} {:>12}\n", target, type, value(count, Outcome::Equal),
+               value(count, Outcome::Differs), value(count, Outcome::Refused), value(count, Outcome::NotCounted));
   }
   static int value(const Counts& counts, Outcome::Kind kind) {
     const auto found = counts.find(kind);
