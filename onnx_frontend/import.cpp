@@ -277,8 +277,9 @@ Graph Importer::run() {
   add_outputs();
   for (const Operation* operation : graph_.operations())
     for (const Variable* input : operation->inputs())
-      user_check(!input || input->producer() || input->is_parameter() || graph_.is_input(input),
-                 "{} '{}': its input '{}' is produced by no node", operation->type, operation->name(), input->name());
+      if (input)
+        user_check(input->producer() || input->is_parameter() || graph_.is_input(input),
+                   "{} '{}': its input '{}' is produced by no node", operation->type, operation->name(), input->name());
   graph_.topological_order();  // refuses cycles
   return std::move(graph_);
 }
