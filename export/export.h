@@ -13,7 +13,7 @@ struct ExportOptions {
   /// Also write the readable dump (.info) and the quantization of every tensor (.json) beside the .espdl.
   bool companions = true;
   /// The recipe that made the graph; when there is one, it is written beside the others (.options.json).
-  std::string recipe_text;
+  std::string recipe_text = {};
   bool encrypt = false;
   std::optional<AesKey> key = {};  ///< for `encrypt`; a random one when it is not given
 };
