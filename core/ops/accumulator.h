@@ -31,8 +31,8 @@ at::Tensor lane_bias(const AccumulatorRule& rule, const at::Tensor& bias);
 at::Tensor filter_magnitude(const at::Tensor& filters);
 
 /// Output channels whose partial sums may leave their lanes for some input with |code| <= input_limit. Filters
-/// [output channels, ...] and bias are codes. An exporter can raise the weight exponent of such a layer; a warning can
-/// ask `count_overflows` about real data first.
+/// [output channels, ...] and bias are codes. Whether they do on real data shows the difference between the operator's
+/// exact kernel and the same with a Target whose lanes are wider.
 std::vector<int64_t> channels_at_risk(const AccumulatorRule& rule, const at::Tensor& filters, const at::Tensor& bias,
                                       double input_limit);
 

@@ -29,7 +29,7 @@ inline float inverse_scale(int exponent) { return scale(-exponent); }
 struct Rounder {
   Rounding rounding;
   float low, high;
-  float half, step;  ///< 0.5 and 1 for half-up, which is floor(x + 0.5); 0 for half-even
+  float half, step;  ///< added before, taken off where that rounded up: 0.5 and 1 for half-up, 0 for half-even
 
   Rounder(Rounding mode, float lowest, float highest)
       : rounding(mode),
@@ -40,6 +40,13 @@ struct Rounder {
   /// For the grid of `bits` bits.
   Rounder(Rounding mode, int bits)
       : Rounder(mode, static_cast<float>(quant_min(bits)), static_cast<float>(quant_max(bits))) {}
+
+  /// Rounds toward minus infinity.
+  static Rounder down(int bits) {
+    Rounder result(Rounding::HalfUp, bits);
+    result.half = 0.0f;
+    return result;
+  }
 
   float operator()(float value) const {
     constexpr float kShifter = 12582912.0f;
