@@ -174,10 +174,11 @@ BoardKernel prelu_kernel(const BoardContext& context, Rule rule) {
     const float* alpha = slope.const_data_ptr<float>();
     float* to = result.data_ptr<float>();
     at::parallel_for(0, codes.numel() / std::max<int64_t>(channels, 1), 256, [&](int64_t begin, int64_t end) {
+      const Rule local = rule;  // a copy that stores to the result cannot alias
       for (int64_t row = begin; row < end; ++row) {
         const float* in = from + row * channels;
         float* out = to + row * channels;
-        for (int64_t i = 0; i < channels; ++i) out[i] = rule(in[i], alpha[i]);
+        for (int64_t i = 0; i < channels; ++i) out[i] = local(in[i], alpha[i]);
       }
     });
     return {result};

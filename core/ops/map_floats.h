@@ -12,7 +12,8 @@ at::Tensor map_floats(const at::Tensor& values, Function function) {
   const float* in = dense.const_data_ptr<float>();
   float* out = result.mutable_data_ptr<float>();
   at::parallel_for(0, dense.numel(), 1 << 14, [&](int64_t begin, int64_t end) {
-    for (int64_t i = begin; i < end; ++i) out[i] = function(in[i]);
+    const Function local = function;  // a copy that stores to the result cannot alias
+    for (int64_t i = begin; i < end; ++i) out[i] = local(in[i]);
   });
   return result;
 }
