@@ -4,6 +4,9 @@
 
 #include "core/exec/executor.h"
 #include "core/ops/operator.h"
+#include "export/conversion/recipe.h"
+#include "export/conversion/test_values.h"
+#include "export/conversion/verify.h"
 #include "export/espdl/convert.h"
 #include "export/espdl/reader.h"
 #include "onnx_frontend/onnx_frontend.h"
@@ -12,31 +15,27 @@
 namespace espq {
 namespace {
 
-at::Tensor in_file_order(const Variable& variable, const at::Tensor& value) {
-  const std::vector<int64_t> order(variable.permutation.begin(), variable.permutation.end());
-  return (order.empty() ? value : value.permute(order)).contiguous();
-}
+constexpr const char* kBoardNumbers =
+    "esp-ppq simulates this operator with the chip's arithmetic: Board precision gives the recorded numbers";
 
 /// esp-ppq records the first calibration batch and what its simulation makes of it.
-TestValues simulated_values(const Graph& quantized, const Graph& chip, const Dataset& calibration) {
-  TestValues values;
-  const Tensors inputs = calibration.inputs(quantized, 0);
-  const Tensors outputs = Executor(quantized, Precision::Simulated).run(inputs);
-  for (size_t i = 0; i < inputs.size(); ++i)
-    values.inputs.emplace_back(chip.inputs[i]->name(), in_file_order(*chip.inputs[i], inputs[i]));
-  for (size_t i = 0; i < quantized.outputs.size(); ++i)
-    for (const Variable* output : chip.outputs)
-      if (output->name() == quantized.outputs[i]->name())
-        values.outputs.emplace_back(output->name(), in_file_order(*output, outputs[i]));
-  return values;
+NamedTensors first_batch(const Graph& graph, const Dataset& calibration) {
+  const Tensors batch = calibration.inputs(graph, 0);
+  NamedTensors inputs;
+  for (size_t i = 0; i < batch.size(); ++i) inputs[graph.inputs[i]->name()] = batch[i];
+  return inputs;
+}
+
+bool only_test_values(const std::vector<EspdlDifference>& differences) {
+  return std::all_of(differences.begin(), differences.end(),
+                     [](const EspdlDifference& difference) { return difference.kind == "test value"; });
 }
 
 /// Why a difference is none for the chip; "" = it is one.
 std::string reason_of(const EspdlDifference& difference) {
   // Only tensors that the chip keeps in float have fractions of this size; the simulations round differently on the way
   // (esp-ppq takes the logarithm of a finished Softmax).
-  constexpr double kBoardTolerance = 2e-5;  // what the chip library's own test of a model accepts
-  if (difference.kind == "test value" && difference.differing > 0 && difference.largest <= kBoardTolerance)
+  if (difference.kind == "test value" && difference.differing > 0 && difference.largest <= kFloatTolerance)
     return "float result within the tolerance of the chip library's own test";
   return {};
 }
@@ -59,13 +58,17 @@ void compare(const PeerRun& run, PeerSource source, const EspdlModel& peer, Peer
   recipe.float_passes.simplify = !simplified;
   recipe.float_passes.format_like_incumbent = true;
   quantize(graph, calibration, recipe);
-  const Graph chip = lower(graph, LowerOptions::incumbent());
+  const Recipe parity = read_recipe(ESPQ_RECIPES "/esp-ppq-1.3.12.json");
+  const Graph chip = lower(graph, parity.lowering);
   EspdlOptions options;
-  options.identify = false;
-  options.runtime_level = RuntimeLevel::Newer;
-  const EspdlModel mine = to_model(chip, simulated_values(graph, chip, calibration), options);
-  result.differences = diff(peer, mine);
-  for (const EspdlDifference& difference : result.differences) result.reasons.push_back(reason_of(difference));
+  options.identify = parity.identify;
+  options.runtime_level = parity.lowering.runtime_level;
+  const NamedTensors inputs = first_batch(graph, calibration);
+  result.differences = diff(peer, to_model(chip, simulate_test_values(graph, chip, inputs), options));
+  const bool recorded_board = !result.differences.empty() && only_test_values(result.differences) &&
+                              diff(peer, to_model(chip, record_test_values(chip, inputs), options)).empty();
+  for (const EspdlDifference& difference : result.differences)
+    result.reasons.push_back(recorded_board ? kBoardNumbers : reason_of(difference));
   const auto unexplained = std::count(result.reasons.begin(), result.reasons.end(), "");
   result.status = unexplained                  ? PeerComparison::Status::Different
                   : result.differences.empty() ? PeerComparison::Status::Equal
