@@ -34,7 +34,7 @@ def make_environment(venv):
 
 
 def measure(command, threads):
-    """Wall seconds and peak memory in MiB of one process; None when it fails."""
+    """Wall seconds, processor seconds and peak memory in MiB of one process; None when it fails."""
     environment = dict(os.environ, OMP_NUM_THREADS=str(threads), MKL_NUM_THREADS=str(threads), PYTHONHASHSEED="0")
     with tempfile.TemporaryFile() as log:
         start = time.perf_counter()
@@ -47,15 +47,15 @@ def measure(command, threads):
             tail = log.read().decode(errors="replace").strip().splitlines()[-1:]
             print(f"  failed: {' '.join(tail)}", file=sys.stderr)
             return None
-    return seconds, usage.ru_maxrss / 1024
+    return seconds, usage.ru_utime + usage.ru_stime, usage.ru_maxrss / 1024
 
 
 def best(commands, repeat, threads):
-    """Smallest time and memory over the repeats; `commands` makes a fresh command for each."""
+    """Smallest of each measure over the repeats; `commands` makes a fresh command for each."""
     runs = [measure(commands(), threads) for _ in range(repeat)]
     if None in runs:
         return None
-    return min(seconds for seconds, _ in runs), min(memory for _, memory in runs)
+    return tuple(map(min, zip(*runs)))
 
 
 def test_inputs(case, folder):
@@ -110,20 +110,20 @@ def main():
     cases = sorted(case for case in options.cases.iterdir() if (case / "model.onnx").exists())
     if options.only:
         cases = [case for case in cases if case.name in options.only]
-    print(f"{'case':<22} {'espq s':>8} {'esp-ppq s':>10} {'times':>6} {'espq MiB':>9} {'esp-ppq MiB':>12}")
-    ratios, memory_ratios = [], []
+    print(f"{'case':<22} {'espq s':>8} {'esp-ppq s':>10} {'times':>6} {'cpu times':>10} {'espq MiB':>9} {'esp-ppq MiB':>12}")
+    ratios = []
     for case in cases:
         ours, theirs = compare(case, options, python)
         if ours is None or theirs is None:
             print(f"{case.name:<22} {'failed' if ours is None else '':>8} {'failed' if theirs is None else '':>10}")
             continue
-        ratios.append(theirs[0] / ours[0])
-        memory_ratios.append(theirs[1] / ours[1])
-        print(f"{case.name:<22} {ours[0]:>8.2f} {theirs[0]:>10.2f} {ratios[-1]:>6.1f} {ours[1]:>9.0f} {theirs[1]:>12.0f}",
+        ratios.append([their / our for our, their in zip(ours, theirs)])
+        wall, cpu, _ = ratios[-1]
+        print(f"{case.name:<22} {ours[0]:>8.2f} {theirs[0]:>10.2f} {wall:>6.1f} {cpu:>10.1f} {ours[2]:>9.0f} {theirs[2]:>12.0f}",
               flush=True)
-    if ratios:
-        print(f"{len(ratios)} cases, time: median {statistics.median(ratios):.1f}, least {min(ratios):.1f} times faster; "
-              f"memory: median {statistics.median(memory_ratios):.2f}, least {min(memory_ratios):.2f} times less")
+    for name, values in zip(("wall time", "processor time", "memory"), zip(*ratios)):
+        print(f"{name}: esp-ppq takes {statistics.median(values):.1f} times as much (median of {len(values)}), "
+              f"at least {min(values):.1f} times")
 
 
 if __name__ == "__main__":

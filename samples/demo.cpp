@@ -73,7 +73,7 @@ void quantize_for(const std::string& chip, const std::filesystem::path& model, c
       record_test_values(chip_graph, {{graph.inputs[0]->name(), network.test_inputs.slice(0, 0, 1)}});
 
   std::filesystem::path file = model;
-  file.replace_filename(fmt::format("{}_{}.espdl", model.stem().string(), chip));
+  file.replace_filename(chip + ".espdl");
   ExportOptions options;
   options.recipe_text = recipe_text(recipe);
   export_espdl(chip_graph, tests, file, options);
@@ -87,7 +87,14 @@ void quantize_for(const std::string& chip, const std::filesystem::path& model, c
   std::cout << error_table(graphwise_errors(graph, network.calibration, analysis), analysis.measure, kTableRows);
 }
 
+/// The calibration batches as files, so that the tool and the benchmarks can be tried on the same network.
+void write_calibration(const std::filesystem::path& folder, const Dataset& data) {
+  std::filesystem::create_directories(folder);
+  for (size_t i = 0; i < data.size(); ++i) write_npy(folder / fmt::format("batch_{:03}.npy", i), data[i].at(""));
+}
+
 void show(const std::string& title, const std::filesystem::path& model, const TrainedNetwork& network, Judge judge) {
+  write_calibration(model.parent_path() / "calib", network.calibration);
   export_onnx(network.graph, model);
   std::cout << fmt::format("\n=== {}\n{}: {} bytes\nfloat (LibTorch): {}\n", title, model.string(),
                            std::filesystem::file_size(model), judge(network.test_outputs, network));
@@ -95,9 +102,9 @@ void show(const std::string& title, const std::filesystem::path& model, const Tr
 }
 
 int run(const std::filesystem::path& folder) {
-  std::filesystem::create_directories(folder);
-  show("sine: a perceptron (1-32-32-1) learns sin(x), x in [0, 2 pi]", folder / "sine.onnx", train_sine(), judge_sine);
-  show("digits: a convolutional network reads 8x8 handwritten digits", folder / "digits.onnx",
+  show("sine: a perceptron (1-32-32-1) learns sin(x), x in [0, 2 pi]", folder / "sine" / "model.onnx", train_sine(),
+       judge_sine);
+  show("digits: a convolutional network reads 8x8 handwritten digits", folder / "digits" / "model.onnx",
        train_digits(ESPQ_DIGITS_FILE), judge_digits);
   return 0;
 }

@@ -39,10 +39,10 @@ void fit(torch::nn::Sequential& network, const at::Tensor& inputs, const at::Ten
   network->eval();
 }
 
-/// `batches` batches of `batch_size` rows.
-Dataset make_calibration(const at::Tensor& rows, int64_t batches, int64_t batch_size) {
+/// The first `count` rows, one per batch.
+Dataset make_calibration(const at::Tensor& rows, int64_t count) {
   std::vector<Dataset::Batch> data;
-  for (int64_t i = 0; i < batches; ++i) data.push_back({{"", rows.slice(0, i * batch_size, (i + 1) * batch_size)}});
+  for (int64_t i = 0; i < count; ++i) data.push_back({{"", rows.slice(0, i, i + 1)}});
   return Dataset(std::move(data));
 }
 
@@ -163,7 +163,7 @@ TrainedNetwork train_sine() {
   torch::NoGradGuard no_gradients;
   TrainedNetwork result;
   write_network(result.graph, "sine", {1, 1}, network);
-  result.calibration = make_calibration(inputs, 16, 32);
+  result.calibration = make_calibration(inputs, 256);
   result.test_inputs = torch::linspace(0, period, 500).reshape({-1, 1});
   result.test_targets = result.test_inputs.sin();
   result.test_outputs = network->forward(result.test_inputs);
@@ -192,7 +192,7 @@ TrainedNetwork train_digits(const std::filesystem::path& digits) {
   torch::NoGradGuard no_gradients;
   TrainedNetwork result;
   write_network(result.graph, "digits", {1, 1, kImageSize, kImageSize}, network);
-  result.calibration = make_calibration(images, 16, 16);
+  result.calibration = make_calibration(images, 256);
   result.test_inputs = images.slice(0, training);
   result.test_targets = labels.slice(0, training);
   result.test_outputs = network->forward(result.test_inputs);

@@ -8,6 +8,7 @@
 
 #include "core/exec/executor.h"
 #include "core/support/error.h"
+#include "core/support/progress.h"
 #include "passes/quantize/slots.h"
 
 namespace espq {
@@ -82,6 +83,7 @@ class Calibrator {
         if (caching_) watched.cached.push_back(value);
       });
       if (caching_) check_budget(step);
+      report_progress("calibration", static_cast<size_t>(step + 1), static_cast<size_t>(steps_));
     }
     for (const Watched& watched : watched_)
       user_check(watched.observer.empty() || std::isfinite(watched.observer.range()),
@@ -97,10 +99,12 @@ class Calibrator {
         watched_[i].cached.clear();
       }
     });
-    for (int64_t step = cached_steps_; step < steps_; ++step)
+    for (int64_t step = cached_steps_; step < steps_; ++step) {
       forward(step, [&](Watched& watched, const at::Tensor& value) {
         if (watched.observer.two_phase()) watched.observer.observe_again(value);
       });
+      report_progress("calibration, second pass", static_cast<size_t>(step + 1), static_cast<size_t>(steps_));
+    }
   }
 
   template <typename Observe>
