@@ -17,8 +17,6 @@ import sys
 import tempfile
 import time
 
-import numpy as np
-
 HERE = pathlib.Path(__file__).parent
 ESP_PPQ = "esp-ppq==1.3.12"
 
@@ -62,12 +60,14 @@ def test_inputs(case, folder):
     """--test-input arguments for the first calibration batch."""
     first = sorted((case / "calib").iterdir())[0]
     if first.suffix == ".npy":
-        import onnx
+        import onnx  # installed with esp-ppq
 
         graph = onnx.load(case / "model.onnx").graph
         constants = {initializer.name for initializer in graph.initializer}
         name = next(entry.name for entry in graph.input if entry.name not in constants)
         return ["--test-input", f"{name}={first}"]
+    import numpy as np
+
     arguments = ["--test-input"]
     for name, array in np.load(first).items():
         file = folder / f"{len(arguments)}.npy"
@@ -104,9 +104,11 @@ def main():
     parser.add_argument("--venv", type=pathlib.Path, default=HERE.parent / "out/esp-ppq")
     options = parser.parse_args()
 
+    python = make_environment(options.venv)
+    if pathlib.Path(sys.prefix).resolve() != options.venv.resolve():
+        os.execv(python, [python, *sys.argv])  # from here on with esp-ppq's packages
     start_up = best(lambda: [options.espq, "--help"], 5, options.threads)
     print(f"espq --help: {1000 * start_up[0]:.0f} ms")
-    python = make_environment(options.venv)
     cases = sorted(case for case in options.cases.iterdir() if (case / "model.onnx").exists())
     if options.only:
         cases = [case for case in cases if case.name in options.only]
