@@ -209,9 +209,11 @@ Graph GraphBuilder::build() {
     graph_.outputs.push_back(found);
   }
   for (const Operation* operation : graph_.topological_order())
-    for (const Variable* input : operation->inputs())
-      user_check(!input || input->is_parameter() || input->producer() || graph_.is_input(input),
+    for (const Variable* input : operation->inputs()) {
+      if (!input) continue;
+      user_check(input->is_parameter() || input->producer() || graph_.is_input(input),
                  "{} '{}': nothing computes its operand '{}'", operation->type, operation->name(), input->name());
+    }
   return std::move(graph_);
 }
 

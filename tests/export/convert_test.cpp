@@ -142,6 +142,23 @@ TEST(Convert, FloatGemmKeepsItsOrderInTheFile) {
   }
 }
 
+TEST(Convert, OmittedOperandsHaveAStandIn) {
+  Graph graph;
+  graph.target = &find_target("c");
+  graph.lowered = true;
+  Variable &x = graph.add_variable("x"), &y = graph.add_variable("y");
+  graph.add_operation("Clip", "clip", {&x, nullptr, &graph.add_parameter("max", at::tensor(6.0f))}, {&y},
+                      {{"quant_type", std::string("F32")}});
+  graph.inputs = {&x};
+  graph.outputs = {&y};
+  const EspdlModel model = read_espdl(write_espdl(to_model(graph)));
+  EXPECT_EQ(model.nodes[0].inputs, (std::vector<std::string>{"x", "", "max"}));
+  ASSERT_NE(model.find_value_info(""), nullptr);
+  const Graph again = from_model(model, *graph.target);
+  EXPECT_EQ(again.find_operation("clip")->input(1), nullptr);
+  EXPECT_EQ(again.variables().size(), 3u);
+}
+
 /// Whatever the file layer lets through must become a graph, a comparison and a description, or a UserError.
 TEST(Convert, SurvivesFlippedBits) {
   const std::string bytes = write_espdl(to_model(small_graph(), small_tests()));
