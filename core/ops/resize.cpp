@@ -3,6 +3,7 @@
 #include "core/ops/arguments.h"
 #include "core/ops/chip_math.h"
 #include "core/ops/families.h"
+#include "core/ops/map_floats.h"
 #include "core/support/error.h"
 
 namespace espq {
@@ -277,20 +278,21 @@ at::Tensor nearest_indices(const ResizePlan& plan, size_t axis) {
 /// A code of nearest Resize moved to the output grid: float32 without saturation on chips without vector unit, a
 /// saturating integer shift with an int8 multiplier on the others.
 struct NearestRescale {
-  int shift;  ///< e_out - e_in
-  bool vector;
-  Rounding rounding;
+  float factor;
+  bool wraps;
+  chip::Rounder round;
+
+  /// `shift`: e_out - e_in.
+  NearestRescale(int shift, bool vector, Rounding rounding)
+      : factor(std::ldexp(1.0f, -shift)),
+        wraps(!vector),
+        round(vector ? chip::Rounder(rounding, 8) : chip::Rounder(rounding, -1e6f, 1e6f)) {
+    if (vector && shift < 0) factor = shift < -7 ? 0.0f : static_cast<float>(static_cast<int8_t>(1 << -shift));
+  }
 
   float operator()(float code) const {
-    if (shift == 0) return code;
-    const chip::Rounder round(rounding, 8);
-    if (vector) {
-      const float multiplier = shift < 0 ? static_cast<float>(static_cast<int8_t>(shift < -7 ? 0 : 1 << -shift)) : 1.0f;
-      return round(code * multiplier * std::ldexp(1.0f, -std::max(shift, 0)));
-    }
-    const float scaled = code * std::ldexp(1.0f, -shift);
-    const auto rounded = static_cast<int32_t>(chip::Rounder(rounding, -1e6f, 1e6f)(scaled));
-    return static_cast<float>(static_cast<int8_t>(rounded));
+    const float rounded = round(code * factor);
+    return wraps ? static_cast<float>(static_cast<int8_t>(static_cast<int32_t>(rounded))) : rounded;
   }
 };
 
@@ -361,12 +363,9 @@ at::Tensor channels_first(const at::Tensor& x) { return x.dim() == 4 ? x.permute
 
 Tensors resize_nearest(const ResizePlan& plan, const at::Tensor& input, const NearestRescale& rescale) {
   at::Tensor x = channels_last(input);
+  if (rescale.factor != 1.0f) x = map_floats(x, rescale);
   for (size_t axis = 2; axis < plan.input.size(); ++axis) {
     x = x.index_select(static_cast<int64_t>(axis) - 1, nearest_indices(plan, axis));
-  }
-  if (rescale.shift != 0) {
-    float* data = x.data_ptr<float>();
-    for (int64_t i = 0; i < x.numel(); ++i) data[i] = rescale(data[i]);
   }
   return {channels_first(x)};
 }
@@ -393,8 +392,8 @@ BoardKernel resize_board(const BoardContext& context) {
   user_check(input.bits == 8 && output.bits == 8,
              "operation '{}' (Resize): the chip library has no kernel for 16-bit codes; quantize it with 8 bit",
              operation.name());
-  const NearestRescale rescale{output.exponent() - input.exponent(), context.target.simd != SimdFamily::None,
-                               context.target.rounding};
+  const NearestRescale rescale(output.exponent() - input.exponent(), context.target.simd != SimdFamily::None,
+                               context.target.rounding);
   const LinearKernel linear{{},
                             {},
                             chip::scale(input.exponent()),
