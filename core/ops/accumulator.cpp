@@ -132,22 +132,39 @@ void SequentialLanes::run(const float* patch, int64_t* sums) const {
 }
 
 // ------------------------------------------------------------------------------------------------ filter
+CodeRange code_range(const at::Tensor& input) {
+  const auto [low, high] = at::aminmax(input);
+  return {low.item<double>(), high.item<double>()};
+}
+
 OverflowFilter::OverflowFilter(const AccumulatorRule& rule, const at::Tensor& filters, const at::Tensor& bias)
     : limit_(rule.limit()) {
   const at::Tensor flat = filters.to(at::kDouble).flatten(1);
-  positive_ = flat.clamp_min(0).sum(1);
-  negative_ = (-flat).clamp_min(0).sum(1);
+  const at::Tensor up = flat.clamp_min(0), down = (-flat).clamp_min(0);
+  positive_ = up.sum(1);
+  negative_ = down.sum(1);
+  positive_norm_ = up.square().sum(1).sqrt();
+  negative_norm_ = down.square().sum(1).sqrt();
+  norm_ = flat.square().sum(1).sqrt();
   bias_ = bias.defined() ? bias.to(at::kDouble).flatten() : at::zeros_like(positive_);
   // A float32 sum of n non-negative products is off by at most a factor 1 + n * 2^-24.
   slack_ = 1.0 + static_cast<double>(flat.size(1) + 2) * std::ldexp(1.0, -23);
 }
 
-bool OverflowFilter::possible(const at::Tensor& input) const {
-  const auto [low, high] = at::aminmax(input);
-  const double up = std::max(0.0, high.item<double>()), down = std::max(0.0, -low.item<double>());
-  const at::Tensor highest = bias_ + positive_ * up + negative_ * down;
-  const at::Tensor lowest = bias_ - negative_ * up - positive_ * down;
-  return highest.max().item<double>() >= limit_ || lowest.min().item<double>() < -limit_;
+/// True when a sum may rise by `up` or fall by `down` beyond a lane.
+bool OverflowFilter::outside(const at::Tensor& up, const at::Tensor& down) const {
+  return (bias_ + up).max().item<double>() >= limit_ || (bias_ - down).min().item<double>() < -limit_;
+}
+
+bool OverflowFilter::possible(const CodeRange& range) const {
+  const double above = std::max(0.0, range.high), below = std::max(0.0, -range.low);
+  return outside(positive_ * above + negative_ * below, negative_ * above + positive_ * below);
+}
+
+bool OverflowFilter::possible(const CodeRange& range, double energy) const {
+  const double length = std::sqrt(energy * slack_);
+  if (range.low >= 0) return outside(positive_norm_ * length, negative_norm_ * length);
+  return outside(norm_ * length, norm_ * length);
 }
 
 at::Tensor OverflowFilter::suspects(const at::Tensor& absolute, const at::Tensor& exact, int64_t channel_axis) const {

@@ -58,21 +58,33 @@ class SequentialLanes {
   std::vector<int64_t> bias_;
 };
 
-/// Finds output elements whose partial sums may leave the lanes, cheaply: first from the range of the input, then
-/// element by element from the sum of absolute products.
+/// Smallest and largest input code.
+struct CodeRange {
+  double low = 0, high = 0;
+};
+CodeRange code_range(const at::Tensor& input);
+
+/// Finds output elements whose partial sums may leave the lanes, cheaply: first from the range of the input, then from
+/// the largest energy of a patch, then element by element from the sum of absolute products.
 class OverflowFilter {
  public:
   /// `filters`: codes [channels, ...] of the channels to watch.
   OverflowFilter(const AccumulatorRule& rule, const at::Tensor& filters, const at::Tensor& bias);
-  /// False when no input inside the range of `input` can overflow.
-  bool possible(const at::Tensor& input) const;
+  /// False when no input inside the range can overflow.
+  bool possible(const CodeRange& range) const;
+  /// False when no patch whose sum of squares is at most `energy` can: |sum x w| <= |x| |w|, for every part of a sum.
+  bool possible(const CodeRange& range, double energy) const;
   /// Elements to examine. `absolute`: sums of |x| * |w| (float, may be inexact), `exact`: sums of x * w without bias;
   /// both with channels along `channel_axis`.
   at::Tensor suspects(const at::Tensor& absolute, const at::Tensor& exact, int64_t channel_axis) const;
 
  private:
+  bool outside(const at::Tensor& up, const at::Tensor& down) const;
+
   double limit_, slack_;
-  at::Tensor positive_, negative_, bias_;  ///< float64 [channels]: sums of positive weights, of |negative| ones
+  at::Tensor bias_;                                  ///< float64 [channels], as all below
+  at::Tensor positive_, negative_;                   ///< sums of positive weights, of |negative| ones
+  at::Tensor positive_norm_, negative_norm_, norm_;  ///< their Euclidean norms, and that of all weights
 };
 
 }  // namespace espq

@@ -21,6 +21,7 @@ class ConvKernel {
 
  private:
   at::Tensor accumulate(const at::Tensor& input) const;
+  double largest_energy(const at::Tensor& input) const;
   at::Tensor suspects(const at::Tensor& input, const at::Tensor& sums) const;
   void replace(const at::Tensor& input, const at::Tensor& suspects, at::Tensor& result) const;
   void gather_patch(const at::Tensor& input, const Window& window, int64_t group, int64_t row, int64_t column,
@@ -83,9 +84,24 @@ at::Tensor ConvKernel::accumulate(const at::Tensor& input) const {
   return sums;
 }
 
+/// Largest sum of squares under one output position (ungrouped).
+double ConvKernel::largest_energy(const at::Tensor& input) const {
+  const Window window = read_window(operation_, input.sizes(), filters_.sizes().slice(2).vec());
+  std::vector<int64_t> kernel = window.kernel;
+  kernel.insert(kernel.begin(), {1, 1});
+  const at::Tensor squares = pad_spatial(input.square().sum(1, true), window.begin, window.end, 0);
+  const std::vector<int64_t> none(window.rank(), 0);
+  return at::convolution(squares, at::ones(kernel), {}, window.strides, none, window.dilations, false, none, 1)
+      .max()
+      .item<double>();
+}
+
 /// Output elements to recompute product by product: [N, OH, OW, channels at risk]; undefined when there are none.
 at::Tensor ConvKernel::suspects(const at::Tensor& input, const at::Tensor& sums) const {
-  if (!filter_ || !filter_->possible(input)) return {};
+  if (!filter_) return {};
+  const CodeRange range = code_range(input);
+  if (!filter_->possible(range)) return {};
+  if (groups_ == 1 && !filter_->possible(range, largest_energy(input))) return {};
   const at::Tensor index = at::tensor(at_risk_);
   at::Tensor absolute = convolve(operation_, input.abs(), risky_filters_, {});
   if (groups_ > 1) absolute = absolute.index_select(1, index);

@@ -40,7 +40,9 @@ class LaneGuard {
 
   /// Elements to recompute, [M, channels at risk]; undefined when there are none. `sums` are [M, N] without bias.
   at::Tensor suspects(const at::Tensor& rows, const at::Tensor& sums) const {
-    if (at_risk_.empty() || !filter_->possible(rows)) return {};
+    if (at_risk_.empty()) return {};
+    const CodeRange range = code_range(rows);
+    if (!filter_->possible(range) || !filter_->possible(range, rows.square().sum(1).max().item<double>())) return {};
     const at::Tensor absolute = at::matmul(rows.abs(), risky_.t());
     const at::Tensor mask = filter_->suspects(absolute, sums.index_select(1, at::tensor(at_risk_)), 1).contiguous();
     return mask.any().item<bool>() ? mask : at::Tensor();

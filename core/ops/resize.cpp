@@ -330,27 +330,38 @@ struct LinearKernel {
   float scale, inverse;
   chip::Rounder round;
 
-  float across(const float* row, const LinearTap& tap, int64_t channels, int64_t channel) const {
-    return row[tap.low * channels + channel] * scale * tap.weight_low +
-           row[tap.high * channels + channel] * scale * tap.weight_high;
+  void operator()(const float* from, float* to, int64_t width, int64_t channels) const {
+    static const std::vector<LinearTap> one_row = {{0, 0, 1.0f, 0.0f}};
+    const bool plane = !rows.empty();
+    for (const LinearTap& row : plane ? rows : one_row) {
+      const float *upper = from + row.low * width * channels, *lower = from + row.high * width * channels;
+      for (const LinearTap& column : columns) {
+        pixel(upper + column.low * channels, upper + column.high * channels, lower + column.low * channels,
+              lower + column.high * channels, row, column, plane, to, channels);
+        to += channels;
+      }
+    }
   }
 
-  void operator()(const float* from, float* to, int64_t width, int64_t channels) const {
-    const size_t height = rows.empty() ? 1 : rows.size();
-    for (size_t y = 0; y < height; ++y) {
-      for (const LinearTap& column : columns) {
-        for (int64_t c = 0; c < channels; ++c) {
-          float value;
-          if (rows.empty()) {
-            value = across(from, column, channels, c);
-          } else {
-            const float top = across(from + rows[y].low * width * channels, column, channels, c);
-            const float bottom = across(from + rows[y].high * width * channels, column, channels, c);
-            value = top * rows[y].weight_low + bottom * rows[y].weight_high;
-          }
-          *to++ = round(value * inverse);
-        }
+ private:
+  /// All channels of one output position. Everything is local, so that stores to `to` cannot alias.
+  void pixel(const float* upper_left, const float* upper_right, const float* lower_left, const float* lower_right,
+             LinearTap row, LinearTap column, bool plane, float* to, int64_t channels) const {
+    const float scale_in = scale, scale_out = inverse;
+    const chip::Rounder grid = round;
+    if (!plane) {
+      for (int64_t c = 0; c < channels; ++c) {
+        const float value =
+            upper_left[c] * scale_in * column.weight_low + upper_right[c] * scale_in * column.weight_high;
+        to[c] = grid(value * scale_out);
       }
+      return;
+    }
+    for (int64_t c = 0; c < channels; ++c) {
+      const float top = upper_left[c] * scale_in * column.weight_low + upper_right[c] * scale_in * column.weight_high;
+      const float bottom =
+          lower_left[c] * scale_in * column.weight_low + lower_right[c] * scale_in * column.weight_high;
+      to[c] = grid((top * row.weight_low + bottom * row.weight_high) * scale_out);
     }
   }
 };

@@ -182,6 +182,26 @@ TEST(ConvBoard, LanesOf20BitsSaturateStepByStep) {
   }
 }
 
+// Layers of growing size around the point where a few sums leave the lanes: the filters in front of the slow path must
+// not lose one.
+TEST(ConvBoard, FewOverflowsAreAllFound) {
+  at::manual_seed(12);
+  int64_t layers_with_some = 0;
+  for (int64_t depth = 8; depth <= 40; depth += 4)
+    for (const int low : {-128, 0}) {
+      Layer layer{.target = "esp32s3", .e_out = 4, .weight = codes({16, depth, 3, 3}, low / 4, 90)};
+      layer.bias = codes({16}, -200000, 300000).to(at::kDouble);
+      const at::Tensor x = codes({1, depth, 6, 6}, low / 3, 127);
+      const at::Tensor want = reference_conv(layer, x, 1, 0, 1);
+      expect_equal(run(layer, {x, layer.weight, layer.bias}), want);
+      Layer wide = layer;
+      wide.target = "c";
+      const int64_t saturated = (run(wide, {x, layer.weight, layer.bias}) != want).sum().item<int64_t>();
+      layers_with_some += saturated > 0 && saturated < want.numel() / 2;
+    }
+  EXPECT_GE(layers_with_some, 3);
+}
+
 TEST(ConvBoard, DepthwiseChannelsAllRunInLanes) {
   at::manual_seed(5);
   for (const std::string& target : kTargets) {
