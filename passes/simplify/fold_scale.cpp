@@ -19,11 +19,15 @@ std::optional<at::Tensor> factors(const Operation& operation, VectorOf&& vector_
   return vector;
 }
 
-bool fold_into_producer(Graph& graph, Operation& operation) {
+bool may_change(const LinearOperation& linear, const FoldScaleOptions& options) {
+  return !options.like_onnxsim || linear.operation->input(1)->value.dim() > 2;
+}
+
+bool fold_into_producer(Graph& graph, Operation& operation, const FoldScaleOptions& options) {
   const auto slot = constant_operand(operation);
   if (!slot) return false;
   const auto linear = linear_producer(graph, operation, 1 - *slot);
-  if (!linear) return false;
+  if (!linear || !may_change(*linear, options)) return false;
   const auto factor = factors(operation, [&](const at::Tensor& constant) { return output_vector(*linear, constant); });
   const auto bias = linear->bias();
   if (!factor || !bias) return false;
@@ -33,13 +37,13 @@ bool fold_into_producer(Graph& graph, Operation& operation) {
   return true;
 }
 
-bool fold_into_consumer(Graph& graph, Operation& operation) {
+bool fold_into_consumer(Graph& graph, Operation& operation, const FoldScaleOptions& options) {
   const auto slot = constant_operand(operation);
   if (!slot || !can_bypass(graph, operation)) return false;
   Operation* consumer = sole_consumer(graph, *operation.output());
   if (!consumer || consumer->input(0) != operation.output()) return false;
   const auto linear = linear_operation(*consumer);
-  if (!linear) return false;
+  if (!linear || !may_change(*linear, options)) return false;
   const auto factor = factors(operation, [&](const at::Tensor& constant) { return input_vector(*linear, constant); });
   if (!factor) return false;
   set_weight(graph, *linear, linear->scaled_columns(*factor));
@@ -53,10 +57,11 @@ PassReport fold_scale(Graph& graph, const FoldScaleOptions& options) {
   PassReport report{"fold_scale"};
   for (Operation* operation : graph.operations()) {
     if ((operation->type != "Mul" && operation->type != "Div") || is_dead(graph, *operation)) continue;
+    if (operation->type == "Div" && options.like_onnxsim) continue;
     const std::string type = operation->type;
-    if (fold_into_producer(graph, *operation))
+    if (fold_into_producer(graph, *operation, options))
       report.count(type + " by a constant folded into the weights in front");
-    else if (options.into_consumer && fold_into_consumer(graph, *operation))
+    else if (options.into_consumer && fold_into_consumer(graph, *operation, options))
       report.count(type + " by a constant folded into the weights behind");
   }
   return report;

@@ -7,6 +7,8 @@ namespace espq {
 struct FoldScaleOptions {
   /// Also into the weights behind the multiplication: Conv(c x) = (c Conv)(x), exact with zero padding.
   bool into_consumer = true;
+  /// As onnxsim 0.7.3: Mul only, next to Conv and ConvTranspose only.
+  bool like_onnxsim = false;
 };
 
 /// Multiplication or division by a constant per channel becomes part of the weights (and bias) of the Conv,

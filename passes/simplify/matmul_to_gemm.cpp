@@ -10,8 +10,9 @@
 namespace espq {
 namespace {
 
-Variable& reshape(Graph& graph, Variable& source, const Shape& shape, const std::string& name) {
-  Variable& target = graph.add_parameter(free_variable_name(graph, name + "_shape"), integer_tensor(shape));
+/// `written`: the shape as the operand says it, where -1 stands for what is left.
+Variable& reshape(Graph& graph, Variable& source, const Shape& written, const Shape& shape, const std::string& name) {
+  Variable& target = graph.add_parameter(free_variable_name(graph, name + "_shape"), integer_tensor(written));
   Variable& result = add_value(graph, source, shape);
   Operation& operation =
       graph.add_operation("Reshape", free_operation_name(graph, name), {&source, &target}, {&result});
@@ -23,7 +24,8 @@ Variable& reshape(Graph& graph, Variable& source, const Shape& shape, const std:
 void wrap(Graph& graph, Operation& gemm, const Shape& shape) {
   const std::string name = gemm.name();
   const int64_t rows = std::accumulate(shape.begin(), shape.end() - 1, int64_t{1}, std::multiplies<>());
-  graph.set_input(gemm, 0, &reshape(graph, *gemm.input(0), {rows, shape.back()}, name + "/Flatten"));
+  graph.set_input(gemm, 0,
+                  &reshape(graph, *gemm.input(0), {-1, shape.back()}, {rows, shape.back()}, name + "/Flatten"));
   Variable* result = gemm.output();
   const int64_t columns = gemm.input(1)->value.size(1);
   Variable& flat = add_value(graph, *result, Shape{rows, columns});
@@ -55,7 +57,8 @@ bool convert(Graph& graph, Operation& matmul, const MatMulToGemmOptions& options
   if (!bias && !(flat && options.without_bias)) return false;
   Variable* constant = bias ? add->input(*constant_operand(*add)) : nullptr;
   if (bias) take_over_output(graph, matmul, *add);
-  become(graph, matmul, "Gemm", {matmul.input(0), matmul.input(1)});
+  become(graph, matmul, "Gemm", {matmul.input(0), matmul.input(1)},
+         {{"alpha", 1.0f}, {"beta", 1.0f}, {"transA", int64_t{0}}, {"transB", int64_t{0}}});
   if (constant && constant->value.dim() == 1 && constant->value.numel() == linear->output_channels)
     graph.append_input(matmul, constant);
   else if (bias)

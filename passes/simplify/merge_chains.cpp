@@ -39,8 +39,11 @@ bool is_literal(const std::optional<Shape>& shape) {
   return shape && std::find(shape->begin(), shape->end(), 0) == shape->end();
 }
 
-/// `operation` becomes a Reshape of `source` to the shape that it had.
+/// `operation` becomes a Reshape of `source` to the shape that it had. A Reshape whose target does not copy dimensions
+/// of its operand stays as the model says it.
 void reshape_from(Graph& graph, Operation& operation, Variable& source) {
+  if (operation.type == "Reshape" && is_literal(integer_constant(operation.input(1))))
+    return graph.set_input(operation, 0, &source);
   const at::Tensor target = integer_tensor(*operation.output()->shape);
   Variable* shape = operation.type == "Reshape" ? operation.input(1) : nullptr;
   become(graph, operation, "Reshape", {&source});

@@ -52,7 +52,10 @@ std::vector<Step> steps(const SimplifyOptions& options) {
       {options.fold_batch_normalization,
        [](Graph& graph) { return fold_batch_normalization(graph, {.replace_isolated = false}); }},
       {options.fold_scale,
-       [&](Graph& graph) { return fold_scale(graph, {.into_consumer = options.fold_scale_into_consumer}); }},
+       [&](Graph& graph) {
+         return fold_scale(graph, {.into_consumer = options.fold_scale_into_consumer,
+                                   .like_onnxsim = options.fold_scale_like_onnxsim});
+       }},
       {options.matmul_to_gemm,
        [&](Graph& graph) { return matmul_to_gemm(graph, {.higher_rank = options.matmul_to_gemm_higher_rank}); }},
       {options.fold_offset, [](Graph& graph) { return fold_offset(graph); }},

@@ -15,6 +15,8 @@ struct SimplifyOptions {
   bool fold_scale = true;
   /// Also into the weights behind the multiplication (FoldScaleOptions::into_consumer).
   bool fold_scale_into_consumer = true;
+  /// Only where onnxsim does it (FoldScaleOptions::like_onnxsim).
+  bool fold_scale_like_onnxsim = false;
   bool fold_offset = true;
   bool fold_padding = true;
   bool matmul_to_gemm = true;
@@ -35,6 +37,7 @@ void describe(Fields& fields, SimplifyOptions& options) {
   fields("fold_batch_normalization", options.fold_batch_normalization);
   fields("fold_scale", options.fold_scale);
   fields("fold_scale_into_consumer", options.fold_scale_into_consumer);
+  fields("fold_scale_like_onnxsim", options.fold_scale_like_onnxsim);
   fields("fold_offset", options.fold_offset);
   fields("fold_padding", options.fold_padding);
   fields("matmul_to_gemm", options.matmul_to_gemm);

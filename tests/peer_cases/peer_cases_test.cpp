@@ -52,7 +52,27 @@ TEST_P(PeerCases, FilesAreEqual) {
   EXPECT_GE(compared, 50) << "most of the collection must have been compared";
 }
 
-/// Largest signal-to-noise ratio loss that an 8-bit network of this size may have against its float original.
+/// The whole way from the user's model: espq's simplifier takes the place of onnxsim.
+TEST_P(PeerCases, FilesAreEqualFromTheOriginalModel) {
+  ESPQ_REQUIRE_REFERENCE_DATA("peer_cases");
+  // onnxsim joins the MatMuls that read one tensor into one MatMul and a Split; espq keeps them, each with its bias in
+  // the accumulator.
+  const std::set<std::string> simplified_better = {"matmul_dynamic"};
+  int compared = 0;
+  for (const PeerRun& run : runs_for(GetParam())) {
+    // 16-bit weights show that espq folds BatchNormalization in float64 and onnxsim in float32.
+    if (!run.options.widths.per_operation.empty() || simplified_better.contains(run.network)) continue;
+    const PeerComparison result = compare_with_peer(run, PeerSource::Original);
+    if (result.status == PeerComparison::Status::Unsupported) continue;
+    ++compared;
+    EXPECT_NE(result.status, PeerComparison::Status::Failed) << run.name() << ": " << result.message;
+    for (size_t i = 0; i < result.differences.size(); ++i)
+      EXPECT_NE(result.reasons[i], "") << run.name() << ": " << to_text({result.differences[i]});
+  }
+  EXPECT_GE(compared, 50);
+}
+
+/// Largest error of an 8-bit network, relative to the norm of its float outputs.
 constexpr double kWorstRelativeError = 0.25;
 
 /// Models that esp-ppq refuses: espq's own recipe quantizes them, and the file gives the numbers of the float network.
