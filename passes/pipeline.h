@@ -38,9 +38,9 @@ void describe(Fields& fields, FloatPassOptions& options) {
   fields("decompose_conv_transpose", options.decompose_conv_transpose);
 }
 
-/// Everything that decides the result of quantize(); a recipe file (export/conversion/recipe.h) holds these fields and the
-/// exporter's. The defaults are espq's own recipe;
-/// recipes/esp-ppq-1.3.12.json reproduces that package. docs/quantization_scheme.md explains every option.
+/// Everything that decides the result of quantize(); a recipe file (export/conversion/recipe.h) holds these fields and
+/// the exporter's. The defaults are espq's own recipe; recipes/esp-ppq-1.3.12.json reproduces that package.
+/// docs/quantization_scheme.md explains every option.
 struct QuantizeOptions {
   std::string target = "esp32p4";
   FloatPassOptions float_passes;

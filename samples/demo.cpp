@@ -113,7 +113,7 @@ int run(const std::filesystem::path& folder) {
 }  // namespace espq::samples
 
 int main(int argc, char** argv) {
-  at::set_num_threads(1);  // networks of this size gain nothing from a second thread
+  at::set_num_threads(1);                  // networks of this size gain nothing from a second thread
   spdlog::set_level(spdlog::level::warn);  // what every pass did is more than a demo should print
   try {
     return espq::samples::run(argc > 1 ? argv[1] : "out/demo");

@@ -9,6 +9,6 @@ inline std::filesystem::path reference_data() {
   return chosen && *chosen ? chosen : ESPQ_REFERENCE_DATA;
 }
 
-#define ESPQ_REQUIRE_REFERENCE_DATA(folder)                                           \
-  if (!std::filesystem::exists(reference_data() / (folder)))                          \
+#define ESPQ_REQUIRE_REFERENCE_DATA(folder)                  \
+  if (!std::filesystem::exists(reference_data() / (folder))) \
   GTEST_SKIP() << "skipped: no reference data at " << (reference_data() / (folder))

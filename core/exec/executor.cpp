@@ -87,21 +87,19 @@ struct Executor::Implementation {
   at::Tensor enter(const Variable& input, const at::Tensor& value) const {
     user_check(value.defined(), "input '{}': no tensor was given", input.name());
     check_shape(input, value);
-    const bool stored_integers = graph.lowered && input.storage && !input.storage->exponents.empty() &&
-                                 (input.storage->dtype == at::kChar || input.storage->dtype == at::kShort);
-    if (!stored_integers) return value.scalar_type() == at::kDouble ? value.to(at::kFloat) : value;
-    const int bits = input.storage->dtype == at::kChar ? 8 : 16;
+    const Grid grid = graph.lowered ? variable_grid(&input) : Grid{};
+    if (!grid.quantized()) return value.scalar_type() == at::kDouble ? value.to(at::kFloat) : value;
     at::Tensor codes;
     if (value.is_floating_point()) {
-      codes = quantize_to_codes(value.to(at::kFloat).contiguous(), input.storage->exponents, -1, bits,
-                                graph.target->rounding);
+      codes =
+          quantize_to_codes(value.to(at::kFloat).contiguous(), grid.exponents, -1, grid.bits, graph.target->rounding);
     } else {
       user_check(value.scalar_type() == input.storage->dtype,
                  "input '{}': dtype {} was given; give {} (the integers of the file) or float32", input.name(),
                  c10::toString(value.scalar_type()), c10::toString(input.storage->dtype));
       codes = value.to(at::kFloat);
     }
-    return precision == Precision::Board ? codes : dequantize(codes, input.storage->exponents, -1);
+    return precision == Precision::Board ? codes : dequantize(codes, grid.exponents, -1);
   }
 
   at::Tensor leave(const Variable& output, const at::Tensor& value) const {
@@ -149,7 +147,8 @@ struct Executor::Implementation {
     try {
       if (step.board) return step.board(inputs);
       const bool chip = precision != Precision::Float || graph.lowered;
-      Tensors outputs = step.forward({*step.operation, chip, graph.lowered, graph.lowered ? graph.target : nullptr}, inputs);
+      Tensors outputs =
+          step.forward({*step.operation, chip, graph.lowered, graph.lowered ? graph.target : nullptr}, inputs);
       if (step.relu) outputs[0] = at::relu(outputs[0]);
       return outputs;
     } catch (const c10::Error& error) {

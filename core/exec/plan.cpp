@@ -1,9 +1,8 @@
 #include "core/exec/plan.h"
 
-#include <ATen/Parallel.h>
-
 #include <unordered_set>
 
+#include "core/ops/table.h"
 #include "core/quant/fake_quantize.h"
 #include "core/support/error.h"
 
@@ -12,13 +11,6 @@ namespace {
 
 int storage_bits(at::ScalarType dtype) {
   return dtype == at::kChar ? 8 : dtype == at::kShort ? 16 : dtype == at::kInt ? 32 : dtype == at::kLong ? 64 : 0;
-}
-
-Grid variable_grid(const Variable* variable, bool bias) {
-  if (!variable || !variable->storage || variable->storage->exponents.empty()) return {};
-  const int bits = storage_bits(variable->storage->dtype);
-  if (bits > 16 && !bias) return {};  // plain integers (axes, indices), not a grid
-  return {bits, variable->storage->exponents};
 }
 
 /// A parameter of a chip graph as kernels want it: codes in float32, wide ones in float64, the rest as stored.
@@ -36,22 +28,6 @@ at::Tensor parameter_value(const Operation& operation, size_t slot, const Grid& 
   // A lowered Gemm or Conv always has its output channels first.
   if (axis == 0 && slot == 1 && !axis_of) axis = -1;
   return dequantize(variable.value, grid.exponents, axis).to(at::kFloat);
-}
-
-BoardKernel table_kernel(const at::Tensor& table) {
-  internal_check(table.numel() == 256, "an 8-bit table has 256 entries");
-  const at::Tensor entries = table.to(at::kFloat).contiguous();
-  return [entries](const Tensors& inputs) -> Tensors {
-    const at::Tensor codes = inputs[0].is_non_overlapping_and_dense() ? inputs[0] : inputs[0].contiguous();
-    at::Tensor result = at::empty_like(codes);
-    const float* in = codes.const_data_ptr<float>();
-    const float* entry = entries.const_data_ptr<float>() + 128;
-    float* out = result.mutable_data_ptr<float>();
-    at::parallel_for(0, codes.numel(), 32768, [&](int64_t begin, int64_t end) {
-      for (int64_t i = begin; i < end; ++i) out[i] = entry[static_cast<int>(in[i])];
-    });
-    return {result};
-  };
 }
 
 at::Tensor table_of(const Graph& graph, const Operation& operation) {
@@ -85,7 +61,7 @@ void compile_board(const Graph& graph, const OperatorDefinition& definition, Ste
     return;
   }
   if (context.table.defined() && context.inputs[0].bits == 8) {
-    step.board = table_kernel(context.table);
+    step.board = table_kernel(context.table, 8, context.target.rounding);
     return;
   }
   user_check(definition.board, "{} '{}': espq has no exact kernel for this operator, Board precision cannot run it",
@@ -160,13 +136,20 @@ void mark_last_uses(Plan& plan) {
 
 }  // namespace
 
+Grid variable_grid(const Variable* variable, bool bias) {
+  if (!variable || !variable->storage || variable->storage->exponents.empty()) return {};
+  const int bits = storage_bits(variable->storage->dtype);
+  if (bits > 16 && !bias) return {};  // plain integers (axes, indices), not a grid
+  return {bits, variable->storage->exponents};
+}
+
 Grid input_grid(const Operation& operation, size_t slot) {
   const OperatorDefinition& definition = definition_of(operation);
   if (definition.input_spec(slot).role == OperandRole::Index) return {};
   return variable_grid(operation.input(slot), definition.quantization.bias && slot == 2);
 }
 
-Grid output_grid(const Operation& operation, size_t slot) { return variable_grid(operation.output(slot), false); }
+Grid output_grid(const Operation& operation, size_t slot) { return variable_grid(operation.output(slot)); }
 
 Plan compile_plan(const PlanRequest& request) {
   const Graph& graph = request.graph;

@@ -39,6 +39,8 @@ struct PlanRequest {
 /// Throws UserError naming the operation when it has no kernel for the precision.
 Plan compile_plan(const PlanRequest& request);
 
+/// Grid of a chip graph's variable; bits = 0 when it is not a quantized tensor (wide integers are one only as a bias).
+Grid variable_grid(const Variable* variable, bool bias = false);
 /// Grid of operand `slot` as the chip sees it, from the variable's storage; bits = 0 when it is not a quantized tensor.
 Grid input_grid(const Operation& operation, size_t slot);
 Grid output_grid(const Operation& operation, size_t slot);

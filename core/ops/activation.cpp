@@ -5,6 +5,7 @@
 #include "core/ops/arguments.h"
 #include "core/ops/chip_math.h"
 #include "core/ops/code_map.h"
+#include "core/ops/entry.h"
 #include "core/ops/families.h"
 #include "core/ops/table.h"
 #include "core/support/error.h"
@@ -141,8 +142,10 @@ struct VectorPRelu {
   float operator()(float code, float slope) const { return round(code * (code < 0 ? slope * negative : positive)); }
 };
 
-/// The generic C kernel (C targets, and 16 bit everywhere): negatives are floored, positives ignore a change of
-/// exponent.
+/// The generic C kernel runs on chips without vector units, and at 16 bit everywhere.
+bool runs_plain_prelu(const Target& target, int bits) { return bits != 8 || target.simd == SimdFamily::None; }
+
+/// That kernel: negatives are floored, positives ignore a change of exponent.
 struct PlainPRelu {
   int shift;  ///< e_out - e_in - e_slope
   int bits;
@@ -191,7 +194,7 @@ BoardKernel prelu_board(const BoardContext& context) {
   if (!context.inputs[0].quantized()) return board_on_values(context);
   const int e_in = context.inputs[0].exponent(), e_out = context.outputs[0].exponent();
   const int bits = context.inputs[0].bits, shift = e_out - e_in - context.inputs[1].exponent();
-  if (bits == 8 && context.target.simd != SimdFamily::None)
+  if (!runs_plain_prelu(context.target, bits))
     return prelu_kernel(context, VectorPRelu(shift, e_out - e_in, context.target.rounding));
   if (bits == 8 && shift > 0) {
     const float negative = std::ldexp(1.0f, -shift);
@@ -213,13 +216,8 @@ struct Row {
   ChipSupport chip;
 };
 
-constexpr ChipSupport kAllWidths{.registered = true, .int8 = true, .int16 = true, .float32 = true, .note = {}};
 constexpr ChipSupport kTableOnly{
     .registered = true, .int8 = true, .int16 = true, .reads_int16_table = true, .note = "needs a lookup table"};
-
-AttributeSpec float_with_default(std::string_view name, float value) {
-  return {.name = name, .type = Type::Float, .fallback = Attribute(value)};
-}
 
 std::vector<Row> rows() {
   return {
@@ -235,7 +233,7 @@ std::vector<Row> rows() {
          return one(at::leaky_relu(in[0], context.operation.float_attribute("alpha")));
        },
        leaky_relu_board,
-       {float_with_default("alpha", 0.01f)},
+       {real("alpha", 0.01f)},
        true,
        true,
        kAllWidths},
@@ -256,7 +254,7 @@ std::vector<Row> rows() {
       {"HardSigmoid",
        hard_sigmoid,
        hard_sigmoid_board,
-       {float_with_default("alpha", 0.2f), float_with_default("beta", 0.5f)},
+       {real("alpha", 0.2f), real("beta", 0.5f)},
        true,
        true,
        kAllWidths},
@@ -267,13 +265,13 @@ std::vector<Row> rows() {
        true,
        true,
        kAllWidths},
-      {"Swish", swish, swish_board, {float_with_default("alpha", 1.0f)}, true, true, kAllWidths},
+      {"Swish", swish, swish_board, {real("alpha", 1.0f)}, true, true, kAllWidths},
       {"Elu",
        [](const ForwardContext& context, const Tensors& in) {
          return one(at::elu(in[0], context.operation.float_attribute("alpha")));
        },
        elu_board,
-       {float_with_default("alpha", 1.0f)},
+       {real("alpha", 1.0f)},
        true,
        true,
        kAllWidths},
@@ -352,6 +350,7 @@ OperatorDefinition clip() {
 OperatorDefinition parametric_relu() {
   OperatorDefinition result = definition({"PRelu", prelu, prelu_board, {}, true, false, kAllWidths});
   result.inputs = {{"X"}, {"slope"}};
+  result.quantization.passes_codes = runs_plain_prelu;
   result.chip.note =
       "the slope of shape [C,1,1] is indexed by the innermost axis; one slope needs a lookup table at int8";
   return result;
@@ -363,6 +362,7 @@ void register_activation_operators(Registry& registry) {
   for (auto& row : rows()) {
     OperatorDefinition entry = definition(std::move(row));
     entry.quantization.fused_activation = entry.name == "Relu";
+    if (entry.name == "Neg") entry.quantization.passes_codes = [](const Target&, int bits) { return bits != 8; };
     registry.add(std::move(entry));
   }
   registry.add(clip());

@@ -3,6 +3,7 @@
 #include "core/ops/arguments.h"
 #include "core/ops/broadcast.h"
 #include "core/ops/chip_math.h"
+#include "core/ops/entry.h"
 #include "core/ops/families.h"
 #include "core/support/error.h"
 
@@ -171,9 +172,6 @@ BoardKernel value_board(const BoardContext& context) {
 }
 
 // ---------------------------------------------------------------------------------------------- table
-constexpr ChipSupport kAllWidths{.registered = true, .int8 = true, .int16 = true, .float32 = true, .note = {}};
-constexpr ChipSupport kIntegerWidths{.registered = true, .int8 = true, .int16 = true, .note = {}};
-constexpr ChipSupport kUnregistered{.note = "not registered in chip library 3.3.9"};
 
 OperatorDefinition definition(std::string_view name, ForwardFunction forward, BoardFactory board, ChipSupport chip) {
   OperatorDefinition result;

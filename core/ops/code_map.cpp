@@ -1,8 +1,7 @@
 #include "core/ops/code_map.h"
 
-#include <ATen/Parallel.h>
-
 #include "core/ops/chip_math.h"
+#include "core/ops/map_floats.h"
 
 namespace espq {
 
@@ -13,15 +12,8 @@ BoardKernel code_map(const BoardContext& context, const std::function<float(floa
   table->reserve(high - low + 1);
   for (int code = low; code <= high; ++code) table->push_back(function(static_cast<float>(code)));
   return [table, low](const Tensors& inputs) -> Tensors {
-    const at::Tensor codes = inputs[0].contiguous();
-    at::Tensor result = at::empty_like(codes);
-    const float* from = codes.const_data_ptr<float>();
-    float* to = result.data_ptr<float>();
     const float* entries = table->data() - low;
-    at::parallel_for(0, codes.numel(), 1 << 15, [&](int64_t begin, int64_t end) {
-      for (int64_t i = begin; i < end; ++i) to[i] = entries[static_cast<int>(from[i])];
-    });
-    return {result};
+    return {map_floats(inputs[0], [entries](float code) { return entries[static_cast<int>(code)]; })};
   };
 }
 

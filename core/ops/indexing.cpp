@@ -1,6 +1,7 @@
 // Operators that read or write elements at computed positions.
 #include "core/ops/arguments.h"
 #include "core/ops/chip_math.h"
+#include "core/ops/entry.h"
 #include "core/ops/families.h"
 #include "core/support/error.h"
 
@@ -171,16 +172,8 @@ OperatorDefinition definition(std::string_view name, ForwardFunction forward, st
   result.forward = forward;
   result.board = board_on_codes;
   result.layout = LayoutRule::Restores;
-  result.chip.note = "not registered in chip library 3.3.9";
+  result.chip = kUnregistered;
   return result;
-}
-
-AttributeSpec integer(std::string_view name, int64_t value) {
-  return {.name = name, .type = Type::Int, .fallback = Attribute(value)};
-}
-
-OperandSpec index_operand(std::string_view name, bool optional = false) {
-  return {.name = name, .role = OperandRole::Index, .optional = optional};
 }
 
 const AttributeSpec kReduction{.name = "reduction", .type = Type::String, .fallback = Attribute(std::string("none"))};

@@ -1,11 +1,10 @@
-#include <ATen/Parallel.h>
-
 #include <bit>
 #include <cmath>
 
 #include "core/ops/arguments.h"
 #include "core/ops/chip_math.h"
 #include "core/ops/families.h"
+#include "core/ops/map_floats.h"
 #include "core/ops/table.h"
 #include "core/support/error.h"
 
@@ -57,17 +56,11 @@ BoardKernel table_kernel(const at::Tensor& table, int bits, Rounding rounding) {
   const int shift = std::countr_zero(static_cast<uint64_t>(step));
   const auto offset = static_cast<int64_t>(-quant_min(bits));
   return [entries = table.to(at::kFloat).contiguous(), shift, offset, rounding](const Tensors& inputs) -> Tensors {
-    const at::Tensor codes = inputs[0].contiguous();
-    at::Tensor result = at::empty_like(codes);
-    const float* from = codes.const_data_ptr<float>();
-    const float* values = entries.const_data_ptr<float>();
-    float* to = result.data_ptr<float>();
-    at::parallel_for(0, codes.numel(), 1 << 15, [&](int64_t begin, int64_t end) {
-      for (int64_t i = begin; i < end; ++i) {
-        to[i] = values[chip::rounding_right_shift(static_cast<int64_t>(from[i]) + offset, shift, rounding)];
-      }
-    });
-    return {result};
+    const float* values = entries.const_data_ptr<float>() + (shift == 0 ? offset : 0);
+    if (shift == 0) return one(map_floats(inputs[0], [values](float code) { return values[static_cast<int>(code)]; }));
+    return one(map_floats(inputs[0], [=](float code) {
+      return values[chip::rounding_right_shift(static_cast<int64_t>(code) + offset, shift, rounding)];
+    }));
   };
 }
 

@@ -1,5 +1,6 @@
 // Operators that pick, join and rearrange elements.
 #include "core/ops/arguments.h"
+#include "core/ops/entry.h"
 #include "core/ops/families.h"
 #include "core/support/error.h"
 
@@ -147,7 +148,6 @@ Tensors space_to_depth(const ForwardContext& context, const Tensors& in) {
 Tensors where(const ForwardContext&, const Tensors& in) { return one(at::where(in[0].to(at::kBool), in[1], in[2])); }
 
 // ---------------------------------------------------------------------------------------------- table
-constexpr ChipSupport kAllWidths{.registered = true, .int8 = true, .int16 = true, .float32 = true, .note = {}};
 
 OperatorDefinition definition(std::string_view name, ForwardFunction forward, LayoutRule layout) {
   OperatorDefinition result;
@@ -160,14 +160,6 @@ OperatorDefinition definition(std::string_view name, ForwardFunction forward, La
   result.layout = layout;
   result.chip = kAllWidths;
   return result;
-}
-
-AttributeSpec integer(std::string_view name, int64_t value) {
-  return {.name = name, .type = Type::Int, .fallback = Attribute(value)};
-}
-
-OperandSpec index_operand(std::string_view name, bool optional = false) {
-  return {.name = name, .role = OperandRole::Index, .optional = optional};
 }
 
 void add_joining(Registry& registry) {
@@ -228,7 +220,7 @@ void add_rearranging(Registry& registry) {
   entry.board = board_on_values;
   entry.quantization = {};
   entry.quantization.mask_operands = {1, 2};
-  entry.chip = {.note = "not registered in chip library 3.3.9"};
+  entry.chip = kUnregistered;
   registry.add(std::move(entry));
 }
 

@@ -99,6 +99,9 @@ struct QuantizationRule {
   std::vector<int> gate_operands = {}, gate_outputs = {};
   /// Operands whose infinite constants reach the output (Add, Where): readers of such an output stay float there.
   std::vector<int> mask_operands = {};
+  /// True where the chip's kernel gives (some) codes on as they are, although the exponent changes: input and output
+  /// then need one exponent. nullptr = nowhere.
+  bool (*passes_codes)(const Target&, int bits) = nullptr;
   bool table_int8 = false;   ///< one-in one-out at 8 bit: exported as a 256-entry table
   bool table_int16 = false;  ///< retyped to LUT at 16 bit (default list of the LUT pass)
 };

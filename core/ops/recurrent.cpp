@@ -2,6 +2,7 @@
 #include "core/ops/recurrent.h"
 
 #include "core/ops/arguments.h"
+#include "core/ops/entry.h"
 #include "core/ops/families.h"
 #include "core/support/error.h"
 
@@ -150,10 +151,6 @@ Tensors gru(const ForwardContext& context, const Tensors& in) {
 Tensors lstm(const ForwardContext& context, const Tensors& in) {
   check_activations(context.operation, {"sigmoid", "tanh", "tanh"});
   return run_directions(make_cell(context.operation, in, 4), run_lstm);
-}
-
-AttributeSpec integer(std::string_view name, int64_t value) {
-  return {.name = name, .type = Type::Int, .fallback = Attribute(value)};
 }
 
 OperatorDefinition definition(std::string_view name, ForwardFunction forward, BoardFactory board) {

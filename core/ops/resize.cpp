@@ -2,6 +2,7 @@
 
 #include "core/ops/arguments.h"
 #include "core/ops/chip_math.h"
+#include "core/ops/entry.h"
 #include "core/ops/families.h"
 #include "core/ops/map_floats.h"
 #include "core/support/error.h"
@@ -419,10 +420,6 @@ BoardKernel resize_board(const BoardContext& context) {
                plan.mode);
     return resize_linear(plan, in[0], linear);
   };
-}
-
-AttributeSpec text(std::string_view name, std::string value) {
-  return {.name = name, .type = Type::String, .fallback = Attribute(std::move(value))};
 }
 
 }  // namespace

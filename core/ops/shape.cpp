@@ -2,6 +2,7 @@
 #include <ATen/ExpandUtils.h>
 
 #include "core/ops/arguments.h"
+#include "core/ops/entry.h"
 #include "core/ops/families.h"
 #include "core/support/error.h"
 
@@ -117,8 +118,6 @@ Tensors range(const ForwardContext& context, const Tensors& in) {
 }
 
 // ---------------------------------------------------------------------------------------------- table
-constexpr ChipSupport kAllWidths{.registered = true, .int8 = true, .int16 = true, .float32 = true, .note = {}};
-constexpr ChipSupport kUnregistered{.note = "not registered in chip library 3.3.9"};
 
 OperatorDefinition definition(std::string_view name, ForwardFunction forward, ChipSupport chip) {
   OperatorDefinition result;
@@ -130,14 +129,6 @@ OperatorDefinition definition(std::string_view name, ForwardFunction forward, Ch
   result.layout = LayoutRule::Restores;
   result.chip = chip;
   return result;
-}
-
-AttributeSpec integer(std::string_view name, int64_t value) {
-  return {.name = name, .type = Type::Int, .fallback = Attribute(value)};
-}
-
-OperandSpec index_operand(std::string_view name, bool optional = false) {
-  return {.name = name, .role = OperandRole::Index, .optional = optional};
 }
 
 /// Moves values without arithmetic: the output shares the scale of operand 0.

@@ -1,5 +1,6 @@
 // Element-wise functions of one operand that the quantizer leaves in float unless it is told otherwise.
 #include "core/ops/arguments.h"
+#include "core/ops/entry.h"
 #include "core/ops/families.h"
 
 namespace espq {
@@ -56,10 +57,6 @@ Tensors is_infinite(const ForwardContext& context, const Tensors& in) {
   return one(result);
 }
 
-AttributeSpec real(std::string_view name, float value) {
-  return {.name = name, .type = Type::Float, .fallback = Attribute(value)};
-}
-
 OperatorDefinition definition(std::string_view name, ForwardFunction forward,
                               std::vector<AttributeSpec> attributes = {}) {
   OperatorDefinition result;
@@ -70,7 +67,7 @@ OperatorDefinition definition(std::string_view name, ForwardFunction forward,
   result.forward = forward;
   result.board = board_on_values;
   result.layout = LayoutRule::Follows;
-  result.chip.note = "not registered in chip library 3.3.9";
+  result.chip = kUnregistered;
   return result;
 }
 

@@ -10,25 +10,6 @@ namespace {
 
 using Json = nlohmann::ordered_json;
 
-std::string_view state_name(SlotState state) {
-  switch (state) {
-    case SlotState::Float:
-      return "FP32";
-    case SlotState::Pending:
-      return "INITIAL";
-    case SlotState::Derived:
-      return "PASSIVE_INIT";
-    case SlotState::Quantizes:
-      return "ACTIVATED";
-    case SlotState::QuantizesShared:
-      return "PASSIVE";
-    case SlotState::Carries:
-      return "OVERLAPPED";
-  }
-  internal_check(false, "unknown slot state");
-  return {};
-}
-
 std::string platform_name(const Graph& graph, const Operation& operation) {
   const OperationWidth width = operation.width.value_or(OperationWidth::Float);
   if (width == OperationWidth::Float) return "FP32";
@@ -95,7 +76,7 @@ class QuantizationWriter {
     }
     return {{"bit_width", bits},
             {"policy", policy_json(slot.channel_axis >= 0)},
-            {"state", state_name(slot.state)},
+            {"state", json_state_name(slot.state)},
             {"quant_min", -largest - 1},
             {"quant_max", largest},
             {"hash", hash},
@@ -121,6 +102,25 @@ class QuantizationWriter {
 };
 
 }  // namespace
+
+std::string_view json_state_name(SlotState state) {
+  switch (state) {
+    case SlotState::Float:
+      return "FP32";
+    case SlotState::Pending:
+      return "INITIAL";
+    case SlotState::Derived:
+      return "PASSIVE_INIT";
+    case SlotState::Quantizes:
+      return "ACTIVATED";
+    case SlotState::QuantizesShared:
+      return "PASSIVE";
+    case SlotState::Carries:
+      return "OVERLAPPED";
+  }
+  internal_check(false, "unknown slot state");
+  return {};
+}
 
 Json quantization_json(const Graph& chip_graph) { return QuantizationWriter(chip_graph).write(); }
 

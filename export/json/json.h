@@ -14,6 +14,9 @@ namespace espq {
 /// are the same in every run. Operations that only convert between grids have no entry.
 nlohmann::ordered_json quantization_json(const Graph& chip_graph);
 
+/// The incumbent's word for a slot's state: "ACTIVATED", "OVERLAPPED" ...
+std::string_view json_state_name(SlotState state);
+
 /// As the incumbent prints it: four blanks of indentation, ASCII, no newline at the end.
 std::string quantization_text(const Graph& chip_graph);
 

@@ -70,6 +70,7 @@ class Aligner {
 
   /// The slot whose scale the producers should take, if any.
   SlotQuant* align(Operation& operation) {
+    if (options_.passed_codes && passes_codes(operation)) return align_passed_codes(operation);
     if (definition_of(operation).quantization.alignment == AlignmentClass::Recurrent)
       return options_.recurrent ? align_hidden_state(operation) : nullptr;
     const AlignMethod method = method_of(operation);
@@ -106,6 +107,30 @@ class Aligner {
     master.state = SlotState::QuantizesShared;
     for (size_t i = 1; i < operands.size(); ++i) slots_.follow(*operands[i], master);
     return &master;
+  }
+
+  bool passes_codes(const Operation& operation) const {
+    const QuantizationRule& rule = definition_of(operation).quantization;
+    return rule.passive || (rule.passes_codes && rule.passes_codes(*graph_.target, operation.input_quant[0].bits));
+  }
+
+  /// The widest of the grids holds input and outputs.
+  SlotQuant* align_passed_codes(Operation& operation) {
+    std::vector<SlotQuant*> slots = {&operation.input_quant[0]};
+    for (SlotQuant& output : operation.output_quant) slots.push_back(&output);
+    std::erase_if(slots, [&](const SlotQuant* slot) { return slot->is_float() || !has_exponents(graph_, *slot); });
+    const auto exponent = [&](const SlotQuant* slot) { return slot_exponents(graph_, *slot)[0]; };
+    const auto wider = [&](const SlotQuant* a, const SlotQuant* b) { return exponent(a) < exponent(b); };
+    if (slots.size() < 2) return nullptr;
+    SlotQuant& master = **std::max_element(slots.begin(), slots.end(), wider);
+    bool changed = false;
+    for (SlotQuant* slot : slots) {
+      if (exponent(slot) == exponent(&master)) continue;
+      slots_.follow(*slot, master);
+      changed = true;
+    }
+    report_.count("operation", changed);
+    return changed && &master != slots[0] ? &master : nullptr;  // else the producer's scale is the one that stays
   }
 
   /// Last hidden state and initial hidden state are the same register as output 0.

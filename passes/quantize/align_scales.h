@@ -24,7 +24,10 @@ struct AlignOptions {
   AlignMethod pooling = AlignMethod::None;        ///< AveragePool, GlobalAveragePool: None, Output or Input
   AlignMethod resize = AlignMethod::Output;       ///< None, Output or Input
   AlignMethod comparison = AlignMethod::Large;    ///< Greater, Less, Equal ...: None or Large
-  bool recurrent = true;                          ///< GRU, LSTM: the hidden state shares the scale of output 0
+  /// Where the chip gives codes on as they are (MaxPool, Slice ...; PRelu at 16 bit and on chips without vector units),
+  /// input and outputs take the widest of their scales, if no tie made them equal already.
+  bool passed_codes = true;
+  bool recurrent = true;  ///< GRU, LSTM: the hidden state shares the scale of output 0
   /// Also move the scale of a producer that feeds other operations too or only moves values; without it such an edge
   /// is requantized instead.
   bool force_overlap = false;
@@ -42,6 +45,7 @@ void describe(Fields& fields, AlignOptions& options) {
   fields("pooling", options.pooling);
   fields("resize", options.resize);
   fields("comparison", options.comparison);
+  fields("passed_codes", options.passed_codes);
   fields("recurrent", options.recurrent);
   fields("force_overlap", options.force_overlap);
   fields("move_float_producers", options.move_float_producers);

@@ -8,10 +8,20 @@ namespace espq {
 const std::vector<std::pair<OperationWidth, std::string_view>> EnumNames<OperationWidth>::values = {
     {OperationWidth::Float, "float"}, {OperationWidth::Int8, "int8"}, {OperationWidth::Int16, "int16"}};
 
+namespace {
+
+OperationWidth default_width(const OperatorDefinition& definition, const WidthOptions& options) {
+  if (!definition.quantization.quantizable) return OperationWidth::Float;
+  const ChipSupport& chip = definition.chip;
+  const bool eight_only = chip.registered && chip.int8 && !chip.int16;
+  return options.bits == 8 || (options.fit_to_chip && eight_only) ? OperationWidth::Int8 : OperationWidth::Int16;
+}
+
+}  // namespace
+
 PassReport assign_widths(Graph& graph, const WidthOptions& options) {
   user_check(options.bits == 8 || options.bits == 16, "widths.bits: {} is not a width of the chips; use 8 or 16",
              options.bits);
-  const auto main_width = options.bits == 8 ? OperationWidth::Int8 : OperationWidth::Int16;
   for (const auto& [name, width] : options.per_operation) {
     Operation* operation = graph.find_operation(name);
     if (!operation) {
@@ -24,8 +34,7 @@ PassReport assign_widths(Graph& graph, const WidthOptions& options) {
   }
   PassReport report{"assign_widths"};
   for (Operation* operation : graph.operations()) {
-    if (!operation->width)
-      operation->width = definition_of(*operation).quantization.quantizable ? main_width : OperationWidth::Float;
+    if (!operation->width) operation->width = default_width(definition_of(*operation), options);
     report.count(fmt::format("{} operation", enum_name(*operation->width)));
   }
   return report;

@@ -16,6 +16,9 @@ struct EnumNames<OperationWidth> {
 struct WidthOptions {
   /// Arithmetic of every operator that the table calls quantizable: 8 or 16 bits.
   int bits = 8;
+  /// In 16-bit networks: operators for which the chip library has an 8-bit kernel only (Resize) compute with 8 bits,
+  /// unless `per_operation` says otherwise. esp-ppq 1.3.12 writes them with 16 bits, which the chip does not compute.
+  bool fit_to_chip = true;
   /// Mixed precision: operation name -> "float", "int8" or "int16". A name that the graph does not have is an error.
   std::map<std::string, OperationWidth> per_operation = {};
 };
@@ -23,6 +26,7 @@ struct WidthOptions {
 template <class Fields>
 void describe(Fields& fields, WidthOptions& options) {
   fields("bits", options.bits);
+  fields("fit_to_chip", options.fit_to_chip);
   fields("per_operation", options.per_operation);
 }
 

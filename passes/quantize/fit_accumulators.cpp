@@ -17,6 +17,11 @@ struct Loss {
   int64_t wrong = 0, total = 0, largest = 0;
 };
 
+/// Weights are [.., K, N], not [N, ...].
+bool holds_matrices(const Operation& operation) {
+  return definition_of(operation).chip.packing == WeightPacking::Matrix;
+}
+
 /// One layer with constant weights, as the chip's kernel sees it.
 class Layer {
  public:
@@ -28,7 +33,7 @@ class Layer {
   bool at_risk() const {
     const at::Tensor filters = weight_codes();
     const bool grouped = operation_.int_attribute("group", 1) > 1;
-    const at::Tensor channels_first = operation_.type == "MatMul" ? filters.t() : filters;
+    const at::Tensor channels_first = holds_matrices(operation_) ? filters.t() : filters;
     const AccumulatorRule rule = accumulator_rule(*graph_.target, 8, channels_first.size(0), grouped);
     return !channels_at_risk(rule, channels_first, bias_codes(), -quant_min(8)).empty();
   }
@@ -97,7 +102,7 @@ bool is_candidate(const Graph& graph, const Operation& operation) {
   return operation.input_quant[0].bits == 8 && operation.input_quant[1].bits == 8 &&
          has_exponents(graph, operation.input_quant[0]) && has_exponents(graph, operation.input_quant[1]) &&
          has_exponents(graph, operation.output_quant[0]) &&
-         (operation.type != "MatMul" || operation.input(1)->value.dim() == 2);
+         (!holds_matrices(operation) || operation.input(1)->value.dim() == 2);
 }
 
 void record_inputs(Graph& graph, const Dataset& dataset, int64_t batches, std::vector<Layer>& layers) {

@@ -6,23 +6,15 @@
 #include <fstream>
 
 #include "core/support/error.h"
+#include "tests/user_error.h"
 
 namespace espq {
 namespace {
 
+using test::user_error_of;
 using ::testing::HasSubstr;
 
 const std::filesystem::path kData = std::filesystem::path(ESPQ_TEST_DATA) / "npy";
-
-template <typename Function>
-std::string error_of(Function function) {
-  try {
-    function();
-  } catch (const UserError& error) {
-    return error.what();
-  }
-  return "no error";
-}
 
 class DatasetTest : public ::testing::Test {
  protected:
@@ -61,13 +53,13 @@ TEST_F(DatasetTest, KeepsTheOrderOfThePaths) {
 }
 
 TEST_F(DatasetTest, RefusesBadPathsAndValues) {
-  const auto message = [](const std::filesystem::path& path) { return error_of([&] { Dataset::open({path}); }); };
+  const auto message = [](const std::filesystem::path& path) { return user_error_of([&] { Dataset::open({path}); }); };
   EXPECT_THAT(message(kData / "not_finite.npy"), HasSubstr("2 of 3 values are NaN or infinite, the first is number 1"));
   EXPECT_THAT(message(kData / "empty.npy"), HasSubstr("holds no values"));
   EXPECT_THAT(message(kData / "absent"), HasSubstr("does not exist"));
   EXPECT_THAT(message(folder_), HasSubstr("holds no .npy or .npz file"));
   EXPECT_THAT(message(kData / ".." / "make_npy.py"), HasSubstr("neither a folder nor"));
-  EXPECT_THAT(error_of([] { Dataset::open({}); }), HasSubstr("no data"));
+  EXPECT_THAT(user_error_of([] { Dataset::open({}); }), HasSubstr("no data"));
 }
 
 TEST_F(DatasetTest, GivesInputsInGraphOrder) {
@@ -94,7 +86,7 @@ TEST_F(DatasetTest, AcceptsAnotherNumberOfSamples) {
 TEST_F(DatasetTest, NamesTheInputThatDoesNotFit) {
   add_input("x", {1, 5});
   const auto message = [&](Dataset::Batch batch) {
-    return error_of([&] { Dataset({std::move(batch)}).inputs(graph_, 0); });
+    return user_error_of([&] { Dataset({std::move(batch)}).inputs(graph_, 0); });
   };
   EXPECT_THAT(message({{"", at::zeros({5})}}), HasSubstr("input 'x' has shape [1, 5], the data has shape [5]"));
   EXPECT_THAT(message({{"y", at::zeros({1, 5})}}), HasSubstr("'y' is no input of the model, which has x"));

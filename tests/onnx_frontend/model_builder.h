@@ -4,6 +4,7 @@
 #include "onnx_file/model.h"
 #include "onnx_file/tensor.h"
 #include "onnx_frontend/onnx_frontend.h"
+#include "tests/user_error.h"
 
 namespace espq::test {
 
@@ -81,18 +82,6 @@ inline onnx_file::Attribute tensor(const std::string& name, const at::Tensor& va
   onnx_file::Attribute result;
   result.name = name, result.type = onnx_file::Attribute::Type::Tensor, result.t = onnx_file::from_tensor(value);
   return result;
-}
-
-/// The message of the UserError that the call throws; fails the test when it throws none.
-template <typename Function>
-std::string user_error_of(Function&& function) {
-  try {
-    function();
-  } catch (const UserError& error) {
-    return error.what();
-  }
-  ADD_FAILURE() << "no UserError was thrown";
-  return {};
 }
 
 }  // namespace espq::test

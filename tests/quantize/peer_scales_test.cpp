@@ -7,6 +7,7 @@
 #include <cmath>
 
 #include "core/ops/operator.h"
+#include "export/json/json.h"
 #include "onnx_frontend/onnx_frontend.h"
 #include "tests/peer_run.h"
 
@@ -37,25 +38,6 @@ PeerSlot read_slot(const nlohmann::json& config, const nlohmann::json& values) {
     slot.exponents.push_back(exponent(scale));
   }
   return slot;
-}
-
-/// "Quantizes" and so on have one name per state of the package.
-std::string_view peer_state(SlotState state) {
-  switch (state) {
-    case SlotState::Float:
-      return "FP32";
-    case SlotState::Pending:
-      return "INITIAL";
-    case SlotState::Derived:
-      return "PASSIVE_INIT";
-    case SlotState::Quantizes:
-      return "ACTIVATED";
-    case SlotState::QuantizesShared:
-      return "PASSIVE";
-    case SlotState::Carries:
-      return "OVERLAPPED";
-  }
-  return "?";
 }
 
 class PeerComparison {
@@ -98,9 +80,9 @@ class PeerComparison {
     std::vector<int> own;
     if (slot.scale != kNoScale) own = slot_exponents(graph_, slot);
     if (peer.state == "FP32" && slot.is_float()) return;
-    if (own != peer.exponents || slot.bits != peer.bits || peer_state(slot.state) != peer.state)
+    if (own != peer.exponents || slot.bits != peer.bits || json_state_name(slot.state) != peer.state)
       result_.differences.push_back(fmt::format("{}: {} bits [{}] {}, package {} bits [{}] {}", where, slot.bits,
-                                                fmt::join(own, ","), peer_state(slot.state), peer.bits,
+                                                fmt::join(own, ","), json_state_name(slot.state), peer.bits,
                                                 fmt::join(peer.exponents, ","), peer.state));
   }
 

@@ -203,6 +203,61 @@ TEST(Alignment, LargeTakesTheWidestOperand) {
   }
 }
 
+// The plain PRelu kernel of the chip library gives positive codes on as they are, whatever the exponents.
+TEST(Alignment, PReluHasOneExponentWhereTheChipPassesCodes) {
+  struct Case {
+    const char* target;
+    int bits;
+    bool aligned;
+  };
+  for (const Case& c :
+       {Case{"c", 8, true}, Case{"c", 16, true}, Case{"esp32p4", 8, false}, Case{"esp32p4", 16, true}}) {
+    Network net;
+    Variable* conv = net.conv("conv", net.input("x", {1, 3, 8, 8}), 3, 4);
+    // Steep slopes: negative inputs become results four times as large as any input.
+    net.finish({net.add("PRelu", "prelu", {conv, net.constant("slope", at::full({4, 1, 1}, -4.0f))})});
+    run(net, {.target = c.target, .widths = {.bits = c.bits}});
+    const int in = net.exponents(net.in("prelu"))[0], out = net.exponents(net.out("prelu"))[0];
+    if (c.aligned) {
+      EXPECT_EQ(in, out) << c.target << " at " << c.bits;
+      EXPECT_TRUE(tied(net, net.out("conv"), net.out("prelu")));
+    } else {
+      EXPECT_EQ(in + 2, out) << c.target << " at " << c.bits;
+    }
+  }
+}
+
+TEST(Alignment, MovedCodesKeepTheirExponentBehindAGraphInput) {
+  Network net;
+  Variable* x = net.input("x", {1, 4, 4});
+  // The slice holds small numbers only, its grid would be finer than the input's.
+  const at::Tensor one = at::ones({1}, at::kLong);
+  net.finish({net.add("Slice", "slice",
+                      {net.add("Mul", "mul", {x, net.constant("f", at::tensor({1.f, 1.f, 1.f, 0.01f}))}),
+                       net.constant("starts", one * 3), net.constant("ends", one * 4), net.constant("axes", one * 2),
+                       net.constant("steps", one)}),
+              net.add("Slice", "first",
+                      {x, net.constant("starts0", one * 0), net.constant("ends0", one), net.constant("axes0", one),
+                       net.constant("steps0", one)})});
+  run(net);
+  EXPECT_EQ(net.exponents(net.in("slice")), net.exponents(net.out("slice")));
+  EXPECT_EQ(net.exponents(net.in("first")), net.exponents(net.out("first")));
+}
+
+TEST(Widths, OperatorsTakeTheWidthThatTheChipHas) {
+  for (bool fit : {true, false}) {
+    Network net;
+    Variable* x = net.conv("conv", net.input("x", {1, 3, 8, 8}), 3, 4);
+    net.finish({net.add("Resize", "resize", {x, nullptr, net.constant("scales", at::tensor({1.f, 1.f, 2.f, 2.f}))},
+                        {{"mode", std::string("nearest")},
+                         {"coordinate_transformation_mode", std::string("asymmetric")},
+                         {"nearest_mode", std::string("floor")}})});
+    assign_widths(net.graph, {.bits = 16, .fit_to_chip = fit});
+    EXPECT_EQ(net.operation("conv").width, OperationWidth::Int16);
+    EXPECT_EQ(net.operation("resize").width, fit ? OperationWidth::Int8 : OperationWidth::Int16);
+  }
+}
+
 TEST(Alignment, SharedProducersMoveOnlyByForce) {
   for (bool force : {false, true}) {
     Network net;
