@@ -78,6 +78,25 @@ bool already_on_grid(const Graph& graph, const Variable& variable, const SlotQua
          slot_exponents(graph, source) == slot_exponents(graph, slot);
 }
 
+/// The table that a 16-bit function will be (or is, in a chip graph); the gradient is that of the function.
+std::function<at::Tensor(const at::Tensor&)> simulated_table(const Graph& graph, const OperatorDefinition& definition,
+                                                             const Operation& operation) {
+  if (!definition.chip.reads_int16_table || !operation.has(graph.lowered ? "lut" : "int16_lut_step")) return nullptr;
+  const auto grid_of = [&](const SlotQuant& slot) { return Grid{slot.bits, slot_exponents(graph, slot)}; };
+  const Grid input = graph.lowered ? input_grid(operation, 0) : grid_of(operation.input_quant[0]);
+  const Grid output = graph.lowered ? output_grid(operation, 0) : grid_of(operation.output_quant[0]);
+  if (input.bits != 16 || !input.quantized() || !output.quantized()) return nullptr;
+  const at::Tensor stored = graph.lowered ? table_of(graph, operation) : at::Tensor();
+  return [kernel = definition.board({operation, *graph.target, {input}, {output}, {}, stored}), input, output,
+          rounding = graph.target->rounding, &operation, forward = definition.forward](const at::Tensor& value) {
+    const at::Tensor codes = quantize_to_codes(value.detach(), input.exponents, -1, input.bits, rounding);
+    const at::Tensor result = dequantize(kernel({codes.cpu()})[0].to(value.device()), output.exponents, -1);
+    if (!value.requires_grad()) return result;
+    const at::Tensor ideal = forward({.operation = operation, .chip = true}, {value})[0];
+    return ideal + (result - ideal).detach();
+  };
+}
+
 void compile_float(const PlanRequest& request, const OperatorDefinition& definition, Step& step) {
   const Operation& operation = *step.operation;
   const Graph& graph = request.graph;
@@ -108,6 +127,7 @@ void compile_float(const PlanRequest& request, const OperatorDefinition& definit
     step.quantize_output[slot] =
         simulate && (graph.lowered ? output_grid(operation, slot).quantized()
                                    : operation.quantized && operation.output_quant[slot].quantizes());
+  if (simulate && (graph.lowered || operation.quantized)) step.table = simulated_table(graph, definition, operation);
   step.relu = graph.lowered && operation.string_attribute("activation", "Linear") == "Relu";
 }
 

@@ -9,8 +9,10 @@ namespace espq {
 /// One operation of a compiled plan. Values live in a flat array; indices below point into it.
 struct Step {
   const Operation* operation = nullptr;
-  ForwardFunction forward = nullptr;                  ///< float and simulated kernels
-  BoardKernel board;                                  ///< set instead of `forward` for exact kernels
+  ForwardFunction forward = nullptr;  ///< float and simulated kernels
+  BoardKernel board;                  ///< set instead of `forward` for exact kernels
+  /// Simulated: set instead of `forward` for a 16-bit function that the chip reads from a table.
+  std::function<at::Tensor(const at::Tensor&)> table;
   std::vector<int> inputs, outputs;                   ///< value indices; -1 = omitted or unused
   std::vector<char> quantize_input, quantize_output;  ///< Simulated: slots that put their tensor on the grid
   Tensors constants;                                ///< per input slot: the cached parameter, undefined for activations

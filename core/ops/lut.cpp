@@ -13,8 +13,13 @@ namespace {
 
 using Type = AttributeSpec::Type;
 
-/// LUT keeps the function that it was made from in `original_op_type`.
-const OperatorDefinition& original_definition(const Operation& operation) {
+Tensors lut(const ForwardContext& context, const Tensors& inputs) {
+  return tabulated_definition(context.operation).forward(context, inputs);
+}
+
+}  // namespace
+
+const OperatorDefinition& tabulated_definition(const Operation& operation) {
   if (operation.type != "LUT") return definition_of(operation);
   const std::string& type = operation.string_attribute("original_op_type");
   const OperatorDefinition* definition = operators().find(type);
@@ -22,12 +27,6 @@ const OperatorDefinition& original_definition(const Operation& operation) {
              operation.name(), type);
   return *definition;
 }
-
-Tensors lut(const ForwardContext& context, const Tensors& inputs) {
-  return original_definition(context.operation).forward(context, inputs);
-}
-
-}  // namespace
 
 int64_t table_size(int bits, int step) { return bits == 8 ? 256 : step == 1 ? 65536 : 65536 / step + 1; }
 
@@ -69,7 +68,7 @@ BoardKernel table_board(const BoardContext& context) {
   if (!input.quantized()) return board_on_values(context);
   if (context.table.defined()) return table_kernel(context.table, input.bits, context.target.rounding);
   const auto step = static_cast<int>(context.operation.int_attribute("int16_lut_step", 1));
-  const at::Tensor table = build_table(original_definition(context.operation), context.operation, {}, input,
+  const at::Tensor table = build_table(tabulated_definition(context.operation), context.operation, {}, input,
                                        context.outputs[0], step, context.target.rounding);
   return table_kernel(table, input.bits, context.target.rounding);
 }

@@ -4,6 +4,7 @@
 
 #include <algorithm>
 
+#include "core/ops/table.h"
 #include "core/quant/fake_quantize.h"
 #include "core/support/error.h"
 
@@ -111,7 +112,7 @@ void normalize_attributes(Operation& operation) {
     user_check(has_type(value, spec->type), "operation '{}' ({}): attribute '{}' is not {}", operation.name(),
                operation.type, key, type_name(spec->type));
   }
-  for (const AttributeSpec& spec : definition.attributes) {
+  for (const AttributeSpec& spec : tabulated_definition(operation).attributes) {
     if (operation.has(spec.name)) continue;
     user_check(!spec.required, "operation '{}' ({}): attribute '{}' is missing", operation.name(), operation.type,
                spec.name);
@@ -123,7 +124,7 @@ void normalize_attributes(Operation& operation) {
 
 AttributeMap explicit_attributes(const Operation& operation) {
   AttributeMap result = operation.attributes;
-  const OperatorDefinition& definition = definition_of(operation);
+  const OperatorDefinition& definition = tabulated_definition(operation);
   for (const std::string& key : operation.implied_attributes) {
     const auto found = result.find(key);
     const AttributeSpec* spec = find_spec(definition, key);

@@ -14,18 +14,13 @@ bool is_conversion(const Operation& operation) {
          operation.type == "DequantizeLinear";
 }
 
-int64_t bits_of(const Use& use) {
-  const SlotQuant* slot = reading_slot(use);
-  return slot ? slot->bits : 8;
-}
-
 /// The node in front of one reader. The chip converts by the formats of input and output; scale and offset are operands
-/// that the file format asks for.
-void insert(Graph& graph, const Use& use, std::string type, double scale) {
+/// that the file format asks for, in the width of the `integers` that the node reads or writes.
+void insert(Graph& graph, const Use& use, std::string type, double scale, const SlotQuant& integers) {
   Operation& reader = *use.operation;
   const Variable& source = *reader.input(use.slot);
   const bool to_float = type == "DequantizeLinear";
-  const at::ScalarType offset_dtype = bits_of(use) == 8 ? at::kChar : at::kShort;
+  const at::ScalarType offset_dtype = integers.bits == 8 ? at::kChar : at::kShort;
   Operation& conversion = graph.insert_before(reader, use.slot, std::move(type), {});
   conversion.width = to_float ? OperationWidth::Float : reader.width;
   Variable& result = *conversion.output();
@@ -67,7 +62,7 @@ void quantize(Graph& graph) {
     const SlotQuant* written = writing_slot(variable);
     const bool is_index = at::isIntegralType(variable.dtype, /*includeBool=*/false);
     if (!read || !has_format(graph, *read) || is_index || (written && !written->is_float())) return;
-    insert(graph, use, "QuantizeLinear", scale_of(graph, *read));
+    insert(graph, use, "QuantizeLinear", scale_of(graph, *read), *read);
   });
 }
 
@@ -77,7 +72,7 @@ void requantize(Graph& graph, const LowerOptions& options) {
     const SlotQuant* written = writing_slot(variable);
     if (!read || !written || !has_format(graph, *read) || !has_format(graph, *written)) return;
     if (same_format(graph, *written, *read, options)) return;
-    insert(graph, use, "RequantizeLinear", scale_of(graph, *read) / scale_of(graph, *written));
+    insert(graph, use, "RequantizeLinear", scale_of(graph, *read) / scale_of(graph, *written), *read);
   });
 }
 
@@ -91,7 +86,7 @@ void dequantize(Graph& graph) {
   for_each_use(graph, false, [&](const Use& use, Variable& variable) {
     const SlotQuant* written = writing_slot(variable);
     if (!written || !has_format(graph, *written) || !reads_floats(use)) return;
-    insert(graph, use, "DequantizeLinear", scale_of(graph, *written));
+    insert(graph, use, "DequantizeLinear", scale_of(graph, *written), *written);
   });
 }
 
@@ -108,9 +103,9 @@ void convert_inputs(Graph& graph) {
     const SlotQuant& written = *found->second;
     const SlotQuant* read = reading_slot(use);
     if (reads_floats(use))
-      insert(graph, use, "DequantizeLinear", scale_of(graph, written));
+      insert(graph, use, "DequantizeLinear", scale_of(graph, written), written);
     else if (has_format(graph, *read) && !same_format(graph, written, *read, {}))
-      insert(graph, use, "RequantizeLinear", scale_of(graph, *read) / scale_of(graph, written));
+      insert(graph, use, "RequantizeLinear", scale_of(graph, *read) / scale_of(graph, written), *read);
   });
 }
 

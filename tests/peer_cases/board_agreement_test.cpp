@@ -61,10 +61,9 @@ TEST_P(BoardAgreement, BoardIsWhatWasSimulated) {
       try {
         const double noise = disagreement(entry.path(), GetParam(), bits);
         fmt::print("{:30} {:2} {:.2e}\n", name, bits, noise);
-        // 8 bit: a rounding that falls the other way costs 2^-8 of the range at most in few places (PRelu floors, sums of
-        // gates). 16 bit: the tables have an entry for every 32nd input and the chip takes the nearest (with an entry
-        // for every input, `tables.step` 1, the two precisions agree on `cls`, the largest case, in every digit).
-        EXPECT_LT(noise, bits == 8 ? 5e-3 : 5e-4);
+        // A rounding that falls the other way costs one step of a grid in few places (PRelu floors, sums of gates, a
+        // division in float32): 2^-8 of the range at 8 bit; at 16 bit the networks amplify 2^-16 (`cls` most).
+        EXPECT_LT(noise, bits == 8 ? 5e-3 : 1e-4);
       } catch (const UserError& error) {
         ADD_FAILURE() << error.what();
       }

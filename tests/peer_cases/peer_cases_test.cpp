@@ -19,12 +19,10 @@
 namespace espq {
 namespace {
 
-/// The 8-bit runs whose options only choose a calibration or alignment method; the rest waits for its pass.
+/// The runs whose options only choose a calibration or alignment method; the rest waits for its pass.
 std::vector<PeerRun> runs_for(const std::string& target) {
   std::vector<PeerRun> runs = peer_runs(ESPQ_RECIPES "/esp-ppq-1.3.12.json");
-  std::erase_if(runs, [&](const PeerRun& run) {
-    return run.options.target != target || run.options.widths.bits != 8 || !run.skipped.empty();
-  });
+  std::erase_if(runs, [&](const PeerRun& run) { return run.options.target != target || !run.skipped.empty(); });
   return runs;
 }
 
@@ -61,7 +59,8 @@ TEST_P(PeerCases, FilesAreEqualFromTheOriginalModel) {
   int compared = 0;
   for (const PeerRun& run : runs_for(GetParam())) {
     // 16-bit weights show that espq folds BatchNormalization in float64 and onnxsim in float32.
-    if (!run.options.widths.per_operation.empty() || simplified_better.contains(run.network)) continue;
+    if (run.options.widths.bits != 8 || !run.options.widths.per_operation.empty()) continue;
+    if (simplified_better.contains(run.network)) continue;
     const PeerComparison result = compare_with_peer(run, PeerSource::Original);
     if (result.status == PeerComparison::Status::Unsupported) continue;
     ++compared;
