@@ -19,6 +19,12 @@ struct NamedFile {
   std::filesystem::path file;
 };
 
+/// How to open an .espdl file.
+struct EspdlAccess {
+  std::string key;    ///< of an encrypted model, as text
+  std::string entry;  ///< of a package: name or position
+};
+
 struct QuantizeCommand {
   std::filesystem::path model, out;
   std::string target;
@@ -30,6 +36,8 @@ struct QuantizeCommand {
   std::vector<NamedFile> test_inputs;  ///< recorded in the file with their results
   bool random_test_values = false;     ///< the same with random inputs
   uint64_t seed = 0;
+  bool encrypt = false;
+  std::string key;     ///< for `encrypt`; empty = a random one
   bool quiet = false;  ///< no report, no progress
 };
 
@@ -39,20 +47,24 @@ struct RunCommand {
   std::string precision;  ///< empty = board for .espdl, float for .onnx
   std::string target;     ///< empty = found out
   std::vector<NamedShape> input_shapes;
+  EspdlAccess access;
 };
 
 struct InspectCommand {
   std::filesystem::path model;
+  EspdlAccess access;
   bool json = false;
 };
 
 struct DiffCommand {
   std::filesystem::path first, second;
+  std::vector<std::string> keys, entries;  ///< one for both files, or one each
   bool json = false;
 };
 
 struct VerifyCommand {
   std::filesystem::path model;
+  EspdlAccess access;
   std::string target;  ///< empty = found out
 };
 

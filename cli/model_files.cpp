@@ -8,6 +8,13 @@
 
 namespace espq::cli {
 
+EspdlReadOptions read_options(const EspdlAccess& access) {
+  EspdlReadOptions options;
+  if (!access.key.empty()) options.key = parse_key(access.key);
+  options.entry = access.entry;
+  return options;
+}
+
 const Target& choose_target(const EspdlModel& model, const std::string& named) {
   return named.empty() ? infer_target(model) : find_target(named);
 }

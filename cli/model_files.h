@@ -8,8 +8,12 @@
 #include "core/data/dataset.h"
 #include "core/graph/graph.h"
 #include "export/espdl/model.h"
+#include "export/espdl/reader.h"
 
 namespace espq::cli {
+
+/// For read_espdl_file(). Throws UserError on a key that is none.
+EspdlReadOptions read_options(const EspdlAccess& access);
 
 /// The chip that the user named, else the one that the file proves. Throws UserError when neither tells.
 const Target& choose_target(const EspdlModel& model, const std::string& named);

@@ -33,6 +33,11 @@ void add_shapes(CLI::App* verb, std::vector<NamedShape>& shapes) {
            "Shapes of inputs with dynamic dimensions");
 }
 
+void add_access(CLI::App* verb, EspdlAccess& access) {
+  verb->add_option("--key", access.key, "Key of an encrypted .espdl file: 32 hexadecimal digits")->type_name("KEY");
+  verb->add_option("--entry", access.entry, "Model of a package: name or position")->type_name("NAME");
+}
+
 void add_quantize(CLI::App& app, Command& command) {
   auto options = std::make_shared<QuantizeCommand>();
   CLI::App* verb = app.add_subcommand("quantize", "Turn a float ONNX model into an integer .espdl file");
@@ -61,11 +66,18 @@ void add_quantize(CLI::App& app, Command& command) {
       ->excludes(inputs)
       ->type_name("random");
   verb->add_option("--seed", options->seed, "Seed of the random test inputs")->capture_default_str()->type_name("S");
+  const CLI::Option* encrypt =
+      verb->add_option("--encrypt", options->key, "Encrypt the model; prints the key when none is given")
+          ->expected(0, 1)
+          ->type_name("[KEY]");
   verb->add_flag("--quiet", options->quiet, "No progress, no report");
   verb->add_option("--out", options->out, "File to write; .info, .json and .options.json are written beside it")
       ->required()
       ->type_name("OUT.espdl");
-  verb->callback([options, &command] { command = *options; });
+  verb->callback([options, encrypt, &command] {
+    options->encrypt = !encrypt->empty();
+    command = *options;
+  });
 }
 
 void add_run(CLI::App& app, Command& command) {
@@ -81,6 +93,7 @@ void add_run(CLI::App& app, Command& command) {
       ->type_name("float|simulated|board");
   verb->add_option("--target", options->target, "Chip of an .espdl file that does not tell it")->type_name("NAME");
   add_shapes(verb, options->input_shapes);
+  add_access(verb, options->access);
   verb->callback([options, &command] { command = *options; });
 }
 
@@ -89,6 +102,7 @@ void add_inspect(CLI::App& app, Command& command) {
   CLI::App* verb = app.add_subcommand("inspect", "Show graph, types, exponents, layouts, sizes and test values");
   verb->add_option("MODEL.espdl", options->model)->required()->type_name("");
   verb->add_flag("--json", options->json, "As JSON");
+  add_access(verb, options->access);
   verb->callback([options, &command] { command = *options; });
 }
 
@@ -97,6 +111,12 @@ void add_diff(CLI::App& app, Command& command) {
   CLI::App* verb = app.add_subcommand("diff", "Compare two .espdl files by structure; exit code 0 only if equal");
   verb->add_option("A.espdl", options->first)->required()->type_name("");
   verb->add_option("B.espdl", options->second)->required()->type_name("");
+  verb->add_option("--key", options->keys, "Keys of encrypted files: one for both, or one each")
+      ->expected(1, 2)
+      ->type_name("KEY");
+  verb->add_option("--entry", options->entries, "Models of packages: one for both, or one each")
+      ->expected(1, 2)
+      ->type_name("NAME");
   verb->add_flag("--json", options->json, "As JSON");
   verb->callback([options, &command] { command = *options; });
 }
@@ -107,6 +127,7 @@ void add_verify(CLI::App& app, Command& command) {
       app.add_subcommand("verify", "Run the recorded test inputs in Board precision; exit code 0 only if equal");
   verb->add_option("MODEL.espdl", options->model)->required()->type_name("");
   verb->add_option("--target", options->target, "Chip of a file that does not tell it")->type_name("NAME");
+  add_access(verb, options->access);
   verb->callback([options, &command] { command = *options; });
 }
 

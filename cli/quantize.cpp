@@ -70,7 +70,11 @@ int quantize(const QuantizeCommand& command) {
   TestValues values;
   if (!tests.empty())
     values = recipe.simulated_test_values ? simulate_test_values(graph, chip, tests) : record_test_values(chip, tests);
-  export_espdl(chip, values, command.out, options);
+  options.encrypt = command.encrypt;
+  if (!command.key.empty()) options.key = parse_key(command.key);
+  const ExportResult result = export_espdl(chip, values, command.out, options);
+  if (command.encrypt && command.key.empty())
+    std::cout << fmt::format("key (recorded nowhere else): {}\n", to_text(*result.key));
   for (const std::string& warning : report.warnings) std::cerr << "espq: warning: " << warning << "\n";
   if (!command.quiet) {
     const ErrorAnalysisOptions analysis;

@@ -5,7 +5,6 @@
 #include "core/exec/executor.h"
 #include "core/support/error.h"
 #include "export/espdl/convert.h"
-#include "export/espdl/reader.h"
 #include "onnx_frontend/onnx_frontend.h"
 
 namespace espq::cli {
@@ -57,7 +56,7 @@ int run(const RunCommand& command) {
     const Graph graph = import_onnx(command.model, {shapes_by_name(command.input_shapes)});
     write_outputs(command.out_dir, graph, run_onnx(command, graph));
   } else {
-    const EspdlModel model = read_espdl_file(command.model);
+    const EspdlModel model = read_espdl_file(command.model, read_options(command.access));
     const Graph graph = from_model(model, choose_target(model, command.target));
     write_outputs(command.out_dir, graph, run_espdl(command, graph));
   }

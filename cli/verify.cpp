@@ -4,12 +4,11 @@
 
 #include "cli/model_files.h"
 #include "cli/verbs.h"
-#include "export/espdl/reader.h"
 
 namespace espq::cli {
 
 int verify(const VerifyCommand& command) {
-  const EspdlModel model = read_espdl_file(command.model);
+  const EspdlModel model = read_espdl_file(command.model, read_options(command.access));
   const Target& target = choose_target(model, command.target);
   bool equal = true;
   for (const OutputCheck& check : verify_model(model, target)) {

@@ -87,6 +87,32 @@ TEST_F(Program, VerifyFindsAChangedAnswer) {
   EXPECT_THAT(result.out, HasSubstr("1 of 10 elements differ, by up to 1"));
 }
 
+TEST_F(Program, EncryptsAndOpensWithTheKey) {
+  quantize();
+  std::filesystem::rename(out("m.espdl"), folder_ / "plain.espdl");
+  const std::string plain = (folder_ / "plain.espdl").string(), key = "000102030405060708090a0b0c0d0e0f";
+  auto command = quantize_command();
+  command.insert(command.end(), {"--test-input", "image=" + data("calib/batch_0.npy"), "--quiet", "--encrypt", key});
+  ASSERT_EQ(espq(command).exit_code, 0);
+  EXPECT_EQ(espq({"verify", out("m.espdl"), "--key", key}).exit_code, 0);
+  EXPECT_EQ(espq({"diff", plain, out("m.espdl"), "--key", key}).exit_code, 0);
+  EXPECT_EQ(espq({"inspect", out("m.espdl"), "--key", key}).exit_code, 0);
+  for (const std::vector<std::string>& wrong :
+       {std::vector<std::string>{}, {"--key", "ff0102030405060708090a0b0c0d0e0f"}, {"--key", "short"}}) {
+    std::vector<std::string> verify = {"verify", out("m.espdl")};
+    verify.insert(verify.end(), wrong.begin(), wrong.end());
+    const ProgramResult result = espq(verify);
+    EXPECT_EQ(result.exit_code, 1);
+    EXPECT_THAT(result.err, HasSubstr("key"));
+  }
+  // Without a key of the user's, the program makes one and says it.
+  command.pop_back();
+  const ProgramResult random = espq(command);
+  ASSERT_EQ(random.exit_code, 0) << random.err;
+  const std::string told = random.out.substr(random.out.find(": ") + 2);
+  EXPECT_EQ(espq({"verify", out("m.espdl"), "--key", told.substr(0, told.find('\n'))}).exit_code, 0) << random.out;
+}
+
 TEST_F(Program, DiffComparesFiles) {
   quantize();
   std::filesystem::copy_file(out("m.espdl"), folder_ / "p4.espdl");
