@@ -36,6 +36,7 @@ struct QuantizeCommand {
   std::vector<NamedFile> test_inputs;  ///< recorded in the file with their results
   bool random_test_values = false;     ///< the same with random inputs
   uint64_t seed = 0;
+  bool allow_missing_kernels = false;
   bool encrypt = false;
   std::string key;     ///< for `encrypt`; empty = a random one
   bool quiet = false;  ///< no report, no progress

@@ -66,6 +66,8 @@ void add_quantize(CLI::App& app, Command& command) {
       ->excludes(inputs)
       ->type_name("random");
   verb->add_option("--seed", options->seed, "Seed of the random test inputs")->capture_default_str()->type_name("S");
+  verb->add_flag("--allow-missing-kernels", options->allow_missing_kernels,
+                 "Write operators that the chip library does not have: your application registers them");
   const CLI::Option* encrypt =
       verb->add_option("--encrypt", options->key, "Encrypt the model; prints the key when none is given")
           ->expected(0, 1)

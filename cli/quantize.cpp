@@ -45,6 +45,7 @@ Recipe make_recipe(const QuantizeCommand& command) {
   Recipe recipe = command.recipe.empty() ? Recipe{} : read_recipe(command.recipe);
   recipe.quantize.target = command.target;
   if (command.bits) recipe.quantize.widths.bits = *command.bits;
+  if (command.allow_missing_kernels) recipe.quantize.widths.check_kernels = false;
   if (command.steps) recipe.quantize.calibration.steps = *command.steps;
   return recipe;
 }

@@ -11,16 +11,19 @@
 namespace espq {
 namespace {
 
-using Type = AttributeSpec::Type;
-
 Tensors lut(const ForwardContext& context, const Tensors& inputs) {
+  user_check(
+      context.operation.has("original_op_type"),
+      "operation '{}' (LUT): without attribute original_op_type only its table tells what it computes; run it in "
+      "Board precision",
+      context.operation.name());
   return tabulated_definition(context.operation).forward(context, inputs);
 }
 
 }  // namespace
 
 const OperatorDefinition& tabulated_definition(const Operation& operation) {
-  if (operation.type != "LUT") return definition_of(operation);
+  if (operation.type != "LUT" || !operation.has("original_op_type")) return definition_of(operation);
   const std::string& type = operation.string_attribute("original_op_type");
   const OperatorDefinition* definition = operators().find(type);
   user_check(definition != nullptr, "operation '{}' (LUT): attribute original_op_type names the unknown operator '{}'",
@@ -78,9 +81,6 @@ void register_lut_operator(Registry& registry) {
   result.name = "LUT";
   result.inputs = {{"X"}};
   result.outputs = {{"Y"}};
-  result.attributes = {{.name = "alpha", .type = Type::Float},
-                       {.name = "beta", .type = Type::Float},
-                       {.name = "approximate", .type = Type::String}};
   result.forward = lut;
   result.board = table_board;
   result.quantization.quantizable = true;

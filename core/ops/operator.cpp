@@ -103,7 +103,7 @@ bool equal(const Attribute& a, const Attribute& b) {
 }  // namespace
 
 void normalize_attributes(Operation& operation) {
-  const OperatorDefinition& definition = definition_of(operation);
+  const OperatorDefinition& definition = tabulated_definition(operation);
   for (auto& [key, value] : operation.attributes) {
     const AttributeSpec* spec = find_spec(definition, key);
     user_check(spec, "operation '{}' ({}): unknown attribute '{}'", operation.name(), operation.type, key);
@@ -112,7 +112,7 @@ void normalize_attributes(Operation& operation) {
     user_check(has_type(value, spec->type), "operation '{}' ({}): attribute '{}' is not {}", operation.name(),
                operation.type, key, type_name(spec->type));
   }
-  for (const AttributeSpec& spec : tabulated_definition(operation).attributes) {
+  for (const AttributeSpec& spec : definition.attributes) {
     if (operation.has(spec.name)) continue;
     user_check(!spec.required, "operation '{}' ({}): attribute '{}' is missing", operation.name(), operation.type,
                spec.name);

@@ -102,7 +102,7 @@ struct QuantizationRule {
   /// True where the chip's kernel gives (some) codes on as they are, although the exponent changes: input and output
   /// then need one exponent. nullptr = nowhere.
   bool (*passes_codes)(const Target&, int bits) = nullptr;
-  bool table_int8 = false;   ///< one-in one-out at 8 bit: exported as a 256-entry table
+  bool table_int8 = false;   ///< one-in one-out at 8 bit: exported as a table (which also serves what has no kernel)
   bool table_int16 = false;  ///< retyped to LUT at 16 bit (default list of the LUT pass)
 };
 
@@ -139,6 +139,10 @@ struct ChipSupport {
   bool reads_int16_table = false;  ///< at 16 bit its kernel needs the table that attribute `lut` names: LUT, Gelu
   WeightPacking packing = WeightPacking::None;
   std::string_view note = {};
+
+  bool has_kernel(OperationWidth width) const {
+    return registered && (width == OperationWidth::Int8 ? int8 : width == OperationWidth::Int16 ? int16 : float32);
+  }
 };
 
 /// Everything about one operator.

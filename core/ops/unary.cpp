@@ -71,10 +71,11 @@ OperatorDefinition definition(std::string_view name, ForwardFunction forward,
   return result;
 }
 
-/// The incumbent gives these a lookup table when they are dispatched to an integer width.
+/// Functions that a lookup table can hold.
 void add_with_tables(Registry& registry) {
-  const auto add = [&](std::string_view name, ForwardFunction forward, bool int16) {
-    OperatorDefinition entry = definition(name, forward);
+  const auto add = [&](std::string_view name, ForwardFunction forward, bool int16,
+                       std::vector<AttributeSpec> attributes = {}) {
+    OperatorDefinition entry = definition(name, forward, std::move(attributes));
     entry.quantization.table_int8 = true;
     entry.quantization.table_int16 = int16;
     registry.add(std::move(entry));
@@ -89,28 +90,28 @@ void add_with_tables(Registry& registry) {
   add("Ceil", unary<at::ceil>, false);
   add("Round", unary<round_half_even>, false);
   add("Not", unary<at::logical_not>, false);
+  add("Reciprocal", unary<at::reciprocal>, false);
+  add("Sign", unary<at::sign>, false);
+  add("Mish", unary<mish>, false);
+  add("Softsign", unary<softsign>, false);
+  add("Selu", selu, false, {real("alpha", 1.67326319217681884765625f), real("gamma", 1.05070102214813232421875f)});
+  add("Celu", celu, false, {real("alpha", 1.0f)});
+  add("ThresholdedRelu", thresholded_relu, false, {real("alpha", 1.0f)});
+  add("Shrink", shrink, false, {real("lambd", 0.5f), real("bias", 0.0f)});
+  add("Asin", unary<at::asin>, false);
+  add("Acos", unary<at::acos>, false);
+  add("Atan", unary<at::atan>, false);
+  add("Sinh", unary<at::sinh>, false);
+  add("Cosh", unary<at::cosh>, false);
+  add("Asinh", unary<at::asinh>, false);
+  add("Acosh", unary<at::acosh>, false);
+  add("Atanh", unary<at::atanh>, false);
 }
 
 void add_plain(Registry& registry) {
   const auto add = [&](std::string_view name, ForwardFunction forward, std::vector<AttributeSpec> attributes = {}) {
     registry.add(definition(name, forward, std::move(attributes)));
   };
-  add("Reciprocal", unary<at::reciprocal>);
-  add("Sign", unary<at::sign>);
-  add("Mish", unary<mish>);
-  add("Softsign", unary<softsign>);
-  add("Selu", selu, {real("alpha", 1.67326319217681884765625f), real("gamma", 1.05070102214813232421875f)});
-  add("Celu", celu, {real("alpha", 1.0f)});
-  add("ThresholdedRelu", thresholded_relu, {real("alpha", 1.0f)});
-  add("Shrink", shrink, {real("lambd", 0.5f), real("bias", 0.0f)});
-  add("Asin", unary<at::asin>);
-  add("Acos", unary<at::acos>);
-  add("Atan", unary<at::atan>);
-  add("Sinh", unary<at::sinh>);
-  add("Cosh", unary<at::cosh>);
-  add("Asinh", unary<at::asinh>);
-  add("Acosh", unary<at::acosh>);
-  add("Atanh", unary<at::atanh>);
   add("BitwiseNot", unary<complement>);
   add("IsNaN", unary<at::isnan>);
   add("IsInf", is_infinite,

@@ -35,10 +35,11 @@ void check_shift(const Graph& graph, const Operation& operation, LowerReport& re
 
 void check_support(const Operation& operation, const LowerOptions& options, LowerReport& report) {
   if (options.runtime_level != RuntimeLevel::V3_3_9) return;
-  const ChipSupport& chip = definition_of(operation).chip;
   const std::string& kernels = operation.string_attribute("quant_type");
-  const bool known = chip.registered && (kernels == "S8" ? chip.int8 : kernels == "S16" ? chip.int16 : chip.float32);
-  if (known) return;
+  const auto width = kernels == "S8"    ? OperationWidth::Int8
+                     : kernels == "S16" ? OperationWidth::Int16
+                                        : OperationWidth::Float;
+  if (definition_of(operation).chip.has_kernel(width)) return;
   report.warnings.push_back(
       fmt::format("{} '{}': chip library 3.3.9 has no {} kernel for it, the file will only load where the application "
                   "registers one",

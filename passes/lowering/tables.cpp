@@ -11,15 +11,6 @@
 namespace espq::lowering {
 namespace {
 
-/// The function that a table holds: of a LUT the one that it was made from.
-const OperatorDefinition& function_of(const Operation& operation) {
-  if (!operation.has("original_op_type")) return definition_of(operation);
-  const std::string& type = operation.string_attribute("original_op_type");
-  const OperatorDefinition* definition = operators().find(type);
-  user_check(definition != nullptr, "{} '{}': unknown original_op_type '{}'", operation.type, operation.name(), type);
-  return *definition;
-}
-
 /// One tensor in, one out, and every further operand is a single number.
 bool is_function_of_one_tensor(const Operation& operation) {
   if (operation.inputs().empty() || operation.outputs().size() != 1 || is_constant(operation.input(0))) return false;
@@ -34,7 +25,7 @@ bool is_function_of_one_tensor(const Operation& operation) {
 std::optional<int> table_step(const Graph& graph, const Operation& operation, const LowerOptions& options) {
   const std::string quant_type = operation.string_attribute("quant_type");
   if (!operation.quantized || (quant_type != "S8" && quant_type != "S16")) return std::nullopt;
-  const OperatorDefinition& function = function_of(operation);
+  const OperatorDefinition& function = tabulated_definition(operation);
   if (!function.quantization.table_int8 || !is_function_of_one_tensor(operation)) return std::nullopt;
   if (!has_format(graph, operation.input_quant.at(0)) || !has_format(graph, operation.output_quant.at(0)))
     return std::nullopt;
@@ -94,7 +85,7 @@ void attach_tables(Graph& graph, const LowerOptions& options) {
   for (Operation* operation : graph.topological_order()) {
     const auto step = table_step(graph, *operation, options);
     if (!step) continue;
-    const OperatorDefinition& function = function_of(*operation);
+    const OperatorDefinition& function = tabulated_definition(*operation);
     const Grid input = grid_of(graph, operation->input_quant[0]), output = grid_of(graph, operation->output_quant[0]);
     const at::Tensor table =
         build_table(function, *operation, real_operands(*operation), input, output, *step, graph.target->rounding);

@@ -1,5 +1,7 @@
 #include "passes/quantize/assign_widths.h"
 
+#include <map>
+
 #include "core/ops/operator.h"
 #include "core/support/error.h"
 
@@ -10,11 +12,40 @@ const std::vector<std::pair<OperationWidth, std::string_view>> EnumNames<Operati
 
 namespace {
 
-OperationWidth default_width(const OperatorDefinition& definition, const WidthOptions& options) {
-  if (!definition.quantization.quantizable) return OperationWidth::Float;
-  const ChipSupport& chip = definition.chip;
-  const bool eight_only = chip.registered && chip.int8 && !chip.int16;
+bool is_float(const Variable* variable) {
+  return variable && at::isFloatingType(variable->is_parameter() ? variable->value.scalar_type() : variable->dtype);
+}
+
+/// A float function that the chip can only read from a table.
+bool needs_table(const Operation& operation) {
+  const OperatorDefinition& definition = definition_of(operation);
+  return !definition.chip.registered && definition.quantization.table_int8 && is_float(operation.input(0));
+}
+
+OperationWidth default_width(const Operation& operation, const WidthOptions& options) {
+  const OperatorDefinition& definition = definition_of(operation);
+  const bool table = options.fit_to_chip && needs_table(operation);
+  if (!definition.quantization.quantizable && !table) return OperationWidth::Float;
+  const bool eight_only = !table && definition.chip.registered && definition.chip.int8 && !definition.chip.int16;
   return options.bits == 8 || (options.fit_to_chip && eight_only) ? OperationWidth::Int8 : OperationWidth::Int16;
+}
+
+/// All that the chip lacks in one message: one change of the network should be enough.
+void check_kernels(const Graph& graph) {
+  std::map<std::string, std::vector<std::string>> missing;
+  for (const Operation* operation : graph.operations()) {
+    const bool table = needs_table(*operation) && *operation->width != OperationWidth::Float;
+    if (table || definition_of(*operation).chip.has_kernel(*operation->width)) continue;
+    missing[fmt::format("{} ({})", operation->type, enum_name(*operation->width))].push_back(operation->name());
+  }
+  if (missing.empty()) return;
+  std::string list;
+  for (const auto& [type, names] : missing)
+    list += fmt::format("{}{}: '{}'", list.empty() ? "" : "; ", type, fmt::join(names, "', '"));
+  user_error(
+      "chip library 3.3.9 has no kernel for {}. Change the network, or allow it (widths.check_kernels false, "
+      "--allow-missing-kernels) when your application registers such kernels",
+      list);
 }
 
 }  // namespace
@@ -34,9 +65,10 @@ PassReport assign_widths(Graph& graph, const WidthOptions& options) {
   }
   PassReport report{"assign_widths"};
   for (Operation* operation : graph.operations()) {
-    if (!operation->width) operation->width = default_width(definition_of(*operation), options);
+    if (!operation->width) operation->width = default_width(*operation, options);
     report.count(fmt::format("{} operation", enum_name(*operation->width)));
   }
+  if (options.check_kernels) check_kernels(graph);
   return report;
 }
 

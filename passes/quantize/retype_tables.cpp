@@ -5,20 +5,32 @@
 
 namespace espq {
 
+namespace {
+
+bool has_no_kernel(const Operation& operation) {
+  const OperatorDefinition& definition = definition_of(operation);
+  return !definition.chip.registered && definition.quantization.table_int8;
+}
+
+bool is_wanted(const Operation& operation, int main_bits, const TableOptions& options) {
+  if (!options.enabled || (main_bits != 16 && !options.in_int8_runs)) return false;
+  if (options.types.empty()) return definition_of(operation).quantization.table_int16;
+  return std::find(options.types.begin(), options.types.end(), operation.type) != options.types.end();
+}
+
+}  // namespace
+
 PassReport retype_tables(Graph& graph, int main_bits, const TableOptions& options) {
   user_check(options.step > 0 && (options.step & (options.step - 1)) == 0,
              "tables.step: {} is not a power of two, which the chip needs", options.step);
   PassReport report{"retype_tables"};
-  if (!options.enabled || (main_bits != 16 && !options.in_int8_runs)) return report;
   for (Operation* operation : graph.operations()) {
     if (!operation->quantized || operation->inputs().size() != 1 || operation->outputs().size() != 1) continue;
-    if (operation->input_quant[0].bits != 16) continue;
-    const bool wanted = options.types.empty() ? definition_of(*operation).quantization.table_int16
-                                              : std::find(options.types.begin(), options.types.end(),
-                                                          operation->type) != options.types.end();
-    if (!wanted) continue;
+    const bool wide = operation->input_quant[0].bits == 16;
+    if (!(options.without_kernel && has_no_kernel(*operation)) && !(wide && is_wanted(*operation, main_bits, options)))
+      continue;
     operation->attributes["original_op_type"] = operation->type;
-    operation->attributes["int16_lut_step"] = int64_t{options.step};
+    if (wide) operation->attributes["int16_lut_step"] = int64_t{options.step};
     operation->type = "LUT";
     report.count(fmt::format("{} to table", operation->string_attribute("original_op_type")));
   }

@@ -16,6 +16,7 @@
 namespace espq {
 namespace {
 
+using testing::AllOf;
 using testing::HasSubstr;
 using testing::ThrowsMessage;
 
@@ -252,10 +253,32 @@ TEST(Widths, OperatorsTakeTheWidthThatTheChipHas) {
                         {{"mode", std::string("nearest")},
                          {"coordinate_transformation_mode", std::string("asymmetric")},
                          {"nearest_mode", std::string("floor")}})});
-    assign_widths(net.graph, {.bits = 16, .fit_to_chip = fit});
+    assign_widths(net.graph, {.bits = 16, .fit_to_chip = fit, .check_kernels = false});
     EXPECT_EQ(net.operation("conv").width, OperationWidth::Int16);
     EXPECT_EQ(net.operation("resize").width, fit ? OperationWidth::Int8 : OperationWidth::Int16);
   }
+}
+
+TEST(Widths, FunctionsWithoutKernelBecomeTables) {
+  Network net;
+  net.finish({net.add("Mish", "mish", {net.conv("conv", net.input("x", {1, 3, 8, 8}), 3, 4)})});
+  run(net);
+  EXPECT_EQ(net.operation("mish").width, OperationWidth::Int8);
+  retype_tables(net.graph, 8, {});
+  EXPECT_EQ(net.operation("mish").type, "LUT");
+  EXPECT_EQ(net.operation("mish").string_attribute("original_op_type"), "Mish");
+  EXPECT_FALSE(net.operation("mish").has("int16_lut_step"));
+}
+
+TEST(Widths, OperatorsWithoutKernelAreRefusedAllAtOnce) {
+  Network net;
+  Variable* x = net.conv("conv", net.input("x", {1, 3, 8, 8}), 3, 4);
+  net.finish({net.add("CumSum", "sum", {x, net.constant("axis", at::scalar_tensor(1, at::kLong))}),
+              net.add("Trilu", "triangle", {x})});
+  EXPECT_THAT(
+      [&] { assign_widths(net.graph, {}); },
+      ThrowsMessage<UserError>(AllOf(HasSubstr("CumSum (float): 'sum'"), HasSubstr("Trilu (float): 'triangle'"))));
+  EXPECT_NO_THROW(assign_widths(net.graph, {.check_kernels = false}));
 }
 
 TEST(Alignment, SharedProducersMoveOnlyByForce) {
