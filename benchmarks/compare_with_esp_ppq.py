@@ -82,7 +82,7 @@ def compare(case, options, python):
         tests = test_inputs(case, folder)
 
         def espq():
-            return [options.espq, "quantize", case / "model.onnx", "--target", options.target, "--quiet",
+            return [options.espq, "quantize", "--allow-missing-kernels", case / "model.onnx", "--target", options.target, "--quiet",
                     "--calib", case / "calib", "--out", folder / "espq.espdl", *tests]
 
         def esp_ppq():
