@@ -25,6 +25,11 @@ struct EspdlAccess {
   std::string entry;  ///< of a package: name or position
 };
 
+/// The same for two files.
+struct EspdlAccesses {
+  std::vector<std::string> keys, entries;  ///< one for both files, or one each
+};
+
 struct QuantizeCommand {
   std::filesystem::path model, out;
   std::string target;
@@ -38,8 +43,10 @@ struct QuantizeCommand {
   uint64_t seed = 0;
   bool allow_missing_kernels = false;
   bool encrypt = false;
-  std::string key;     ///< for `encrypt`; empty = a random one
-  bool quiet = false;  ///< no report, no progress
+  std::string key;                 ///< for `encrypt`; empty = a random one
+  std::filesystem::path analysis;  ///< error analysis to write as JSON; empty = none
+  int64_t analysis_batches = 8;    ///< calibration batches that every error analysis uses
+  bool quiet = false;              ///< no report, no progress
 };
 
 struct RunCommand {
@@ -59,7 +66,7 @@ struct InspectCommand {
 
 struct DiffCommand {
   std::filesystem::path first, second;
-  std::vector<std::string> keys, entries;  ///< one for both files, or one each
+  EspdlAccesses files;
   bool json = false;
 };
 
@@ -69,12 +76,26 @@ struct VerifyCommand {
   std::string target;  ///< empty = found out
 };
 
+struct CompareCommand {
+  std::filesystem::path first, second;
+  std::vector<std::filesystem::path> inputs;
+  std::optional<int64_t> batches;                 ///< all when absent
+  std::string first_precision, second_precision;  ///< empty = float for float models, board for .espdl
+  std::string target;                             ///< chip of .espdl files; empty = found out
+  std::vector<NamedShape> input_shapes;
+  EspdlAccesses files;
+  bool per_layer = false;
+  std::filesystem::path json, html;  ///< files to write; empty = none
+  bool quiet = false;
+};
+
 struct OpsCommand {
   std::string target;  ///< empty = all
   bool json = false;
 };
 
-using Command = std::variant<QuantizeCommand, RunCommand, InspectCommand, DiffCommand, VerifyCommand, OpsCommand>;
+using Command =
+    std::variant<QuantizeCommand, RunCommand, InspectCommand, DiffCommand, VerifyCommand, CompareCommand, OpsCommand>;
 
 /// Exit codes: done (and equal, verified), a UserError or a difference, wrong use of the command line.
 inline constexpr int kSuccess = 0, kFailure = 1, kUsage = 2;

@@ -8,18 +8,9 @@
 
 namespace espq::cli {
 
-namespace {
-
-/// The user gives one word for both files, or one each.
-std::string word_for(const std::vector<std::string>& words, size_t file) {
-  return words.empty() ? "" : words[std::min(file, words.size() - 1)];
-}
-
-}  // namespace
-
 int diff(const DiffCommand& command) {
   const auto read = [&](const std::filesystem::path& file, size_t index) {
-    return read_espdl_file(file, read_options({word_for(command.keys, index), word_for(command.entries, index)}));
+    return read_espdl_file(file, read_options(access_to(command.files, index)));
   };
   const auto differences = espq::diff(read(command.first, 0), read(command.second, 1));
   if (command.json) {

@@ -17,6 +17,7 @@ struct Dispatch {
   int operator()(const InspectCommand& command) const { return inspect(command); }
   int operator()(const DiffCommand& command) const { return diff(command); }
   int operator()(const VerifyCommand& command) const { return verify(command); }
+  int operator()(const CompareCommand& command) const { return compare(command); }
   int operator()(const OpsCommand& command) const { return ops(command); }
 };
 

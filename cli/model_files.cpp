@@ -15,8 +15,19 @@ EspdlReadOptions read_options(const EspdlAccess& access) {
   return options;
 }
 
+EspdlAccess access_to(const EspdlAccesses& files, size_t index) {
+  const auto word = [&](const std::vector<std::string>& words) {
+    return words.empty() ? "" : words[std::min(index, words.size() - 1)];
+  };
+  return {word(files.keys), word(files.entries)};
+}
+
 const Target& choose_target(const EspdlModel& model, const std::string& named) {
   return named.empty() ? infer_target(model) : find_target(named);
+}
+
+Precision parse_precision(const std::string& text) {
+  return text == "float" ? Precision::Float : text == "simulated" ? Precision::Simulated : Precision::Board;
 }
 
 Dataset::Batch read_inputs(const std::vector<NamedFile>& files) {

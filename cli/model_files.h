@@ -6,6 +6,7 @@
 
 #include "cli/command.h"
 #include "core/data/dataset.h"
+#include "core/exec/executor.h"
 #include "core/graph/graph.h"
 #include "export/espdl/model.h"
 #include "export/espdl/reader.h"
@@ -15,8 +16,14 @@ namespace espq::cli {
 /// For read_espdl_file(). Throws UserError on a key that is none.
 EspdlReadOptions read_options(const EspdlAccess& access);
 
+/// What the user said for the first (0) or second (1) file.
+EspdlAccess access_to(const EspdlAccesses& files, size_t index);
+
 /// The chip that the user named, else the one that the file proves. Throws UserError when neither tells.
 const Target& choose_target(const EspdlModel& model, const std::string& named);
+
+/// "float", "simulated" or "board", as the command line checked.
+Precision parse_precision(const std::string& text);
 
 /// One .npy file per name. Throws UserError on a name that comes twice.
 Dataset::Batch read_inputs(const std::vector<NamedFile>& files);

@@ -38,6 +38,15 @@ void add_access(CLI::App* verb, EspdlAccess& access) {
   verb->add_option("--entry", access.entry, "Model of a package: name or position")->type_name("NAME");
 }
 
+void add_accesses(CLI::App* verb, EspdlAccesses& files) {
+  verb->add_option("--key", files.keys, "Keys of encrypted files: one for both, or one each")
+      ->expected(1, 2)
+      ->type_name("KEY");
+  verb->add_option("--entry", files.entries, "Models of packages: one for both, or one each")
+      ->expected(1, 2)
+      ->type_name("NAME");
+}
+
 void add_quantize(CLI::App& app, Command& command) {
   auto options = std::make_shared<QuantizeCommand>();
   CLI::App* verb = app.add_subcommand("quantize", "Turn a float ONNX model into an integer .espdl file");
@@ -72,6 +81,12 @@ void add_quantize(CLI::App& app, Command& command) {
       verb->add_option("--encrypt", options->key, "Encrypt the model; prints the key when none is given")
           ->expected(0, 1)
           ->type_name("[KEY]");
+  verb->add_option("--analysis", options->analysis, "Write graph-wise, layer-wise and statistical errors as JSON")
+      ->type_name("FILE.json");
+  verb->add_option("--analysis-batches", options->analysis_batches, "Calibration batches that error analyses use")
+      ->check(CLI::PositiveNumber)
+      ->capture_default_str()
+      ->type_name("N");
   verb->add_flag("--quiet", options->quiet, "No progress, no report");
   verb->add_option("--out", options->out, "File to write; .info, .json and .options.json are written beside it")
       ->required()
@@ -113,12 +128,7 @@ void add_diff(CLI::App& app, Command& command) {
   CLI::App* verb = app.add_subcommand("diff", "Compare two .espdl files by structure; exit code 0 only if equal");
   verb->add_option("A.espdl", options->first)->required()->type_name("");
   verb->add_option("B.espdl", options->second)->required()->type_name("");
-  verb->add_option("--key", options->keys, "Keys of encrypted files: one for both, or one each")
-      ->expected(1, 2)
-      ->type_name("KEY");
-  verb->add_option("--entry", options->entries, "Models of packages: one for both, or one each")
-      ->expected(1, 2)
-      ->type_name("NAME");
+  add_accesses(verb, options->files);
   verb->add_flag("--json", options->json, "As JSON");
   verb->callback([options, &command] { command = *options; });
 }
@@ -130,6 +140,37 @@ void add_verify(CLI::App& app, Command& command) {
   verb->add_option("MODEL.espdl", options->model)->required()->type_name("");
   verb->add_option("--target", options->target, "Chip of a file that does not tell it")->type_name("NAME");
   add_access(verb, options->access);
+  verb->callback([options, &command] { command = *options; });
+}
+
+void add_compare(CLI::App& app, Command& command) {
+  auto options = std::make_shared<CompareCommand>();
+  CLI::App* verb =
+      app.add_subcommand("compare", "Run two models, or one at two precisions, and show where they differ");
+  verb->add_option("A", options->first, "The reference: a float model or a .espdl file")->required()->type_name("");
+  verb->add_option("B", options->second, "A float model or a .espdl file")->required()->type_name("");
+  verb->add_option("--inputs", options->inputs,
+                   "Data: .npy (one input), .npz (named inputs), or folders of these; one batch per file")
+      ->required()
+      ->expected(1, CLI::detail::expected_max_vector_size)
+      ->type_name("DIR_OR_FILE");
+  verb->add_option("--batches", options->batches, "Batches to use (default: all)")
+      ->check(CLI::PositiveNumber)
+      ->type_name("N");
+  const auto add_precision = [verb](const char* name, std::string& precision) {
+    verb->add_option(name, precision, "Default: board for .espdl, float for other models")
+        ->check(CLI::IsMember({"float", "simulated", "board"}))
+        ->type_name("float|simulated|board");
+  };
+  add_precision("--precision-a", options->first_precision);
+  add_precision("--precision-b", options->second_precision);
+  verb->add_option("--target", options->target, "Chip of .espdl files that do not tell it")->type_name("NAME");
+  add_shapes(verb, options->input_shapes);
+  add_accesses(verb, options->files);
+  verb->add_flag("--per-layer", options->per_layer, "Also compare every layer that both have");
+  verb->add_option("--json", options->json, "Write everything as JSON")->type_name("FILE.json");
+  verb->add_option("--html", options->html, "Write a report to look at in a browser")->type_name("FILE.html");
+  verb->add_flag("--quiet", options->quiet, "No progress, no report");
   verb->callback([options, &command] { command = *options; });
 }
 
@@ -180,7 +221,7 @@ std::variant<Command, int> parse_command_line(int argc, const char* const* argv)
     return std::string("espq: ") + error.what() + "\nRun 'espq --help' or 'espq VERB --help'.\n";
   });
   Command command;
-  for (auto add : {add_quantize, add_run, add_inspect, add_diff, add_verify, add_ops}) add(app, command);
+  for (auto add : {add_quantize, add_run, add_inspect, add_diff, add_verify, add_compare, add_ops}) add(app, command);
   try {
     app.parse(argc, argv);
   } catch (const CLI::ParseError& error) {

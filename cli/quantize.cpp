@@ -1,13 +1,16 @@
 #include <ATen/ATen.h>
 #include <ATen/CPUGeneratorImpl.h>
 
+#include <chrono>
 #include <iostream>
+#include <nlohmann/json.hpp>
 
 #include "cli/model_files.h"
 #include "cli/progress.h"
 #include "cli/verbs.h"
-#include "core/analysis/error_analysis.h"
+#include "core/analysis/statistics.h"
 #include "core/support/error.h"
+#include "core/support/file.h"
 #include "export/conversion/recipe.h"
 #include "export/conversion/test_values.h"
 #include "export/export.h"
@@ -50,6 +53,33 @@ Recipe make_recipe(const QuantizeCommand& command) {
   return recipe;
 }
 
+/// Calls `analysis` and returns what it gives with the seconds it took.
+nlohmann::ordered_json timed(const std::function<nlohmann::ordered_json()>& analysis) {
+  const auto start = std::chrono::steady_clock::now();
+  nlohmann::ordered_json rows = analysis();
+  return {{"seconds", std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count()},
+          {"rows", std::move(rows)}};
+}
+
+/// The table for the terminal and the file of all analyses, as far as they are wanted.
+void analyse(const QuantizeCommand& command, const Graph& graph, const Dataset& calibration) {
+  if (command.quiet && command.analysis.empty()) return;
+  const ProgressBar progress(!command.quiet);
+  ErrorAnalysisOptions options;
+  options.batches = static_cast<size_t>(command.analysis_batches);
+  nlohmann::ordered_json json = {{"batches", std::min(options.batches, calibration.size())},
+                                 {"measure", "noise to signal"}};
+  json["graph_wise"] = timed([&] {
+    const auto errors = graphwise_errors(graph, calibration, options);
+    if (!command.quiet) std::cout << error_table(errors, options.measure, kReportedLayers);
+    return to_json(errors);
+  });
+  if (command.analysis.empty()) return;
+  json["layer_wise"] = timed([&] { return to_json(layerwise_errors(graph, calibration, options)); });
+  json["statistics"] = timed([&] { return to_json(slot_statistics(graph, calibration, options.batches)); });
+  write_file(command.analysis, json.dump(2) + "\n");
+}
+
 }  // namespace
 
 int quantize(const QuantizeCommand& command) {
@@ -77,11 +107,8 @@ int quantize(const QuantizeCommand& command) {
   if (command.encrypt && command.key.empty())
     std::cout << fmt::format("key (recorded nowhere else): {}\n", to_text(*result.key));
   for (const std::string& warning : report.warnings) std::cerr << "espq: warning: " << warning << "\n";
-  if (!command.quiet) {
-    const ErrorAnalysisOptions analysis;
-    std::cout << error_table(graphwise_errors(graph, calibration, analysis), analysis.measure, kReportedLayers)
-              << command.out.string() << "\n";
-  }
+  analyse(command, graph, calibration);
+  if (!command.quiet) std::cout << command.out.string() << "\n";
   return kSuccess;
 }
 

@@ -10,10 +10,6 @@
 namespace espq::cli {
 namespace {
 
-Precision parse_precision(const std::string& text) {
-  return text == "float" ? Precision::Float : text == "simulated" ? Precision::Simulated : Precision::Board;
-}
-
 void write_outputs(const std::filesystem::path& folder, const Graph& graph, const Tensors& outputs) {
   std::error_code status;
   std::filesystem::create_directories(folder, status);

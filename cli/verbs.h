@@ -9,6 +9,7 @@ int run(const RunCommand& command);
 int inspect(const InspectCommand& command);
 int diff(const DiffCommand& command);
 int verify(const VerifyCommand& command);
+int compare(const CompareCommand& command);
 int ops(const OpsCommand& command);
 
 }  // namespace espq::cli

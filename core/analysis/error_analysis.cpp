@@ -1,12 +1,15 @@
 #include "core/analysis/error_analysis.h"
 
 #include <ATen/ATen.h>
+#include <ATen/Parallel.h>
 
-#include <cmath>
+#include <atomic>
+#include <set>
 #include <unordered_set>
 
-#include "core/exec/executor.h"
-#include "core/support/error.h"
+#include "core/analysis/comparison_report.h"
+#include "core/analysis/float_run.h"
+#include "core/support/progress.h"
 
 namespace espq {
 namespace {
@@ -16,17 +19,6 @@ std::vector<Operation*> computing_operations(const Graph& graph) {
   for (Operation* operation : graph.operations())
     if (operation->quantized && definition_of(*operation).quantization.computing) result.push_back(operation);
   return result;
-}
-
-NamedTensors feed_of(const Graph& graph, const Dataset& data, size_t batch) {
-  const Tensors inputs = data.inputs(graph, batch);
-  NamedTensors feed;
-  for (size_t i = 0; i < inputs.size(); ++i) feed.emplace(graph.inputs[i]->name(), inputs[i]);
-  return feed;
-}
-
-double batch_size(const Tensors& inputs) {
-  return inputs.empty() || inputs[0].dim() == 0 ? 1.0 : static_cast<double>(inputs[0].size(0));
 }
 
 /// The operation and everything that depends on it, in execution order.
@@ -43,33 +35,68 @@ std::vector<Operation*> suffix_of(const std::vector<Operation*>& order, const Op
   return result;
 }
 
-/// The float graph as the chip would compute it without quantization: same kernels, no grids.
-Executor float_executor(const Graph& graph) {
-  Executor executor(graph, Precision::Simulated);
-  executor.set_dequantized([](const Operation&) { return true; });
-  return executor;
-}
-
 /// One layer-wise experiment: everything after `operation`, which alone is quantized.
-struct Experiment {
-  std::vector<Operation*> operations;
-  std::vector<std::string> outputs;  ///< graph outputs that the operation reaches
-  std::vector<std::string> feed;     ///< float values that the experiment reads
-  Executor executor;
+class Experiment {
+ public:
+  Experiment(const Graph& graph, const std::vector<Operation*>& order, const Operation* operation)
+      : operations_(suffix_of(order, operation)), executor_(graph, Precision::Simulated) {
+    executor_.set_dequantized([operation](const Operation& other) { return &other != operation; });
+    std::unordered_set<const Variable*> produced;
+    for (const Operation* step : operations_) produced.insert(step->outputs().begin(), step->outputs().end());
+    for (const Operation* step : operations_)
+      for (const Variable* input : step->inputs())
+        if (input && !input->is_parameter() && !produced.count(input)) feed.insert(input->name());
+    for (const Variable* output : graph.outputs)
+      if (produced.count(output)) outputs_.push_back(output->name());
+  }
+
+  std::set<std::string> feed;  ///< float values that the experiment reads
+
+  /// Sum of the measure over the graph outputs that the operation reaches; `values` holds these and `feed` in float.
+  double error(Measure kind, const NamedTensors& values) {
+    NamedTensors read;
+    for (const std::string& name : feed) read.emplace(name, values.at(name));
+    const Tensors got = executor_.run_operations(operations_, read, outputs_);
+    double sum = 0;
+    for (size_t i = 0; i < got.size(); ++i) sum += measure(kind, got[i], values.at(outputs_[i]));
+    return sum;
+  }
+  size_t reached() const { return outputs_.size(); }
+
+ private:
+  std::vector<Operation*> operations_;
+  std::vector<std::string> outputs_;
+  Executor executor_;
 };
 
-Experiment make_experiment(const Graph& graph, const std::vector<Operation*>& order, const Operation* operation) {
-  Experiment experiment{suffix_of(order, operation), {}, {}, Executor(graph, Precision::Simulated)};
-  experiment.executor.set_dequantized([operation](const Operation& other) { return &other != operation; });
-  std::unordered_set<const Variable*> produced, fed;
-  for (const Operation* step : experiment.operations) produced.insert(step->outputs().begin(), step->outputs().end());
-  for (const Operation* step : experiment.operations)
-    for (const Variable* input : step->inputs())
-      if (input && !input->is_parameter() && !produced.count(input) && fed.insert(input).second)
-        experiment.feed.push_back(input->name());
-  for (const Variable* output : graph.outputs)
-    if (produced.count(output)) experiment.outputs.push_back(output->name());
-  return experiment;
+/// work(0) .. work(count - 1), one at a time on every thread: a network of small layers keeps several cores busier this
+/// way than layer by layer.
+void share_out(size_t count, const std::function<void(size_t)>& work) {
+  std::atomic<size_t> next = 0;
+  at::parallel_for(0, at::get_num_threads(), 1, [&](int64_t, int64_t) {
+    for (size_t i = next++; i < count; i = next++) work(i);
+  });
+}
+
+std::vector<OperationError> without_errors(const std::vector<Operation*>& operations) {
+  std::vector<OperationError> errors;
+  for (const Operation* operation : operations) errors.push_back({operation->name(), operation->type, 0});
+  return errors;
+}
+
+/// Calls `measure_batch(feed, weight)` for each batch and divides what it added to the errors by the sum of weights.
+void average(std::vector<OperationError>& errors, const Graph& graph, const Dataset& data, size_t batches,
+             const std::function<void(const NamedTensors&, double)>& measure_batch) {
+  double total = 0;
+  batches = std::min(batches, data.size());
+  for (size_t batch = 0; batch < batches; ++batch) {
+    const Tensors inputs = data.inputs(graph, batch);
+    const double weight = batch_size(inputs);
+    total += weight;
+    measure_batch(named_inputs(graph, inputs), weight);
+    report_progress("error analysis", batch + 1, batches);
+  }
+  for (OperationError& error : errors) error.value /= total > 0 ? total : 1;
 }
 
 }  // namespace
@@ -77,55 +104,40 @@ Experiment make_experiment(const Graph& graph, const std::vector<Operation*>& or
 std::vector<OperationError> graphwise_errors(const Graph& quantized, const Dataset& data,
                                              const ErrorAnalysisOptions& options) {
   const std::vector<Operation*> operations = computing_operations(quantized);
-  std::vector<OperationError> errors;
+  std::vector<OperationError> errors = without_errors(operations);
   std::vector<std::string> outputs;
-  for (const Operation* operation : operations) {
-    errors.push_back({operation->name(), operation->type, 0});
-    outputs.push_back(operation->output()->name());
-  }
+  for (const Operation* operation : operations) outputs.push_back(operation->output()->name());
   if (operations.empty()) return errors;
   Executor reference = float_executor(quantized), simulated(quantized, Precision::Simulated);
-  double total = 0;
-  for (size_t batch = 0; batch < std::min(options.batches, data.size()); ++batch) {
-    const NamedTensors feed = feed_of(quantized, data, batch);
+  average(errors, quantized, data, options.batches, [&](const NamedTensors& feed, double weight) {
     const NamedTensors want = reference.run(feed, outputs), got = simulated.run(feed, outputs);
-    const double weight = batch_size(data.inputs(quantized, batch));
-    total += weight;
     for (size_t i = 0; i < errors.size(); ++i)
       errors[i].value += weight * measure(options.measure, got.at(outputs[i]), want.at(outputs[i]));
-  }
-  for (OperationError& error : errors) error.value /= total > 0 ? total : 1;
+  });
   return errors;
 }
 
 std::vector<OperationError> layerwise_errors(const Graph& quantized, const Dataset& data,
                                              const ErrorAnalysisOptions& options) {
-  const std::vector<Operation*> order = quantized.topological_order();
-  std::vector<OperationError> errors;
+  const std::vector<Operation*> order = quantized.topological_order(), operations = computing_operations(quantized);
+  std::vector<OperationError> errors = without_errors(operations);
   std::vector<Experiment> experiments;
-  std::unordered_set<std::string> kept;
+  std::set<std::string> kept;
   for (const Variable* output : quantized.outputs) kept.insert(output->name());
-  for (const Operation* operation : computing_operations(quantized)) {
-    errors.push_back({operation->name(), operation->type, 0});
-    experiments.push_back(make_experiment(quantized, order, operation));
+  for (const Operation* operation : operations) {
+    experiments.emplace_back(quantized, order, operation);
     kept.insert(experiments.back().feed.begin(), experiments.back().feed.end());
   }
+  const auto outputs = static_cast<double>(quantized.outputs.size());
+  const double unreached = options.measure == Measure::Cosine ? 1 : 0;  // what no difference measures
   Executor reference = float_executor(quantized);
-  double total = 0;
-  for (size_t batch = 0; batch < std::min(options.batches, data.size()); ++batch) {
-    NamedTensors values = reference.run(feed_of(quantized, data, batch), {kept.begin(), kept.end()});
-    const double weight = batch_size(data.inputs(quantized, batch));
-    total += weight;
-    for (size_t i = 0; i < experiments.size(); ++i) {
-      Experiment& experiment = experiments[i];
-      NamedTensors feed;
-      for (const std::string& name : experiment.feed) feed.emplace(name, values.at(name));
-      const Tensors got = experiment.executor.run_operations(experiment.operations, feed, experiment.outputs);
-      for (size_t k = 0; k < got.size(); ++k)
-        errors[i].value += weight * measure(options.measure, got[k], values.at(experiment.outputs[k])) / got.size();
-    }
-  }
-  for (OperationError& error : errors) error.value /= total > 0 ? total : 1;
+  average(errors, quantized, data, options.batches, [&](const NamedTensors& feed, double weight) {
+    const NamedTensors values = reference.run(feed, {kept.begin(), kept.end()});
+    share_out(experiments.size(), [&](size_t i) {
+      const double others = unreached * (outputs - static_cast<double>(experiments[i].reached()));
+      errors[i].value += weight * (experiments[i].error(options.measure, values) + others) / outputs;
+    });
+  });
   return errors;
 }
 
@@ -137,22 +149,17 @@ std::string error_table(std::vector<OperationError> errors, Measure kind, size_t
   });
   errors.resize(std::min(errors.size(), rows));
   size_t width = 5;
-  double low = errors[0].value, high = errors[0].value;
+  double high = errors[0].value;
   for (const OperationError& error : errors) {
     width = std::max(width, error.operation.size());
-    low = std::min(low, error.value);
     high = std::max(high, error.value);
   }
   const char* title = kind == Measure::NoiseToSignal ? "noise / signal power"
                       : kind == Measure::Cosine      ? "cosine similarity"
                                                      : "mean squared error";
   std::string text = fmt::format("{:<{}}  {}\n", "layer", width, title);
-  constexpr int kCells = 20;
   for (const OperationError& error : errors) {
-    const double share = high > 0 ? error.value / high : 0;
-    const int cells = std::clamp(static_cast<int>(std::lround(share * kCells)), 0, kCells);
-    std::string bar;
-    for (int cell = 0; cell < kCells; ++cell) bar += cell < cells ? "█" : " ";
+    const std::string bar = text_bar(high > 0 ? error.value / high : 0);
     const std::string value = kind == Measure::MeanSquaredError ? fmt::format("{:.6g}", error.value)
                                                                 : fmt::format("{:.3f} %", error.value * 100);
     text += fmt::format("{:<{}}  {}  {}\n", error.operation, width, bar, value);

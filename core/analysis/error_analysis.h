@@ -25,8 +25,9 @@ struct ErrorAnalysisOptions {
 std::vector<OperationError> graphwise_errors(const Graph& quantized, const Dataset& data,
                                              const ErrorAnalysisOptions& options = {});
 
-/// Error that one operation alone causes: only that operation is quantized, measured on the graph outputs. Float values
-/// are computed once per batch and only what follows the operation is run again.
+/// Error that one operation alone causes: only that operation is quantized, measured on the graph outputs (mean over
+/// them; those that it does not reach have no error). Float values are computed once per batch and only what follows
+/// the operation is run again, several operations at a time.
 std::vector<OperationError> layerwise_errors(const Graph& quantized, const Dataset& data,
                                              const ErrorAnalysisOptions& options = {});
 

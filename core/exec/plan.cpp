@@ -70,9 +70,10 @@ void compile_board(const Graph& graph, const OperatorDefinition& definition, Ste
 }
 
 /// The tensor that reaches `slot` is already on the slot's grid: rounding it again would change nothing.
-bool already_on_grid(const Graph& graph, const Variable& variable, const SlotQuant& slot) {
+bool already_on_grid(const PlanRequest& request, const Variable& variable, const SlotQuant& slot) {
+  const Graph& graph = request.graph;
   const Operation* producer = variable.producer();
-  if (!producer || !producer->quantized) return false;
+  if (!producer || !producer->quantized || (request.dequantized && request.dequantized(*producer))) return false;
   const SlotQuant& source = producer->output_quant[variable.producer_slot()];
   return source.quantizes() && source.bits == slot.bits && source.channel_axis < 0 && slot.channel_axis < 0 &&
          slot_exponents(graph, source) == slot_exponents(graph, slot);
@@ -113,7 +114,7 @@ void compile_float(const PlanRequest& request, const OperatorDefinition& definit
     }
     const bool quantizes = simulate && operation.quantized && operation.input_quant[slot].quantizes();
     if (!input->is_parameter()) {
-      step.quantize_input[slot] = quantizes && !already_on_grid(graph, *input, operation.input_quant[slot]);
+      step.quantize_input[slot] = quantizes && !already_on_grid(request, *input, operation.input_quant[slot]);
     } else if (request.cache_parameters) {
       const SlotQuant* quant = quantizes ? &operation.input_quant[slot] : nullptr;
       step.constants[slot] = quant ? fake_quantize(input->value, slot_exponents(graph, *quant), quant->channel_axis,

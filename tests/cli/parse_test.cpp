@@ -61,6 +61,19 @@ TEST(ParseCommandLine, RunTakesSeveralInputs) {
   EXPECT_EQ(run.precision, "");
 }
 
+TEST(ParseCommandLine, Compare) {
+  const auto compare = command<CompareCommand>({"compare", "m.onnx", "m.espdl", "--inputs", "d", "e.npz", "--batches",
+                                                "3", "--precision-b", "simulated", "--per-layer", "--json", "o.json"});
+  EXPECT_EQ(compare.first, "m.onnx");
+  EXPECT_EQ(compare.second, "m.espdl");
+  EXPECT_THAT(compare.inputs, ElementsAre("d", "e.npz"));
+  EXPECT_EQ(compare.batches, 3);
+  EXPECT_EQ(compare.first_precision, "");
+  EXPECT_EQ(compare.second_precision, "simulated");
+  EXPECT_TRUE(compare.per_layer);
+  EXPECT_EQ(compare.json, "o.json");
+}
+
 TEST(ParseCommandLine, OtherVerbs) {
   EXPECT_TRUE(command<InspectCommand>({"inspect", "m.espdl", "--json"}).json);
   EXPECT_EQ(command<DiffCommand>({"diff", "a", "b"}).second, "b");
@@ -72,6 +85,7 @@ TEST(ParseCommandLine, ExplainsWrongUse) {
   EXPECT_THAT(usage_error({}), HasSubstr("subcommand is required"));
   EXPECT_THAT(usage_error({"quantise"}), HasSubstr("espq:"));
   EXPECT_THAT(usage_error({"quantize", "m.onnx"}), HasSubstr("--target is required"));
+  EXPECT_THAT(usage_error({"compare", "a", "b"}), HasSubstr("--inputs is required"));
   EXPECT_THAT(usage_error({"diff", "a"}), HasSubstr("B.espdl is required"));
   EXPECT_THAT(usage_error({"quantize", "m", "--target", "c", "--calib", "d", "--out", "o", "--bits", "4"}),
               HasSubstr("--bits"));

@@ -3,6 +3,7 @@
 #include <ATen/ATen.h>
 #include <gmock/gmock.h>
 
+#include <cmath>
 #include <nlohmann/json.hpp>
 
 #include "core/data/dataset.h"
@@ -121,6 +122,48 @@ TEST_F(Program, DiffComparesFiles) {
   const ProgramResult result = espq({"diff", (folder_ / "p4.espdl").string(), out("m.espdl")});
   EXPECT_EQ(result.exit_code, 1) << result.err;
   EXPECT_THAT(result.out, Not(IsEmpty()));
+}
+
+TEST_F(Program, ComparesFloatWithBoard) {
+  quantize();
+  const ProgramResult result = espq({"compare", data("classifier.onnx"), out("m.espdl"), "--inputs", data("calib"),
+                                     "--batches", "1", "--per-layer", "--json", (folder_ / "c.json").string()});
+  ASSERT_EQ(result.exit_code, 0) << result.err;
+  EXPECT_THAT(result.out, HasSubstr("first layer with a difference: "));
+  const auto json = nlohmann::json::parse(file_text(folder_ / "c.json"));
+  EXPECT_TRUE(json["unmatched"].empty());
+  EXPECT_EQ(json["batches"], 1);
+  // onnxruntime's float scores against the codes that `run` gives.
+  write_npy(folder_ / "nhwc.npy", read_npy(data("calib/batch_0.npy")).permute({0, 2, 3, 1}));
+  ASSERT_EQ(espq({"run", out("m.espdl"), "--input", "image=" + (folder_ / "nhwc.npy").string(), "--out-dir",
+                  (folder_ / "results").string()})
+                .exit_code,
+            0);
+  const auto& output = json["outputs"][0];
+  const at::Tensor want = read_npy(data("classifier_scores.npy")).to(at::kDouble);
+  const at::Tensor got = read_npy(folder_ / "results" / "scores_raw.npy").to(at::kDouble) *
+                         std::ldexp(1.0, output["grid"]["exponent"].get<int>());
+  const double noise = ((got - want).square().sum() / want.square().sum()).item<double>();
+  EXPECT_NEAR(output["noise_to_signal"].get<double>(), noise, 1e-5 * noise + 1e-9);
+  EXPECT_NEAR(output["max_error"].get<double>(), (got - want).abs().max().item<double>(), 1e-5);
+}
+
+TEST_F(Program, ComparesOneFileAtTwoPrecisions) {
+  quantize();
+  const ProgramResult result = espq({"compare", out("m.espdl"), out("m.espdl"), "--inputs", data("calib")});
+  ASSERT_EQ(result.exit_code, 0) << result.err;
+  EXPECT_THAT(result.out, HasSubstr("inf      0.000000"));
+  EXPECT_EQ(espq({"compare", out("m.espdl"), out("m.espdl"), "--precision-a", "simulated", "--inputs", data("calib")})
+                .exit_code,
+            0);
+  std::filesystem::rename(out("m.espdl"), folder_ / "m.espdl");
+  std::filesystem::remove_all(folder_ / "out");
+  std::filesystem::create_directories(folder_ / "out");
+  const std::string model = (folder_ / "m.espdl").string();
+  expect_error({"compare", data("classifier.onnx"), model, "--inputs", data("wrong_shape.npy")}, "image");
+  expect_error({"compare", data("classifier.onnx"), model, "--inputs", data("calib"), "--precision-a", "board"},
+               "classifier.onnx: is a float model");
+  expect_error({"compare", data("pair.onnx"), model, "--inputs", data("calib_pair")}, "2 and 1 inputs");
 }
 
 TEST_F(Program, QuantizesTheSameWayTwice) {
@@ -248,7 +291,7 @@ TEST_F(Program, LeavesNothingBehindWhenTheOutputCannotBeWritten) {
 TEST_F(Program, AnswersHelpWithoutLoadingLibTorch) {
   const ProgramResult result = espq({"--help"});
   EXPECT_EQ(result.exit_code, 0);
-  for (const char* verb : {"quantize", "run", "inspect", "diff", "verify", "ops"})
+  for (const char* verb : {"quantize", "run", "inspect", "diff", "verify", "compare", "ops"})
     EXPECT_THAT(result.out, HasSubstr(verb));
   const std::string dynamic = "readelf -d '" ESPQ_PROGRAM "' | grep -q 'NEEDED.*torch'";
   EXPECT_NE(std::system(dynamic.c_str()), 0);

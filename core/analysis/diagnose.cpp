@@ -1,0 +1,158 @@
+#include "core/analysis/diagnose.h"
+
+#include <unordered_map>
+#include <unordered_set>
+
+#include "core/ops/operator.h"
+#include "core/support/error.h"
+
+namespace espq {
+namespace {
+
+constexpr double kMainPart = 0.5;
+
+using Errors = std::unordered_map<std::string, const TensorError*>;
+
+const TensorError* find_error(const Errors& errors, const Variable* variable) {
+  const auto found = variable ? errors.find(variable->name()) : errors.end();
+  return found == errors.end() ? nullptr : found->second;
+}
+
+/// The nearest compared tensors before `variable`: what its producer reads, behind tensors that were not compared.
+std::vector<const TensorError*> errors_before(const Errors& errors, const Variable& variable) {
+  std::vector<const TensorError*> result;
+  std::vector<const Variable*> pending = {&variable};
+  std::unordered_set<const Variable*> seen;
+  while (!pending.empty()) {
+    const Operation* producer = pending.back()->producer();
+    pending.pop_back();
+    if (!producer) continue;
+    for (const Variable* input : producer->inputs()) {
+      if (!input || input->is_parameter() || !seen.insert(input).second) continue;
+      if (const TensorError* error = find_error(errors, input))
+        result.push_back(error);
+      else
+        pending.push_back(input);
+    }
+  }
+  return result;
+}
+
+/// A tensor that an operation in need of equal exponents ties to this one, and that needs the common exponent.
+const TensorError* alignment_partner(const Errors& errors, const Variable& variable, const GridError& grid) {
+  std::vector<const Operation*> ties;
+  if (variable.producer()) ties.push_back(variable.producer());
+  for (const Use& use : variable.uses()) ties.push_back(use.operation);
+  for (const Operation* operation : ties) {
+    if (definition_of(*operation).quantization.alignment == AlignmentClass::None) continue;
+    for (const auto* list : {&operation->inputs(), &operation->outputs()})
+      for (const Variable* other : *list) {
+        const TensorError* error = other == &variable ? nullptr : find_error(errors, other);
+        if (error && error->grid && error->grid->exponent == grid.exponent &&
+            error->grid->needed_exponent > grid.needed_exponent)
+          return error;
+      }
+  }
+  return nullptr;
+}
+
+double percent(double share) { return share * 100; }
+
+void set(TensorError& error, Cause cause, std::string explanation, std::string advice) {
+  error.cause = cause;
+  error.explanation = std::move(explanation);
+  error.advice = std::move(advice);
+}
+
+void explain_rounding(TensorError& error, const TensorError* partner) {
+  const GridError& grid = *error.grid;
+  const int finer = grid.exponent - grid.needed_exponent;
+  const std::string rounding = fmt::format("rounding to steps of 2^{} makes {:.0f} % of the noise", grid.exponent,
+                                           std::min(100.0, percent(error.own->rounding)));
+  if (partner && finer > 0)
+    return set(error, Cause::Alignment,
+               fmt::format("{}; the values would fit 2^{}, but '{}' with the same exponent needs coarser steps",
+                           rounding, grid.needed_exponent, partner->name),
+               "another choice of alignment for the operator that joins them, 16 bits for it, or a network that brings "
+               "both to similar ranges");
+  set(error, Cause::Resolution,
+      finer > 0 ? fmt::format("{}; the values would fit steps of 2^{}", rounding, grid.needed_exponent) : rounding,
+      finer > 0
+          ? "calibrate with data like this (the calibration data had larger values), or 16 bits for this layer"
+          : "16 bits for this layer and the one behind it; percentile or kl calibration, if a few outliers stretch "
+            "the range");
+}
+
+void explain_parameters(TensorError& error, const Variable& variable) {
+  const Operation* producer = variable.producer();
+  const auto is_parameter = [](const Variable* input) { return input && input->is_parameter(); };
+  if (producer && std::any_of(producer->inputs().begin(), producer->inputs().end(), is_parameter))
+    return set(error, Cause::Parameters,
+               "with exact operands, no clipping and little rounding of the result there is still this noise: the "
+               "rounded operands and weights make it",
+               "equalization, 16 bits for this layer, or training of the quantized weights; a chip with one exponent "
+               "per output channel");
+  set(error, Cause::Parameters, "the rounded operands and the integer arithmetic of the operator make it",
+      "16 bits for this layer");
+}
+
+void diagnose_one(const Graph& b, const Errors& errors, TensorError& error) {
+  const Variable& variable = *b.find_variable(error.name);
+  if (error.different == 0 || !error.own) return;
+  const OwnNoise& own = *error.own;
+  if (own.noise_to_signal < kMainPart * error.noise_to_signal) {
+    const TensorError* before = nullptr;
+    for (const TensorError* candidate : errors_before(errors, variable))
+      if (!before || candidate->noise_to_signal > before->noise_to_signal) before = candidate;
+    error.carried_from = before ? before->name : "the input";
+  }
+  if (!error.grid) return explain_parameters(error, variable);
+  if (own.clipped >= kMainPart)
+    return set(
+        error, Cause::Clipping,
+        fmt::format("{:.3g} % of the float values lie beyond the range of {} bits at 2^{} and make {:.0f} % of the "
+                    "noise; 2^{} would hold them",
+                    percent(error.grid->clipped), error.grid->bits, error.grid->exponent, percent(own.clipped),
+                    error.grid->needed_exponent),
+        "more or other calibration data, minmax calibration for this layer, or 16 bits");
+  if (own.saturated >= kMainPart)
+    return set(
+        error, Cause::Saturation,
+        fmt::format("results at the ends of the range, where the float values are not, make {:.0f} % of the noise",
+                    percent(own.saturated)),
+        "see that sums fit the accumulator and biases their integers (recipe options accumulators and "
+        "derive.fit_bias)");
+  if (own.rounding >= kMainPart) return explain_rounding(error, alignment_partner(errors, variable, *error.grid));
+  explain_parameters(error, variable);
+}
+
+}  // namespace
+
+std::string_view cause_name(Cause cause) {
+  switch (cause) {
+    case Cause::None:
+      return "none";
+    case Cause::Clipping:
+      return "clipping";
+    case Cause::Saturation:
+      return "saturation";
+    case Cause::Alignment:
+      return "alignment";
+    case Cause::Resolution:
+      return "resolution";
+    case Cause::Parameters:
+      return "parameters";
+  }
+  internal_check(false, "unknown cause");
+  return {};
+}
+
+void diagnose(const Graph& b, Comparison& comparison) {
+  Errors errors;
+  for (const TensorError& error : comparison.layers) errors.emplace(error.name, &error);
+  for (TensorError& error : comparison.layers) diagnose_one(b, errors, error);
+  for (TensorError& output : comparison.outputs)
+    if (const TensorError* layer = find_error(errors, b.find_variable(output.name))) output = *layer;
+}
+
+}  // namespace espq

@@ -1,0 +1,17 @@
+#pragma once
+#include "core/analysis/compare.h"
+
+namespace espq {
+
+/// Fills cause, explanation, advice and carried_from of every layer, and of outputs that are layers. The first match on
+/// the layer's own noise power wins: half of it lies on clipped values (Clipping), on saturated results (Saturation),
+/// or is what rounding makes: then the step may be coarser than the values need because a tensor that shares the
+/// exponent needs it (Alignment), or not (Resolution). What is left is due to rounded operands and constants and to the
+/// integer arithmetic (Parameters). `b` is the quantized graph whose tensors were compared with those of a float
+/// network.
+void diagnose(const Graph& b, Comparison& comparison);
+
+/// "clipping", "resolution" ...
+std::string_view cause_name(Cause cause);
+
+}  // namespace espq
