@@ -76,9 +76,10 @@ def main():
         ours = json.loads((folder / "espq.json").read_text())
     for kind, title in (("layer_wise", "layer-wise"), ("graph_wise", "graph-wise")):
         report(title, {row["operation"]: row["value"] for row in ours[kind]["rows"]}, theirs[kind])
-    seconds = ours["layer_wise"]["seconds"]
-    print(f"layer-wise analysis, {batches} batches, {options.threads} threads: esp-ppq {theirs['layer_wise_seconds']:.1f} s, "
-          f"espq {seconds:.2f} s, {theirs['layer_wise_seconds'] / seconds:.1f} times")
+    print(f"layer-wise analysis, {batches} batches, {options.threads} threads")
+    for kind, title in (("seconds", "wall time"), ("processor_seconds", "processor time")):
+        our, their = ours["layer_wise"][kind], theirs[f"layer_wise_{kind}"]
+        print(f"  {title}: esp-ppq {their:.1f} s, espq {our:.2f} s, {their / our:.1f} times")
 
 
 if __name__ == "__main__":

@@ -30,12 +30,14 @@ def main():
         export_test_values=False, verbose=0)
     # It stops after steps + 1 batches.
     arguments = dict(graph=graph, dataloader=batches, running_device="cpu", steps=len(batches) - 1, verbose=False)
-    start = time.perf_counter()
+    start, processor_start = time.perf_counter(), time.process_time()
     layer_wise = layerwise.layerwise_error_analyse(**arguments)
     seconds = time.perf_counter() - start
+    processor_seconds = time.process_time() - processor_start
     graphwise.batch_random_fetch = lambda tensor, **_: tensor.flatten(start_dim=1)
     graph_wise = graphwise.graphwise_error_analyse(**arguments)
-    content = {"layer_wise": layer_wise, "layer_wise_seconds": seconds, "graph_wise": graph_wise}
+    content = {"layer_wise": layer_wise, "layer_wise_seconds": seconds,
+               "layer_wise_processor_seconds": processor_seconds, "graph_wise": graph_wise}
     pathlib.Path(out).write_text(json.dumps(content))
 
 

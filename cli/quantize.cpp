@@ -2,6 +2,7 @@
 #include <ATen/CPUGeneratorImpl.h>
 
 #include <chrono>
+#include <ctime>
 #include <iostream>
 #include <nlohmann/json.hpp>
 
@@ -56,8 +57,10 @@ Recipe make_recipe(const QuantizeCommand& command) {
 /// Calls `analysis` and returns what it gives with the seconds it took.
 nlohmann::ordered_json timed(const std::function<nlohmann::ordered_json()>& analysis) {
   const auto start = std::chrono::steady_clock::now();
+  const std::clock_t processor_start = std::clock();
   nlohmann::ordered_json rows = analysis();
   return {{"seconds", std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count()},
+          {"processor_seconds", static_cast<double>(std::clock() - processor_start) / CLOCKS_PER_SEC},
           {"rows", std::move(rows)}};
 }
 

@@ -86,14 +86,21 @@ void explain_rounding(TensorError& error, const TensorError* partner) {
 void explain_parameters(TensorError& error, const Variable& variable) {
   const Operation* producer = variable.producer();
   const auto is_parameter = [](const Variable* input) { return input && input->is_parameter(); };
-  if (producer && std::any_of(producer->inputs().begin(), producer->inputs().end(), is_parameter))
-    return set(error, Cause::Parameters,
-               "with exact operands, no clipping and little rounding of the result there is still this noise: the "
-               "rounded operands and weights make it",
-               "equalization, 16 bits for this layer, or training of the quantized weights; a chip with one exponent "
-               "per output channel");
-  set(error, Cause::Parameters, "the rounded operands and the integer arithmetic of the operator make it",
-      "16 bits for this layer");
+  const auto per_channel = [](const Variable* input) {
+    return input && input->storage && input->storage->exponents.size() > 1;
+  };
+  if (!producer || std::none_of(producer->inputs().begin(), producer->inputs().end(), is_parameter))
+    return set(error, Cause::Parameters, "the rounded operands and the integer arithmetic of the operator make it",
+               "16 bits for this layer");
+  const bool channels = std::any_of(producer->inputs().begin(), producer->inputs().end(), per_channel);
+  set(error, Cause::Parameters,
+      "with exact operands, no clipping and little rounding of the result there is still this noise: the rounded "
+      "operands "
+      "and weights make it",
+      channels
+          ? "16 bits for this layer, or training of the quantized weights"
+          : "16 bits for this layer, equalization, training of the quantized weights, or a chip with one exponent per "
+            "output channel");
 }
 
 void diagnose_one(const Graph& b, const Errors& errors, TensorError& error) {

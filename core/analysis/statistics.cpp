@@ -31,9 +31,12 @@ class Moments {
 
   void add_to_histogram(const at::Tensor& values) {
     if (counts_.empty()) counts_.resize(kIntervals);
-    if (values.numel() == 0) return;
-    const at::Tensor counts = at::histc(values, kIntervals, lowest_, highest_);
-    for (int64_t i = 0; i < kIntervals; ++i) counts_[i] += std::llround(counts[i].item<double>());
+    const double range = highest_ - lowest_;
+    const double* value = values.const_data_ptr<double>();
+    for (int64_t i = 0; i < values.numel(); ++i) {
+      const double share = range > 0 ? (value[i] - lowest_) / range : 0.5;
+      ++counts_[std::min(static_cast<int64_t>(share * kIntervals), kIntervals - 1)];
+    }
   }
 
   ValueStatistics result() const {
