@@ -5,6 +5,8 @@
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
+#include <cmath>
+
 #include "core/support/error.h"
 #include "export/espdl/convert.h"
 #include "passes/lowering/lower.h"
@@ -127,6 +129,56 @@ TEST(Compare, RefusesDataThatDoNotFit) {
   EXPECT_THROW(run(Dataset()), UserError);
   EXPECT_THROW(run(batches(1, 8, 7, 1)), UserError);
   EXPECT_THROW(run(Dataset({{{"y", at::zeros({1, 8, 8, 8})}}})), UserError);
+}
+
+at::Tensor rounded(const at::Tensor& value, int exponent) {
+  const double step = std::ldexp(1.0, exponent);
+  return at::clamp(at::round(value / step), -128, 127) * step;
+}
+
+TEST(Compare, RunsEveryLayerAloneOnTheReference) {
+  const QuantizedGraph net = network();
+  const Dataset data = batches(1, 8, 8, 3);
+  const Comparison got = compare({net.graph, Precision::Float}, {as_file(lower(net.graph)), Precision::Board}, data);
+  const at::Tensor first = net.graph.find_variable("first.w")->value,
+                   second = net.graph.find_variable("second.w")->value;
+  // The weights are on their grid, so that LibTorch's float sums are the chip's integers.
+  double own_first = 0, own_second = 0;
+  for (size_t batch = 0; batch < data.size(); ++batch) {
+    const auto noise = [](const at::Tensor& q, const at::Tensor& f) {
+      return ((q - f).square().sum() / (f.square().sum() + 1e-7)).item<double>();
+    };
+    const at::Tensor& x = data[batch].begin()->second;
+    const at::Tensor one = at::conv2d(x, first, {}, 1, 1), two = at::conv2d(one, second);
+    own_first += noise(rounded(at::conv2d(rounded(x, -4), first, {}, 1, 1), -1), one) / 3;
+    own_second += noise(rounded(at::conv2d(rounded(one, -1), second), -1), two) / 3;
+  }
+  EXPECT_NEAR(got.layers[0].own->noise_to_signal, own_first, 1e-4 * own_first);
+  EXPECT_NEAR(got.layers[1].own->noise_to_signal, own_second, 1e-4 * own_second);
+  EXPECT_NE(own_second, got.layers[1].noise_to_signal);
+}
+
+TEST(Compare, FindsTheTensorThatForcesACoarseStep) {
+  at::manual_seed(6);
+  QuantizedGraph net;
+  Variable* x = net.input("x", {1, 8, 8, 8});
+  Operation& large = net.convolution("large", x, 4);
+  Operation& small = net.convolution("small", x, 4);
+  small.input(1)->value = at::full({4, 8, 1, 1}, 1.0 / 16);
+  Operation& both =
+      net.quantized("Concat", "both", {large.output(), small.output()}, {1, 8, 8, 8}, {{"axis", int64_t{1}}});
+  for (const SlotQuant& slot :
+       {large.output_quant[0], small.output_quant[0], both.input_quant[0], both.input_quant[1], both.output_quant[0]})
+    net.graph.scales.set_exponents(slot.scale, {0});
+  net.give({both.output()});
+  const Comparison got =
+      compare({net.graph, Precision::Float}, {lower(net.graph), Precision::Board}, batches(1, 8, 8, 2));
+  const auto found = std::find_if(got.layers.begin(), got.layers.end(),
+                                  [](const TensorError& layer) { return layer.name == "small"; });
+  ASSERT_NE(found, got.layers.end());
+  EXPECT_EQ(found->cause, Cause::Alignment) << found->explanation;
+  EXPECT_THAT(found->explanation, HasSubstr("same exponent needs coarser steps"));
+  EXPECT_LT(found->grid->needed_exponent, 0);
 }
 
 TEST(Compare, TellsClippingFromRounding) {
