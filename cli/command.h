@@ -12,6 +12,7 @@ namespace espq::cli {
 struct NamedShape {
   std::string name;
   std::vector<int64_t> dims;
+  std::string type = {};  ///< element type; empty = what the model says, float32 if it says nothing
 };
 
 struct NamedFile {
@@ -52,10 +53,18 @@ struct QuantizeCommand {
 struct RunCommand {
   std::filesystem::path model, out_dir;
   std::vector<NamedFile> inputs;
-  std::string precision;  ///< empty = board for .espdl, float for .onnx
+  std::string precision;  ///< empty = board for .espdl, float for float models
   std::string target;     ///< empty = found out
   std::vector<NamedShape> input_shapes;
   EspdlAccess access;
+};
+
+struct ImportCommand {
+  std::filesystem::path model;
+  std::vector<NamedShape> input_shapes;
+  std::vector<NamedFile> inputs;  ///< example inputs
+  bool check = false;             ///< compare with LibTorch
+  bool json = false;
 };
 
 struct InspectCommand {
@@ -94,8 +103,8 @@ struct OpsCommand {
   bool json = false;
 };
 
-using Command =
-    std::variant<QuantizeCommand, RunCommand, InspectCommand, DiffCommand, VerifyCommand, CompareCommand, OpsCommand>;
+using Command = std::variant<QuantizeCommand, RunCommand, ImportCommand, InspectCommand, DiffCommand, VerifyCommand,
+                             CompareCommand, OpsCommand>;
 
 /// Exit codes: done (and equal, verified), a UserError or a difference, wrong use of the command line.
 inline constexpr int kSuccess = 0, kFailure = 1, kUsage = 2;

@@ -5,6 +5,7 @@
 
 #include "core/support/error.h"
 #include "export/espdl/convert.h"
+#include "onnx_frontend/onnx_frontend.h"
 
 namespace espq::cli {
 
@@ -49,6 +50,34 @@ std::map<std::string, Shape> shapes_by_name(const std::vector<NamedShape>& shape
     user_check(result.emplace(shape.name, shape.dims).second, "the shape of input '{}' is given twice", shape.name);
   }
   return result;
+}
+
+bool is_float_model(const std::filesystem::path& file) {
+  const auto ending = file.extension();
+  return ending == ".onnx" || ending == ".pt" || ending == ".pt2";
+}
+
+TorchImportOptions torch_options(const std::vector<NamedShape>& shapes, const Dataset::Batch& example) {
+  static const std::map<std::string_view, at::ScalarType> types = {
+      {"float32", at::kFloat}, {"int64", at::kLong}, {"int32", at::kInt}, {"int16", at::kShort},
+      {"int8", at::kChar},     {"uint8", at::kByte}, {"bool", at::kBool}};
+  TorchImportOptions options{shapes_by_name(shapes), {}, {example.begin(), example.end()}};
+  for (const NamedShape& shape : shapes) {
+    if (shape.type.empty()) continue;
+    const auto type = types.find(shape.type);
+    user_check(type != types.end(),
+               "input '{}': element type '{}' is none of float32, int64, int32, int16, int8, uint8, bool", shape.name,
+               shape.type);
+    options.input_types[shape.name] = type->second;
+  }
+  return options;
+}
+
+Graph import_float_model(const std::filesystem::path& file, const std::vector<NamedShape>& shapes,
+                         const Dataset::Batch& example) {
+  user_check(is_float_model(file), "{}: is no {} file", file.string(), kFloatModels);
+  if (file.extension() == ".onnx") return import_onnx(file, {shapes_by_name(shapes)});
+  return import_torch(file, torch_options(shapes, example));
 }
 
 std::vector<std::string> file_names(const std::vector<std::string>& names) {

@@ -10,6 +10,7 @@
 #include "core/graph/graph.h"
 #include "export/espdl/model.h"
 #include "export/espdl/reader.h"
+#include "torch_frontend/torch_frontend.h"
 
 namespace espq::cli {
 
@@ -30,6 +31,17 @@ Dataset::Batch read_inputs(const std::vector<NamedFile>& files);
 
 /// Shapes by input name. Throws UserError on a name that comes twice.
 std::map<std::string, Shape> shapes_by_name(const std::vector<NamedShape>& shapes);
+
+/// Names of the endings that import_float_model() takes, for messages.
+inline constexpr std::string_view kFloatModels = ".onnx, .pt or .pt2";
+/// Does the name end like a float model?
+bool is_float_model(const std::filesystem::path& file);
+/// The float graph of a .onnx, .pt or .pt2 file. `example` are values of inputs that give shapes, too (.pt, .pt2).
+/// Throws UserError on other endings, and as the frontends do.
+Graph import_float_model(const std::filesystem::path& file, const std::vector<NamedShape>& shapes,
+                         const Dataset::Batch& example = {});
+/// What the frontend of .pt and .pt2 files wants to know.
+TorchImportOptions torch_options(const std::vector<NamedShape>& shapes, const Dataset::Batch& example);
 
 /// NAME.npy with every character replaced that file systems may not like; unique among `names` by position.
 std::vector<std::string> file_names(const std::vector<std::string>& names);

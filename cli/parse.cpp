@@ -30,7 +30,7 @@ CLI::Option* add_list(CLI::App* verb, const std::string& name, std::vector<Value
 
 void add_shapes(CLI::App* verb, std::vector<NamedShape>& shapes) {
   add_list(verb, "--input-shape", shapes, parse_named_shape, "NAME=1x3x48x48",
-           "Shapes of inputs with dynamic dimensions");
+           "Shapes of inputs that the model leaves open; NAME=1x16:int64 gives the element type, too (.pt)");
 }
 
 void add_access(CLI::App* verb, EspdlAccess& access) {
@@ -49,8 +49,11 @@ void add_accesses(CLI::App* verb, EspdlAccesses& files) {
 
 void add_quantize(CLI::App& app, Command& command) {
   auto options = std::make_shared<QuantizeCommand>();
-  CLI::App* verb = app.add_subcommand("quantize", "Turn a float ONNX model into an integer .espdl file");
-  verb->add_option("MODEL.onnx", options->model, "Float model, never changed")->required()->type_name("");
+  CLI::App* verb = app.add_subcommand("quantize", "Turn a float model (.onnx, .pt, .pt2) into an integer .espdl file");
+  verb->add_option("MODEL", options->model,
+                   "Float model: .onnx, .pt (TorchScript) or .pt2 (torch.export); never changed")
+      ->required()
+      ->type_name("");
   verb->add_option("--target", options->target, "Chip: esp32p4, esp32s31, esp32s3, c, esp32,")
       ->required()
       ->type_name("NAME");
@@ -99,18 +102,30 @@ void add_quantize(CLI::App& app, Command& command) {
 
 void add_run(CLI::App& app, Command& command) {
   auto options = std::make_shared<RunCommand>();
-  CLI::App* verb = app.add_subcommand("run", "Run a .onnx or .espdl file on the PC");
-  verb->add_option("MODEL", options->model, "MODEL.onnx or MODEL.espdl")->required()->type_name("");
+  CLI::App* verb = app.add_subcommand("run", "Run a float model or a .espdl file on the PC");
+  verb->add_option("MODEL", options->model, "MODEL.onnx, .pt, .pt2 or .espdl")->required()->type_name("");
   add_list(verb, "--input", options->inputs, parse_named_file, "NAME=FILE.npy",
            ".espdl: integers or floats in the layout of the file")
       ->required();
   verb->add_option("--out-dir", options->out_dir, "Folder for NAME.npy of every output")->required()->type_name("DIR");
-  verb->add_option("--precision", options->precision, "Default: board for .espdl, float for .onnx")
+  verb->add_option("--precision", options->precision, "Default: board for .espdl, float for float models")
       ->check(CLI::IsMember({"float", "simulated", "board"}))
       ->type_name("float|simulated|board");
   verb->add_option("--target", options->target, "Chip of an .espdl file that does not tell it")->type_name("NAME");
   add_shapes(verb, options->input_shapes);
   add_access(verb, options->access);
+  verb->callback([options, &command] { command = *options; });
+}
+
+void add_import(CLI::App& app, Command& command) {
+  auto options = std::make_shared<ImportCommand>();
+  CLI::App* verb = app.add_subcommand("import", "Show what a .pt or .pt2 file becomes, and check it against LibTorch");
+  verb->add_option("MODEL", options->model, "TorchScript (.pt) or torch.export (.pt2)")->required()->type_name("");
+  add_shapes(verb, options->input_shapes);
+  add_list(verb, "--input", options->inputs, parse_named_file, "NAME=FILE.npy",
+           "Example inputs; they give shapes and types, too");
+  verb->add_flag("--check", options->check, "Compare every operator and the outputs with LibTorch");
+  verb->add_flag("--json", options->json, "As JSON");
   verb->callback([options, &command] { command = *options; });
 }
 
@@ -187,12 +202,14 @@ void add_ops(CLI::App& app, Command& command) {
 NamedShape parse_named_shape(const std::string& text) {
   // Names may contain '=', shapes do not.
   const size_t equal = text.rfind('=');
+  const size_t colon = text.find(':', equal == std::string::npos ? 0 : equal);
   if (equal == std::string::npos || equal == 0 || equal + 1 == text.size()) {
     throw std::invalid_argument("'" + text + "' is not NAME=SHAPE, for example input=1x3x48x48");
   }
   NamedShape shape{text.substr(0, equal), {}};
   const char* position = text.data() + equal + 1;
-  const char* const end = text.data() + text.size();
+  const char* const end = text.data() + std::min(colon, text.size());
+  if (colon != std::string::npos) shape.type = text.substr(colon + 1);
   while (true) {
     int64_t dim = 0;
     const auto [next, status] = std::from_chars(position, end, dim);
@@ -221,7 +238,8 @@ std::variant<Command, int> parse_command_line(int argc, const char* const* argv)
     return std::string("espq: ") + error.what() + "\nRun 'espq --help' or 'espq VERB --help'.\n";
   });
   Command command;
-  for (auto add : {add_quantize, add_run, add_inspect, add_diff, add_verify, add_compare, add_ops}) add(app, command);
+  for (auto add : {add_quantize, add_run, add_import, add_inspect, add_diff, add_verify, add_compare, add_ops})
+    add(app, command);
   try {
     app.parse(argc, argv);
   } catch (const CLI::ParseError& error) {

@@ -15,7 +15,6 @@
 #include "export/conversion/recipe.h"
 #include "export/conversion/test_values.h"
 #include "export/export.h"
-#include "onnx_frontend/onnx_frontend.h"
 #include "passes/pipeline.h"
 
 namespace espq::cli {
@@ -87,7 +86,7 @@ void analyse(const QuantizeCommand& command, const Graph& graph, const Dataset& 
 
 int quantize(const QuantizeCommand& command) {
   const Recipe recipe = make_recipe(command);
-  Graph graph = import_onnx(command.model, {shapes_by_name(command.input_shapes)});
+  Graph graph = import_float_model(command.model, command.input_shapes);
   const Dataset calibration = Dataset::open(command.calibration);
   // Read before the long part, so that a wrong file is known at once.
   const NamedTensors tests = test_inputs(command, graph, calibration);

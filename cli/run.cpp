@@ -5,7 +5,6 @@
 #include "core/exec/executor.h"
 #include "core/support/error.h"
 #include "export/espdl/convert.h"
-#include "onnx_frontend/onnx_frontend.h"
 
 namespace espq::cli {
 namespace {
@@ -24,7 +23,7 @@ void write_outputs(const std::filesystem::path& folder, const Graph& graph, cons
   }
 }
 
-Tensors run_onnx(const RunCommand& command, const Graph& graph) {
+Tensors run_float(const RunCommand& command, const Graph& graph) {
   user_check(command.precision.empty() || command.precision == "float",
              "{}: is a float model; quantize it first, then run the .espdl file in {} precision",
              command.model.string(), command.precision);
@@ -32,7 +31,7 @@ Tensors run_onnx(const RunCommand& command, const Graph& graph) {
 }
 
 Tensors run_espdl(const RunCommand& command, const Graph& graph) {
-  user_check(command.input_shapes.empty(), "{}: --input-shape is for .onnx files", command.model.string());
+  user_check(command.input_shapes.empty(), "{}: --input-shape is for float models", command.model.string());
   const Precision precision = command.precision.empty() ? Precision::Board : parse_precision(command.precision);
   std::vector<std::string> names;
   for (const Variable* output : graph.outputs) names.push_back(output->name());
@@ -45,12 +44,14 @@ Tensors run_espdl(const RunCommand& command, const Graph& graph) {
 }  // namespace
 
 int run(const RunCommand& command) {
-  const bool onnx = command.model.extension() == ".onnx";
-  user_check(onnx || command.model.extension() == ".espdl", "{}: is neither a .onnx nor a .espdl file",
-             command.model.string());
-  if (onnx) {
-    const Graph graph = import_onnx(command.model, {shapes_by_name(command.input_shapes)});
-    write_outputs(command.out_dir, graph, run_onnx(command, graph));
+  const bool is_float = is_float_model(command.model);
+  user_check(is_float || command.model.extension() == ".espdl", "{}: is no {} or .espdl file", command.model.string(),
+             kFloatModels);
+  if (is_float) {
+    // The inputs say which shapes the user means, if the model leaves them open.
+    const Dataset::Batch example = command.input_shapes.empty() ? read_inputs(command.inputs) : Dataset::Batch{};
+    const Graph graph = import_float_model(command.model, command.input_shapes, example);
+    write_outputs(command.out_dir, graph, run_float(command, graph));
   } else {
     const EspdlModel model = read_espdl_file(command.model, read_options(command.access));
     const Graph graph = from_model(model, choose_target(model, command.target));

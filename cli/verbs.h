@@ -6,6 +6,7 @@ namespace espq::cli {
 // One per file. Each returns the exit code and throws UserError.
 int quantize(const QuantizeCommand& command);
 int run(const RunCommand& command);
+int import(const ImportCommand& command);
 int inspect(const InspectCommand& command);
 int diff(const DiffCommand& command);
 int verify(const VerifyCommand& command);

@@ -22,7 +22,7 @@ install(FILES "${PROJECT_BINARY_DIR}/espqConfig.cmake" "${PROJECT_BINARY_DIR}/es
         DESTINATION ${espq_package_folder})
 
 # Headers keep their paths, so that they include each other installed as they do here.
-foreach(folder core passes onnx_file onnx_frontend export qat)
+foreach(folder core passes onnx_file onnx_frontend torch_frontend export qat)
   if(IS_DIRECTORY "${PROJECT_SOURCE_DIR}/${folder}")
     install(DIRECTORY "${PROJECT_SOURCE_DIR}/${folder}" DESTINATION "${CMAKE_INSTALL_INCLUDEDIR}/espq"
             FILES_MATCHING PATTERN "*.h")

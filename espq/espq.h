@@ -18,6 +18,7 @@
 #include "export/html/comparison_page.h"
 #include "passes/lowering/lower.h"
 #include "passes/pipeline.h"
+#include "torch_frontend/torch_frontend.h"
 #ifndef ESPQ_WITHOUT_ONNX
 #include "export/onnx/onnx_export.h"
 #include "onnx_frontend/onnx_frontend.h"

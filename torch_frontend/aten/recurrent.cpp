@@ -1,0 +1,166 @@
+#include "torch_frontend/aten/families.h"
+
+namespace espq::torch_frontend {
+namespace {
+
+using Integers = Call::Integers;
+
+/// What differs between the two cells.
+struct Cell {
+  const char* type;
+  Integers gate_order;  ///< LibTorch's gates in ONNX's order
+  size_t states;
+};
+const Cell kLstm{"LSTM", {0, 3, 1, 2}, 2};  // input, output, forget, cell
+const Cell kGru{"GRU", {1, 0, 2}, 1};       // update, reset, new
+
+/// The parameters of one direction of one layer.
+struct Weights {
+  at::Tensor input, recurrent, input_bias, recurrent_bias;
+};
+
+at::Tensor reordered(const Cell& cell, const at::Tensor& value) {
+  const auto gates = value.detach().chunk(static_cast<int64_t>(cell.gate_order.size()));
+  Tensors ordered;
+  for (const int64_t gate : cell.gate_order) ordered.push_back(gates[static_cast<size_t>(gate)]);
+  return at::cat(ordered);
+}
+
+/// One layer; `states` are the initial ones, [directions, batch, hidden] each, empty when they are zero.
+Call::Variables layer(const Call& call, const Cell& cell, Variable* input, const std::vector<Weights>& directions,
+                      const Call::Variables& states) {
+  Tensors w, r, b;
+  for (const Weights& weights : directions) {
+    w.push_back(reordered(cell, weights.input));
+    r.push_back(reordered(cell, weights.recurrent));
+    if (weights.input_bias.defined())
+      b.push_back(at::cat({reordered(cell, weights.input_bias), reordered(cell, weights.recurrent_bias)}));
+  }
+  Call::Variables operands{input, call.parameter("W", at::stack(w)), call.parameter("R", at::stack(r)), nullptr,
+                           nullptr};
+  if (!b.empty()) operands[3] = call.parameter("B", at::stack(b));
+  operands.insert(operands.end(), states.begin(), states.end());
+  while (!operands.back()) operands.pop_back();
+  AttributeMap attributes{{"hidden_size", directions[0].recurrent.size(1)}};
+  if (directions.size() == 2) attributes["direction"] = std::string("bidirectional");
+  if (cell.states == 1) attributes["linear_before_reset"] = int64_t{1};
+  return call.emit_many(cell.type, operands, std::move(attributes), 1 + cell.states);
+}
+
+Variable* joined(const Call& call, const Call::Variables& parts) {
+  return parts.size() == 1 ? parts[0] : call.emit("Concat", parts, {{"axis", int64_t{0}}});
+}
+
+/// [steps, directions, batch, hidden] as [steps, batch, directions * hidden]
+Variable* merge_directions(const Call& call, Variable* value, size_t directions, const Shape& shape) {
+  if (directions == 1) return call.squeeze(value, {1});
+  return call.reshape(call.transpose(value, {0, 2, 1, 3}), shape);
+}
+
+std::vector<std::vector<Weights>> weights_of(const Call& call, size_t layers, size_t directions) {
+  const Tensors params = call.samples("params");
+  const bool biases = call.flag("has_biases");
+  const size_t each = biases ? 4 : 2;
+  call.check(params.size() == layers * directions * each,
+             "has {} parameters, {} are expected (projections are not supported)", params.size(),
+             layers * directions * each);
+  for (const at::Tensor& param : params)
+    call.check(call.variable(param)->is_parameter(), "its weights depend on the inputs");
+  std::vector<std::vector<Weights>> result(layers);
+  for (size_t i = 0; i < layers * directions; ++i)
+    result[i / directions].push_back({params[i * each], params[i * each + 1],
+                                      biases ? params[i * each + 2] : at::Tensor(),
+                                      biases ? params[i * each + 3] : at::Tensor()});
+  return result;
+}
+
+/// The initial states; empty when all are constant zeros.
+Tensors initial_states(const Call& call, const Cell& cell) {
+  const Tensors states = cell.states == 2 ? call.samples("hx") : Tensors{call.sample("hx")};
+  const bool zero = std::all_of(states.begin(), states.end(), [&](const at::Tensor& state) {
+    return call.is_constant(state) && state.count_nonzero().item<int64_t>() == 0;
+  });
+  return zero ? Tensors{} : states;
+}
+
+void recurrent(Call& call, const Cell& cell) {
+  call.check(call.has("input"), "packed sequences are not supported");
+  call.check(!call.flag("train") || call.number("dropout") == 0,
+             "is in training mode: call eval() on the network before exporting it");
+  const size_t layers = static_cast<size_t>(call.integer("num_layers")),
+               directions = call.flag("bidirectional") ? 2 : 1;
+  const bool batch_first = call.flag("batch_first");
+  const auto weights = weights_of(call, layers, directions);
+  const Tensors initial = initial_states(call, cell);
+  Variable* value = call.tensor("input");
+  if (batch_first) value = call.transpose(value, {1, 0, 2});
+  Shape shape = call.shape("input");
+  if (batch_first) std::swap(shape[0], shape[1]);
+  std::vector<Call::Variables> final_states(cell.states);
+  const int64_t per_layer = static_cast<int64_t>(directions);
+  for (size_t i = 0; i < layers; ++i) {
+    Call::Variables states;
+    for (const at::Tensor& state : initial) {
+      Variable* whole = call.variable(state);
+      const int64_t first = static_cast<int64_t>(i) * per_layer;
+      states.push_back(layers == 1 ? whole : call.slice(whole, 0, first, first + per_layer));
+    }
+    const auto outputs = layer(call, cell, value, weights[i], states);
+    shape[2] = per_layer * weights[i][0].recurrent.size(1);
+    value = merge_directions(call, outputs[0], directions, shape);
+    for (size_t k = 0; k < cell.states; ++k) final_states[k].push_back(outputs[k + 1]);
+  }
+  if (batch_first) value = call.transpose(value, {1, 0, 2});
+  call.results = {value};
+  for (const auto& parts : final_states) call.results.push_back(joined(call, parts));
+}
+
+void lstm(Call& call) { recurrent(call, kLstm); }
+void gru(Call& call) { recurrent(call, kGru); }
+
+// ------------------------------------------------------------------------------------------------------ single steps
+/// x w^T + b as LibTorch's cells compute it.
+Variable* gates(const Call& call, Variable* input, std::string_view weight, std::string_view bias) {
+  Call::Variables operands{input, call.tensor(weight)};
+  if (Variable* offset = call.tensor(bias)) operands.push_back(offset);
+  return call.emit("Gemm", operands, {{"transB", int64_t{1}}});
+}
+
+Call::Variables split_gates(const Call& call, Variable* value, int64_t hidden, size_t count) {
+  return call.emit_many("Split", {value, call.parameter("split", Integers(count, hidden))}, {{"axis", int64_t{1}}},
+                        count);
+}
+
+void lstm_cell(Call& call) {
+  const Tensors states = call.samples("hx");
+  const int64_t hidden = states[0].size(1);
+  Variable* sum = call.emit("Add", {gates(call, call.tensor("input"), "w_ih", "b_ih"),
+                                    gates(call, call.variable(states[0]), "w_hh", "b_hh")});
+  const auto part = split_gates(call, sum, hidden, 4);
+  Variable* kept = call.emit("Mul", {call.emit("Sigmoid", {part[1]}), call.variable(states[1])});
+  Variable* added = call.emit("Mul", {call.emit("Sigmoid", {part[0]}), call.emit("Tanh", {part[2]})});
+  Variable* cell = call.emit("Add", {kept, added});
+  call.results = {call.emit("Mul", {call.emit("Sigmoid", {part[3]}), call.emit("Tanh", {cell})}), cell};
+}
+
+void gru_cell(Call& call) {
+  const int64_t hidden = call.shape("hx")[1];
+  Variable* state = call.tensor("hx");
+  const auto from_input = split_gates(call, gates(call, call.tensor("input"), "w_ih", "b_ih"), hidden, 3);
+  const auto from_state = split_gates(call, gates(call, state, "w_hh", "b_hh"), hidden, 3);
+  const auto gate = [&](size_t i) { return call.emit("Sigmoid", {call.emit("Add", {from_input[i], from_state[i]})}); };
+  Variable *reset = gate(0), *update = gate(1);
+  Variable* fresh = call.emit("Tanh", {call.emit("Add", {from_input[2], call.emit("Mul", {reset, from_state[2]})})});
+  call.result("Add", {fresh, call.emit("Mul", {update, call.emit("Sub", {state, fresh})})});
+}
+
+}  // namespace
+
+void add_recurrent(Table& table) {
+  table["lstm"] = {lstm, Family::Recurrent};
+  table["gru"] = {gru, Family::Recurrent};
+  table["lstm_cell"] = {lstm_cell, Family::Recurrent};
+  table["gru_cell"] = {gru_cell, Family::Recurrent};
+}
+
+}  // namespace espq::torch_frontend

@@ -1,0 +1,106 @@
+#include "torch_frontend/draft.h"
+
+#include <unordered_set>
+
+#include "core/ops/operator.h"
+
+namespace espq::torch_frontend {
+namespace {
+
+std::string folder(const std::string& module_path) {
+  if (module_path.empty()) return "/";
+  std::string path = "/" + module_path + "/";
+  std::replace(path.begin(), path.end(), '.', '/');
+  return path;
+}
+
+std::string numbered(std::unordered_map<std::string, int>& counts, const std::string& base) {
+  const int number = counts[base]++;
+  return number == 0 ? base : fmt::format("{}_{}", base, number);
+}
+
+std::unordered_set<const Operation*> live_operations(const Graph& graph) {
+  std::unordered_set<const Operation*> live;
+  std::vector<const Operation*> waiting;
+  const auto visit = [&](const Variable* variable) {
+    if (variable && variable->producer() && live.insert(variable->producer()).second)
+      waiting.push_back(variable->producer());
+  };
+  for (const Variable* output : graph.outputs) visit(output);
+  while (!waiting.empty()) {
+    const Operation* operation = waiting.back();
+    waiting.pop_back();
+    for (const Variable* input : operation->inputs()) visit(input);
+  }
+  return live;
+}
+
+}  // namespace
+
+std::string Place::text() const {
+  std::string result = module_path.empty() ? "" : "module '" + module_path + "'";
+  if (!source.empty()) result += (result.empty() ? "" : ", ") + source;
+  return result.empty() ? "the network itself" : result;
+}
+
+std::string GraphDraft::operation_name(const std::string& module_path, const std::string& type) {
+  return numbered(name_counts_, folder(module_path) + type);
+}
+
+std::string GraphDraft::parameter_name(const std::string& module_path, const std::string& suffix) {
+  return numbered(name_counts_, folder(module_path) + suffix);
+}
+
+std::vector<Variable*> GraphDraft::emit(const Place& place, const std::string& type, std::vector<Variable*> inputs,
+                                        AttributeMap attributes, size_t outputs) {
+  const std::string base = folder(place.module_path) + type, name = numbered(name_counts_, base);
+  std::vector<Variable*> results;
+  for (size_t i = 0; i < outputs; ++i) results.push_back(&graph.add_variable(fmt::format("{}_output_{}", name, i)));
+  Operation& operation = graph.add_operation(type, name, std::move(inputs), results, std::move(attributes));
+  normalize_attributes(operation);
+  base_names_.emplace(&operation, base);
+  emitted_.push_back(&operation);
+  return results;
+}
+
+std::vector<const Operation*> GraphDraft::take_emitted() { return std::exchange(emitted_, {}); }
+
+Graph GraphDraft::finish(std::unordered_map<const void*, std::string>& renamed) const {
+  const auto live = live_operations(graph);
+  const auto read = [&](const Variable* variable) {
+    return graph.is_output(variable) || std::any_of(variable->uses().begin(), variable->uses().end(),
+                                                    [&](const Use& use) { return live.count(use.operation) != 0; });
+  };
+  Graph result;
+  result.name = graph.name;
+  std::unordered_map<std::string, int> counts;
+  std::unordered_map<const Variable*, Variable*> copies;
+  const auto copy = [&](Variable* variable, const std::string& name) -> Variable* {
+    if (!variable) return nullptr;
+    const auto found = copies.find(variable);
+    if (found != copies.end()) return found->second;
+    Variable& made = variable->is_parameter() ? result.add_parameter(name, variable->value) : result.add_variable(name);
+    made.shape = variable->shape;
+    made.dtype = variable->dtype;
+    renamed[variable] = name;
+    return copies[variable] = &made;
+  };
+  for (Variable* input : graph.inputs) result.inputs.push_back(copy(input, input->name()));
+  for (Variable* output : graph.outputs) copy(output, output->name());
+  for (const Operation* operation : graph.operations()) {
+    if (!live.count(operation)) continue;
+    const std::string name = numbered(counts, base_names_.at(operation));
+    std::vector<Variable*> inputs, outputs = operation->outputs();
+    for (Variable* input : operation->inputs()) inputs.push_back(copy(input, input ? input->name() : ""));
+    while (outputs.size() > 1 && !read(outputs.back())) outputs.pop_back();
+    for (size_t slot = 0; slot < outputs.size(); ++slot)
+      outputs[slot] = copy(outputs[slot], fmt::format("{}_output_{}", name, slot));
+    Operation& made = result.add_operation(operation->type, name, inputs, outputs, operation->attributes);
+    made.implied_attributes = operation->implied_attributes;
+    renamed[operation] = name;
+  }
+  for (const Variable* output : graph.outputs) result.outputs.push_back(copies.at(output));
+  return result;
+}
+
+}  // namespace espq::torch_frontend
