@@ -12,7 +12,6 @@
 #include "export/espdl/convert.h"
 #include "export/espdl/reader.h"
 #include "export/html/comparison_page.h"
-#include "onnx_frontend/onnx_frontend.h"
 #include "passes/simplify/decompose_conv_transpose.h"
 #include "passes/simplify/simplify.h"
 
@@ -33,7 +32,7 @@ Graph open_graph(const std::filesystem::path& file, size_t index, const CompareC
     const EspdlModel model = read_espdl_file(file, read_options(access_to(command.files, index)));
     return from_model(model, choose_target(model, command.target));
   }
-  Graph graph = import_onnx(file, {shapes_by_name(command.input_shapes)});
+  Graph graph = import_float_model(file, command.input_shapes);
   // What quantization does to the float network, so that both have the same layers.
   simplify(graph);
   if (decompose_conv_transpose(graph).changed()) infer_shapes(graph, zero_inputs(graph));

@@ -8,9 +8,10 @@ namespace espq::torch_frontend {
 
 /// What reading one file gives: the trace, the example inputs in graph order and LibTorch's outputs.
 struct Reading {
+  bool record;
   Tracer tracer;
   Tensors example, outputs;
-  explicit Reading(bool record) : tracer(record) {}
+  explicit Reading(bool recording) : record(recording), tracer(recording) {}
 };
 
 /// A tensor input of the network before it has an example value.

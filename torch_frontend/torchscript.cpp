@@ -398,25 +398,30 @@ void read_torchscript(std::string_view bytes, const TorchImportOptions& options,
   const jit::Module module = load(bytes);
   const auto method = module.find_method("forward");
   user_check(method.has_value(), "has no forward()");
-  const auto& schema = method->function().getSchema();
+  const auto& parameters = method->function().getSchema().arguments();
   std::vector<InputSpec> specs;
-  std::vector<IValue> arguments;
-  for (size_t i = 1; i < schema.arguments().size(); ++i) {
-    const auto& argument = schema.arguments()[i];
-    if (!argument.default_value()) add_specs(argument.name(), argument.type(), specs);
-  }
+  for (size_t i = 1; i < parameters.size(); ++i)
+    if (!parameters[i].default_value()) add_specs(parameters[i].name(), parameters[i].type(), specs);
   reading.example = example_inputs(specs, options);
-  for (size_t i = 0; i < specs.size(); ++i) reading.tracer.add_input(specs[i].name, reading.example[i]);
-  auto next = reading.example.cbegin();
-  for (size_t i = 1; i < schema.arguments().size(); ++i) {
-    const auto& argument = schema.arguments()[i];
-    arguments.push_back(argument.default_value() ? *argument.default_value() : assemble(argument.type(), next));
-  }
-  Tensors untouched;
-  for (at::Tensor& tensor : reading.example) untouched.push_back(tensor.clone());
-  const IValue result = Interpreter(reading.tracer).forward(module, std::move(arguments));
-  add_outputs(result, "", reading);
-  reading.example = std::move(untouched);
+  // The network may write to its inputs: every run gets its own.
+  const auto arguments = [&](Tensors& own) {
+    for (const at::Tensor& tensor : reading.example) own.push_back(tensor.clone());
+    std::vector<IValue> result;
+    auto next = own.cbegin();
+    for (size_t i = 1; i < parameters.size(); ++i) {
+      const auto& fallback = parameters[i].default_value();
+      result.push_back(fallback ? *fallback : assemble(parameters[i].type(), next));
+    }
+    return result;
+  };
+  Tensors own;
+  std::vector<IValue> values = arguments(own);
+  for (size_t i = 0; i < specs.size(); ++i) reading.tracer.add_input(specs[i].name, own[i]);
+  add_outputs(Interpreter(reading.tracer).forward(module, std::move(values)), "", reading);
+  reading.tracer.check_refusals();
+  if (!reading.record) return;
+  Tensors again;
+  reading.outputs = tensors_in((*method)(arguments(again)));
 }
 
 }  // namespace espq::torch_frontend

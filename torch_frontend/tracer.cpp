@@ -71,6 +71,15 @@ bool is_forbidden(const std::string& name) {
   return names.count(name) != 0;
 }
 
+/// A constant would be another network than the user's.
+bool is_random(const std::string& name) {
+  static const std::unordered_set<std::string_view> names = {
+      "aten::rand",      "aten::randn",       "aten::randint",      "aten::rand_like",   "aten::randn_like",
+      "aten::bernoulli", "aten::bernoulli_",  "aten::normal",       "aten::normal_",     "aten::uniform_",
+      "aten::randperm",  "aten::multinomial", "aten::randint_like", "aten::exponential_"};
+  return names.count(name) != 0;
+}
+
 bool holds_tensors(const c10::Type& type) {
   if (type.kind() == c10::TypeKind::TensorType) return true;
   for (const auto& contained : type.containedTypes())
@@ -228,6 +237,7 @@ void Tracer::call(const c10::FunctionSchema& schema, size_t count,
                   const std::function<void(torch::jit::Stack&)>& kernel, torch::jit::Stack& stack, const Place& place) {
   const std::string& name = schema.name();
   user_check(!is_forbidden(name), "{}: {} is refused: a network has no business with it", place.text(), name);
+  user_check(!is_random(name), "{}: {} makes random numbers, which a chip does not have", place.text(), name);
   std::vector<c10::IValue> arguments(stack.end() - static_cast<std::ptrdiff_t>(count), stack.end());
   try {
     if (is_tensor_operator(schema, arguments)) return trace(schema, std::move(arguments), kernel, stack, place);

@@ -464,6 +464,163 @@ for entry in CASES:
         cases.append(write(*entry))
     except Exception as error:
         raise SystemExit(f"{entry[0]}: {error}") from error
+
+# --- files that are refused, and layouts of other versions ----------------------------------------------------------------
+
+
+class Strange(nn.Module):
+    def forward(self, x):
+        return torch.digamma(x) + torch.linalg.det(x)[:, None, None]
+
+
+class Unsupported(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.stem = Strange()
+        self.head = Strange()
+
+    def forward(self, x):
+        return torch.kthvalue(self.head(self.stem(x)), 1)[0]
+
+
+class Dynamic(nn.Module):
+    def forward(self, x):
+        if x.sum() > 0:
+            x = x * 2
+        return x
+
+
+class ManySizes(nn.Module):
+    def forward(self, x):
+        return x[x > 0]
+
+
+class State(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.register_buffer("last", torch.zeros(2, 3))
+
+    def forward(self, x):
+        self.last = self.last + x
+        return self.last
+
+
+class Endless(nn.Module):
+    def forward(self, x):
+        i = 0
+        while i >= 0:
+            i += 1
+            i -= 1
+        return x
+
+
+class Raises(nn.Module):
+    def forward(self, x):
+        if x.dim() != 4:
+            raise RuntimeError("four dimensions, please")
+        return x * 2
+
+
+class SetState(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.factor = 2.0
+
+    @torch.jit.export
+    def __getstate__(self):
+        return (self.factor, self.training)
+
+    @torch.jit.export
+    def __setstate__(self, state: tuple[float, bool]):
+        self.factor = state[0]
+        self.training = state[1]
+
+    def forward(self, x):
+        return x * self.factor
+
+
+class ReadsFile(nn.Module):
+    def forward(self, x):
+        return x + torch.from_file("/tmp/espq_must_not_exist", shared=True, size=4)
+
+
+class Conditional(nn.Module):
+    def forward(self, x):
+        return torch.cond(x.sum() > 0, lambda t: t * 2, lambda t: t - 1, (x,))
+
+
+class Small(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.conv = nn.Conv2d(3, 4, 3)
+        self.fc = nn.Linear(4, 2)
+
+    def forward(self, x):
+        return self.fc(self.conv(x).relu().mean((2, 3)))
+
+
+def rewritten(source, target, change):
+    """A copy of an archive in which change(name, content) gives the new entries."""
+    with zipfile.ZipFile(source) as old, zipfile.ZipFile(target, "w") as new:
+        for name in old.namelist():
+            for entry in change(name, old.read(name)):
+                new.writestr(*entry)
+
+
+def replaced(ending, edit):
+    return lambda name, content: [(name, edit(content) if name.endswith(ending) else content)]
+
+
+with torch.no_grad():
+    for name, module in {"dynamic": Dynamic(), "many_sizes": ManySizes(), "state": State(), "endless": Endless(),
+                         "raises": Raises(), "set_state": SetState(), "reads_file": ReadsFile()}.items():
+        torch.jit.script(module.eval()).save(str(folder / f"bad_{name}.pt"))
+    strange, small, picture = Unsupported().eval(), Small().eval(), r(2, 3, 6, 6)
+    torch.jit.trace(strange, r(2, 3, 3), check_trace=False).save(str(folder / "bad_unsupported.pt"))
+    torch.export.save(torch.export.export(strange, (r(2, 3, 3),)), folder / "bad_unsupported.pt2")
+    torch.export.save(torch.export.export(Conditional(), (r(2, 3),)), folder / "bad_condition.pt2")
+    torch.jit.trace(small.train(), picture).save(str(folder / "small.pt"))
+    torch.save(small.state_dict(), folder / "bad_weights.pt")
+    program = torch.export.export(small.eval(), (picture,), dynamic_shapes={"x": {0: torch.export.Dim("batch", min=1, max=8)}})
+    torch.export.save(program, folder / "small.pt2")
+    dropout = nn.Sequential(nn.Linear(3, 3), nn.Dropout(0.5)).train()
+    torch.jit.trace(dropout, r(2, 3), check_trace=False).save(str(folder / "bad_training.pt"))
+    numpy.savez(folder / "small.npz", in_0=picture.numpy(), out_0=small(picture).numpy())
+
+WEIGHTS = "data/weights/model_weights_config.json"
+MODEL = "models/model.json"
+for name, ending, edit in [
+    ("sizes", WEIGHTS, lambda c: c.replace(b'"as_int": 27', b'"as_int": 2700000000000')),
+    ("negative", WEIGHTS, lambda c: c.replace(b'"storage_offset": {"as_int": 0}', b'"storage_offset": {"as_int": -9}')),
+    ("overflow", WEIGHTS, lambda c: c.replace(b'"sizes": [{"as_int": 4}', b'"sizes": [{"as_int": 4611686018427387904}')),
+    ("dtype", WEIGHTS, lambda c: c.replace(b'"dtype": 7', b'"dtype": 99')),
+    ("json", MODEL, lambda c: c[: len(c) // 2]),
+    ("schema", MODEL, lambda c: c.replace(b'"major": 8', b'"major": 7')),
+    ("unknown_name", MODEL, lambda c: c.replace(b'{"as_tensor": {"name": "conv2d"}}, "kind"', b'{"as_tensor": {"name": "nothing"}}, "kind"')),
+    ("operator", MODEL, lambda c: c.replace(b"torch.ops.aten.relu.default", b"torch.ops.mine.relu.default")),
+]:
+    changed = edit(zipfile.ZipFile(folder / "small.pt2").read("small/" + ending))
+    assert changed != zipfile.ZipFile(folder / "small.pt2").read("small/" + ending), name
+    rewritten(folder / "small.pt2", folder / f"bad_{name}.pt2", replaced(ending, edit))
+rewritten(folder / "small.pt2", folder / "bad_missing.pt2", lambda name, content: [] if name.endswith("weight_0") else [(name, content)])
+
+# The flat layout of torch 2.7: one JSON and one pickle per part.
+with zipfile.ZipFile(folder / "small.pt2") as source, zipfile.ZipFile(folder / "small_flat.pt2", "w") as target:
+    target.writestr("serialized_exported_program.json", source.read("small/" + MODEL))
+    for name, value in [("state_dict", dict(program.state_dict)), ("constants", {}), ("example_inputs", ((picture,), {}))]:
+        torch.save(value, folder / "part.pt")
+        target.writestr(f"serialized_{name}.pt", (folder / "part.pt").read_bytes())
+(folder / "part.pt").unlink()
+# The config's name in 2025, and weights as one pickle.
+rewritten(folder / "small.pt2", folder / "small_param.pt2",
+          lambda name, content: [(name.replace("_weights_config", "_model_param_config"), content)])
+torch.save(dict(program.state_dict), folder / "part.pt")
+pickled = (folder / "part.pt").read_bytes()
+(folder / "part.pt").unlink()
+rewritten(folder / "small.pt2", folder / "small_pickle.pt2",
+          lambda name, content: [("small/data/weights/model.pt", pickled)] if name.endswith("weights_config.json")
+          else [] if "/weights/" in name else [(name, content)])
+
 names = [entry["name"] for entry in cases]
 assert len(set(names)) == len(names)
 index.write_text(json.dumps({"stamp": stamp, "torch": torch.__version__, "cases": cases}, indent=1))

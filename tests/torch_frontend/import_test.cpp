@@ -84,5 +84,60 @@ TEST(TorchImport, EveryExportedProgramComputesWhatPythonComputed) {
   check_all(".pt2");
 }
 
+std::vector<std::string> names_of(const std::vector<Operation*>& operations) {
+  std::vector<std::string> names;
+  for (const Operation* operation : operations) names.push_back(operation->name());
+  return names;
+}
+
+TEST(TorchImport, NamesReadLikeTheModuleTree) {
+  ESPQ_REQUIRE_TORCH_CASES();
+  for (const std::string name : {"residual_network.pt", "residual_network_script.pt", "residual_network.pt2"}) {
+    const Graph graph = import_torch(TorchCase::folder() / name, {.input_shapes = {{"x", {1, 3, 16, 16}}}});
+    EXPECT_THAT(names_of(graph.operations()),
+                ::testing::ElementsAre("/stem/Conv", "/blocks/0/conv/Conv", "/blocks/0/bn/BatchNormalization",
+                                       "/blocks/0/act/Relu", "/Add", "/blocks/1/conv/Conv",
+                                       "/blocks/1/bn/BatchNormalization", "/blocks/1/act/Relu", "/Add_1", "/ReduceMean",
+                                       "/shared/Gemm", "/shared/Gemm_1", "/Add_2", "/head/Gemm", "/Softmax"))
+        << name;
+    EXPECT_EQ(graph.find_operation("/blocks/0/conv/Conv")->input(1)->name(), "blocks.0.conv.weight") << name;
+    // A weight that is used twice is one parameter.
+    EXPECT_EQ(graph.find_operation("/shared/Gemm")->input(1), graph.find_operation("/shared/Gemm_1")->input(1)) << name;
+    EXPECT_EQ(graph.outputs[0]->name(), "scores") << name;
+    EXPECT_EQ(graph.outputs[1]->name(), "features") << name;
+  }
+}
+
+TEST(TorchImport, ReadsTheLayoutsOfAllVersions) {
+  ESPQ_REQUIRE_TORCH_CASES();
+  const auto arrays = read_npz(TorchCase::folder() / "small.npz");
+  for (const std::string name : {"small.pt2", "small_flat.pt2", "small_param.pt2", "small_pickle.pt2"}) {
+    const Graph graph = import_torch(TorchCase::folder() / name);
+    EXPECT_EQ(*graph.inputs[0]->shape, (Shape{2, 3, 6, 6})) << name;
+    const Tensors outputs = Executor(graph, Precision::Float).run(Tensors{arrays.at("in_0")});
+    EXPECT_TRUE(at::allclose(outputs[0], arrays.at("out_0"), 1e-5, 1e-5)) << name;
+  }
+}
+
+TEST(TorchImport, BindsADynamicDimension) {
+  ESPQ_REQUIRE_TORCH_CASES();
+  const Graph graph = import_torch(TorchCase::folder() / "small.pt2", {.input_shapes = {{"x", {5, 3, 6, 6}}}});
+  EXPECT_EQ(*graph.outputs[0]->shape, (Shape{5, 2}));
+}
+
+/// The check must be able to fail: a graph that differs is found, operator and output.
+TEST(TorchImport, CheckListsOperatorsWithTheirOperations) {
+  ESPQ_REQUIRE_TORCH_CASES();
+  const CheckedImport checked =
+      import_torch_checked(TorchCase::folder() / "small.pt", {.input_shapes = {{"x", {2, 3, 6, 6}}}});
+  ASSERT_EQ(checked.agreement.operators.size(), 4u);
+  EXPECT_EQ(checked.agreement.operators[0].module_path, "conv");
+  EXPECT_EQ(checked.agreement.operators[0].operations, std::vector<std::string>{"/conv/Conv"});
+  EXPECT_EQ(checked.agreement.outputs.size(), 1u);
+  TorchAgreement wrong = checked.agreement;
+  wrong.outputs[0].largest_error = 1;
+  EXPECT_FALSE(wrong.agrees());
+}
+
 }  // namespace
 }  // namespace espq
