@@ -61,9 +61,15 @@ TorchImportOptions torch_options(const std::vector<NamedShape>& shapes, const Da
   static const std::map<std::string_view, at::ScalarType> types = {
       {"float32", at::kFloat}, {"int64", at::kLong}, {"int32", at::kInt}, {"int16", at::kShort},
       {"int8", at::kChar},     {"uint8", at::kByte}, {"bool", at::kBool}};
-  TorchImportOptions options{shapes_by_name(shapes), {}, {example.begin(), example.end()}};
+  TorchImportOptions options{shapes_by_name(shapes), {}, {example.begin(), example.end()}, {}};
   for (const NamedShape& shape : shapes) {
     if (shape.type.empty()) continue;
+    if (shape.type == "value") {
+      user_check(shape.dims.size() == 1, "input '{}': a value is one number, for example 16000:value", shape.name);
+      options.input_shapes.erase(shape.name);
+      options.input_values[shape.name] = static_cast<double>(shape.dims[0]);
+      continue;
+    }
     const auto type = types.find(shape.type);
     user_check(type != types.end(),
                "input '{}': element type '{}' is none of float32, int64, int32, int16, int8, uint8, bool", shape.name,

@@ -16,6 +16,8 @@ struct TorchImportOptions {
   std::map<std::string, at::ScalarType> input_types = {};
   /// Example values of inputs by name; they give shapes and types, too. Others are random (floats) or zero (integers).
   NamedTensors example = {};
+  /// Values of inputs that are numbers (int, float, bool); they are constants of the graph.
+  std::map<std::string, double> input_values = {};
 };
 
 /// The float graph of a TorchScript file (.pt, traced or scripted) or of a torch.export archive (.pt2); which of them

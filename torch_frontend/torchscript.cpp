@@ -49,7 +49,7 @@ class Interpreter {
 };
 
 /// More would be a program, not a network.
-constexpr int64_t kMaxSteps = 5'000'000;
+constexpr int64_t kMaxSteps = 1'000'000;
 constexpr int kMaxDepth = 200;
 
 std::string join(const std::string& path, const std::string& name) { return path.empty() ? name : path + "." + name; }
@@ -73,6 +73,11 @@ std::vector<IValue> input_values(const jit::Node& node, const std::unordered_map
 Place Interpreter::place(const jit::Node& node, const Frame& frame) const {
   // The user's own line says more than the line of torch.nn that it calls.
   std::string source = source_line(node);
+  // Writes to attributes have no line of their own: the one before is the same statement.
+  for (const jit::Node* before = node.prev();
+       source.empty() && before->kind() != c10::prim::Param && before->kind() != c10::prim::Return;
+       before = before->prev())
+    source = source_line(*before);
   if (!frame.caller.empty() && (source.empty() || is_library_line(source))) source = frame.caller;
   return {frame.module_path, source};
 }
@@ -310,6 +315,24 @@ IValue assemble(const c10::TypePtr& type, Tensors::const_iterator& next) {
   return c10::ivalue::Tuple::create(std::move(elements));
 }
 
+/// The value of an input that is no tensor; nullopt for tensors. Throws UserError when it is not known.
+std::optional<IValue> fixed_value(const c10::Argument& parameter, const TorchImportOptions& options) {
+  const auto given = options.input_values.find(parameter.name());
+  const auto kind = parameter.type()->kind();
+  if (given != options.input_values.end()) {
+    if (kind == c10::TypeKind::IntType) return static_cast<int64_t>(given->second);
+    if (kind == c10::TypeKind::FloatType) return given->second;
+    if (kind == c10::TypeKind::BoolType) return given->second != 0;
+    user_error("its input '{}' has the type {}, which is no number", parameter.name(), parameter.type()->repr_str());
+  }
+  if (parameter.default_value()) return *parameter.default_value();
+  const bool number =
+      kind == c10::TypeKind::IntType || kind == c10::TypeKind::FloatType || kind == c10::TypeKind::BoolType;
+  user_check(!number, "its input '{}' is a number ({}): give its value (--input-shape {}=16000:value)",
+             parameter.name(), parameter.type()->repr_str(), parameter.name());
+  return std::nullopt;
+}
+
 /// "output", "output_1" for elements of lists and tuples, the keys of dictionaries.
 void add_outputs(const IValue& value, const std::string& name, Reading& reading) {
   const auto join_name = [&](const auto& part) {
@@ -401,7 +424,7 @@ void read_torchscript(std::string_view bytes, const TorchImportOptions& options,
   const auto& parameters = method->function().getSchema().arguments();
   std::vector<InputSpec> specs;
   for (size_t i = 1; i < parameters.size(); ++i)
-    if (!parameters[i].default_value()) add_specs(parameters[i].name(), parameters[i].type(), specs);
+    if (!fixed_value(parameters[i], options)) add_specs(parameters[i].name(), parameters[i].type(), specs);
   reading.example = example_inputs(specs, options);
   // The network may write to its inputs: every run gets its own.
   const auto arguments = [&](Tensors& own) {
@@ -409,8 +432,8 @@ void read_torchscript(std::string_view bytes, const TorchImportOptions& options,
     std::vector<IValue> result;
     auto next = own.cbegin();
     for (size_t i = 1; i < parameters.size(); ++i) {
-      const auto& fallback = parameters[i].default_value();
-      result.push_back(fallback ? *fallback : assemble(parameters[i].type(), next));
+      const auto fixed = fixed_value(parameters[i], options);
+      result.push_back(fixed ? *fixed : assemble(parameters[i].type(), next));
     }
     return result;
   };

@@ -21,7 +21,8 @@ void linear(Call& call) {
   if (call.rank("input") == 2 && call.rank("weight") == 2) {
     Call::Variables operands{input, call.tensor("weight")};
     if (bias) operands.push_back(bias);
-    return call.result("Gemm", operands, {{"transB", int64_t{1}}});
+    // Factors are spelled out, as PyTorch's ONNX exporter does: both ways give equal files.
+    return call.result("Gemm", operands, {{"alpha", 1.0f}, {"beta", 1.0f}, {"transB", int64_t{1}}});
   }
   Variable* weight = call.is_constant("weight")
                          ? call.parameter("weight", call.sample("weight").t())
@@ -43,10 +44,8 @@ Variable* scaled(const Call& call, Variable* value, std::string_view factor) {
 }
 
 void addmm(Call& call) {
-  AttributeMap attributes;
-  if (call.number("alpha") != 1) attributes["alpha"] = static_cast<float>(call.number("alpha"));
-  if (call.number("beta") != 1) attributes["beta"] = static_cast<float>(call.number("beta"));
-  call.result("Gemm", {call.tensor("mat1"), call.tensor("mat2"), call.tensor("self")}, attributes);
+  call.result("Gemm", {call.tensor("mat1"), call.tensor("mat2"), call.tensor("self")},
+              {{"alpha", static_cast<float>(call.number("alpha"))}, {"beta", static_cast<float>(call.number("beta"))}});
 }
 
 /// addmv, baddbmm
