@@ -44,6 +44,7 @@ class Interpreter {
   void run_operator(const jit::Node& node, Values& values, const Frame& frame);
   IValue call_function(jit::Function& function, std::vector<IValue> arguments, const jit::Node& node,
                        const std::string& module_path, const Frame& frame);
+  std::string called_path(const c10::ivalue::Object& object, const Frame& frame) const;
   IValue get_attribute(const IValue& object, const std::string& name, const Frame& frame);
   Place place(const jit::Node& node, const Frame& frame) const;
 };
@@ -140,9 +141,8 @@ bool Interpreter::run_structure(const jit::Node& node, Values& values, const Fra
     case prim::CallMethod: {
       auto arguments = input_values(node, values);
       const auto object = arguments.at(0).toObject();
-      const auto known = paths_.find(object.get());
       values[node.output()] = call_function(object->type()->getMethod(node.s(attr::name)), std::move(arguments), node,
-                                            known == paths_.end() ? frame.module_path : known->second, frame);
+                                            called_path(*object, frame), frame);
       return true;
     }
     case prim::CallFunction: {
@@ -208,6 +208,16 @@ IValue Interpreter::call_function(jit::Function& function, std::vector<IValue> a
   const std::string source = source_line(node);
   if (!source.empty() && !is_library_line(source)) inner.caller = source;
   return run_graph(*graph->graph(), std::move(arguments), inner).at(0);
+}
+
+/// A module that several modules share goes by the name that it has in the one that calls it.
+std::string Interpreter::called_path(const c10::ivalue::Object& object, const Frame& frame) const {
+  const auto known = paths_.find(&object);
+  if (known == paths_.end()) return frame.module_path;
+  const std::string& path = known->second;
+  if (frame.module_path.empty() || path == frame.module_path || path.rfind(frame.module_path + ".", 0) == 0)
+    return path;
+  return join(frame.module_path, path.substr(path.rfind('.') + 1));
 }
 
 IValue Interpreter::get_attribute(const IValue& owner, const std::string& name, const Frame& frame) {
@@ -289,8 +299,11 @@ void Interpreter::run_operator(const jit::Node& node, Values& values, const Fram
   user_check(schema != nullptr, "{}: {} is not supported", place(node, frame).text(), node.kind().toQualString());
   jit::Stack stack = input_values(node, values);
   jit::Operation operation = node.getOperation();
-  tracer_.call(
-      *schema, stack.size(), [&](jit::Stack& s) { operation(s); }, stack, place(node, frame));
+  const auto kernel = [&](jit::Stack& arguments) {
+    if (schema->is_vararg()) arguments.emplace_back(static_cast<int64_t>(node.inputs().size()));
+    operation(arguments);
+  };
+  tracer_.call(*schema, stack.size(), kernel, stack, place(node, frame));
   user_check(stack.size() == node.outputs().size(), "{}: {} is not supported", place(node, frame).text(),
              node.kind().toQualString());
   for (size_t i = 0; i < stack.size(); ++i) values[node.outputs()[i]] = std::move(stack[i]);

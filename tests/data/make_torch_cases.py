@@ -415,6 +415,17 @@ class Recurrent(nn.Module):
         return out, h + c
 
 
+class SharedActivation(nn.Module):
+    def __init__(self):
+        super().__init__()
+        act = nn.SiLU()
+        self.first = nn.Sequential(nn.Linear(3, 3), act)
+        self.second = nn.Sequential(nn.Linear(3, 3), act)
+
+    def forward(self, x):
+        return self.second(self.first(x))
+
+
 class Nested(nn.Module):
     def forward(self, x):
         return (x + 1, (x * 2, x * 3)), x
@@ -426,6 +437,7 @@ case("inplace_writes", Inplace(), r(2, 4, 3, 5))
 case("inplace_steps", StepWrites(), r(2, 3, 6))
 case("branches_script", Branches(), r(3, 6), script=True)
 case("dictionary_script", ScriptState(), r(2, 5), r(2, 5), script=True)
+case("shared_activation", SharedActivation(), r(2, 3))
 case("nested_outputs", Nested(), r(2, 3))
 case("lstm_script", Recurrent(), r(2, 6, 4), script=True)
 case("attention_script", nn.TransformerEncoderLayer(8, 2, 16, batch_first=True), r(2, 5, 8), script=True)
@@ -517,7 +529,7 @@ class Endless(nn.Module):
 class Raises(nn.Module):
     def forward(self, x):
         if x.dim() != 4:
-            raise RuntimeError("four dimensions, please")
+            raise RuntimeError(f"four dimensions, please, not {x.dim()}")
         return x * 2
 
 

@@ -108,6 +108,17 @@ TEST(TorchImport, NamesReadLikeTheModuleTree) {
   }
 }
 
+TEST(TorchImport, ASharedModuleIsNamedWhereItIsCalled) {
+  ESPQ_REQUIRE_TORCH_CASES();
+  for (const std::string ending : {".pt", ".pt2"}) {
+    const Graph graph =
+        import_torch(TorchCase::folder() / ("shared_activation" + ending), {.input_shapes = {{"x", {2, 3}}}});
+    EXPECT_THAT(names_of(graph.operations()),
+                ::testing::ElementsAre("/first/0/Gemm", "/first/1/Swish", "/second/0/Gemm", "/second/1/Swish"))
+        << ending;
+  }
+}
+
 TEST(TorchImport, ReadsTheLayoutsOfAllVersions) {
   ESPQ_REQUIRE_TORCH_CASES();
   const auto arrays = read_npz(TorchCase::folder() / "small.npz");
