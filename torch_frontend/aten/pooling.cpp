@@ -17,7 +17,8 @@ template <size_t axes>
 void max_pool(Call& call) {
   const Batched batched(call, "self", axes);
   AttributeMap attributes = window(call, axes);
-  attributes["dilations"] = call.integers("dilation", axes);
+  const Integers dilation = call.integers("dilation", axes);
+  if (dilation != Integers(axes, 1)) attributes["dilations"] = dilation;
   call.result(batched.finish(call.emit("MaxPool", {batched.input}, std::move(attributes))));
 }
 

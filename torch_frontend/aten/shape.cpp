@@ -15,10 +15,13 @@ void dropout(Call& call) {
   same(call);
 }
 
-/// Whatever gives the operand's elements in their order.
+/// Whatever gives the operand's elements in their order. A size that the program leaves open (-1) stays open, as
+/// PyTorch's ONNX exporter leaves it.
 void reshape(Call& call) {
   if (call.shape("self") == call.output_shape()) return same(call);
-  call.result(call.reshape(call.tensor("self"), call.output_shape()));
+  Shape shape = call.integers(call.has("size") ? "size" : "shape");
+  const bool usable = shape.size() == call.output_shape().size() && std::count(shape.begin(), shape.end(), 0) == 0;
+  call.result(call.reshape(call.tensor("self"), usable ? shape : call.output_shape()));
 }
 
 /// ONNX's Flatten keeps the axes before `start_dim` as one; LibTorch keeps them as they are.
