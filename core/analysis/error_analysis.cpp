@@ -4,7 +4,10 @@
 #include <ATen/Parallel.h>
 
 #include <atomic>
+#include <exception>
+#include <mutex>
 #include <set>
+#include <thread>
 #include <unordered_set>
 
 #include "core/analysis/comparison_report.h"
@@ -69,13 +72,37 @@ class Experiment {
   Executor executor_;
 };
 
-/// work(0) .. work(count - 1), one at a time on every thread: a network of small layers keeps several cores busier this
-/// way than layer by layer.
-void share_out(size_t count, const std::function<void(size_t)>& work) {
+/// Every operator on one thread while it lives, new threads included.
+class OneThreadEach {
+ public:
+  OneThreadEach() : before_(at::get_num_threads()) { at::set_num_threads(1); }
+  ~OneThreadEach() { at::set_num_threads(before_); }
+  OneThreadEach(const OneThreadEach&) = delete;
+  OneThreadEach& operator=(const OneThreadEach&) = delete;
+
+ private:
+  int before_;
+};
+
+/// work(0) .. work(count - 1) on `threads` threads: a network of small layers keeps several cores busier this way than
+/// layer by layer.
+void share_out(size_t count, size_t threads, const std::function<void(size_t)>& work) {
   std::atomic<size_t> next = 0;
-  at::parallel_for(0, at::get_num_threads(), 1, [&](int64_t, int64_t) {
-    for (size_t i = next++; i < count; i = next++) work(i);
-  });
+  std::exception_ptr failure;
+  std::mutex failing;
+  const auto take = [&] {
+    try {
+      for (size_t i = next++; i < count; i = next++) work(i);
+    } catch (...) {
+      const std::lock_guard lock(failing);
+      failure = std::current_exception();
+    }
+  };
+  std::vector<std::thread> helpers;
+  for (size_t i = 1; i < std::min(threads, count); ++i) helpers.emplace_back(take);
+  take();
+  for (std::thread& helper : helpers) helper.join();
+  if (failure) std::rethrow_exception(failure);
 }
 
 std::vector<OperationError> without_errors(const std::vector<Operation*>& operations) {
@@ -130,10 +157,12 @@ std::vector<OperationError> layerwise_errors(const Graph& quantized, const Datas
   }
   const auto outputs = static_cast<double>(quantized.outputs.size());
   const double unreached = options.measure == Measure::Cosine ? 1 : 0;  // what no difference measures
+  const auto threads = static_cast<size_t>(at::get_num_threads());
+  const OneThreadEach one_thread_each;  // LibTorch chooses other kernels, with other rounding, for more
   Executor reference = float_executor(quantized);
   average(errors, quantized, data, options.batches, [&](const NamedTensors& feed, double weight) {
     const NamedTensors values = reference.run(feed, {kept.begin(), kept.end()});
-    share_out(experiments.size(), [&](size_t i) {
+    share_out(experiments.size(), threads, [&](size_t i) {
       const double others = unreached * (outputs - static_cast<double>(experiments[i].reached()));
       errors[i].value += weight * (experiments[i].error(options.measure, values) + others) / outputs;
     });
