@@ -317,67 +317,65 @@ void Program::check_targets() {
   reading_.tracer.check_refusals();
 }
 
-/// Arithmetic of sizes: Python's operators.
+/// Python's operators on numbers.
+struct NumberOperator {
+  double (*compute)(double a, double b);
+  enum class Result { Like, Integer, Real, Truth } result;  ///< Like: an integer when all operands are
+};
+
+const std::map<std::string_view, NumberOperator>& number_operators() {
+  using Result = NumberOperator::Result;
+  static const std::map<std::string_view, NumberOperator> table = {
+      {"add", {[](double a, double b) { return a + b; }, Result::Like}},
+      {"sub", {[](double a, double b) { return a - b; }, Result::Like}},
+      {"mul", {[](double a, double b) { return a * b; }, Result::Like}},
+      {"neg", {[](double a, double) { return -a; }, Result::Like}},
+      {"truediv", {[](double a, double b) { return a / b; }, Result::Real}},
+      {"floordiv", {[](double a, double b) { return std::floor(a / b); }, Result::Like}},
+      {"mod", {[](double a, double b) { return a - std::floor(a / b) * b; }, Result::Like}},
+      {"pow", {[](double a, double b) { return std::pow(a, b); }, Result::Like}},
+      {"sym_max", {[](double a, double b) { return std::max(a, b); }, Result::Like}},
+      {"sym_min", {[](double a, double b) { return std::min(a, b); }, Result::Like}},
+      {"sym_float", {[](double a, double) { return a; }, Result::Real}},
+      {"sym_int", {[](double a, double) { return std::trunc(a); }, Result::Integer}},
+      {"trunc", {[](double a, double) { return std::trunc(a); }, Result::Integer}},
+      {"floor", {[](double a, double) { return std::floor(a); }, Result::Integer}},
+      {"ceil", {[](double a, double) { return std::ceil(a); }, Result::Integer}},
+      {"round", {[](double a, double) { return std::nearbyint(a); }, Result::Integer}},
+      {"eq", {[](double a, double b) { return double(a == b); }, Result::Truth}},
+      {"ne", {[](double a, double b) { return double(a != b); }, Result::Truth}},
+      {"lt", {[](double a, double b) { return double(a < b); }, Result::Truth}},
+      {"le", {[](double a, double b) { return double(a <= b); }, Result::Truth}},
+      {"gt", {[](double a, double b) { return double(a > b); }, Result::Truth}},
+      {"ge", {[](double a, double b) { return double(a >= b); }, Result::Truth}},
+      {"and_", {[](double a, double b) { return double(a != 0 && b != 0); }, Result::Truth}},
+      {"or_", {[](double a, double b) { return double(a != 0 || b != 0); }, Result::Truth}},
+      {"not_", {[](double a, double) { return double(a == 0); }, Result::Truth}},
+      {"sym_not", {[](double a, double) { return double(a == 0); }, Result::Truth}},
+  };
+  return table;
+}
+
 void Program::run_number(const json& node, const std::string& target) {
-  std::vector<IValue> operands;
-  for (const json& input : node.at("inputs")) operands.push_back(argument(input.at("arg"), c10::AnyType::get()));
-  const auto real = [&](size_t i) { return operands.at(i).toScalar().toDouble(); };
-  const bool whole =
-      std::all_of(operands.begin(), operands.end(), [](const IValue& v) { return v.isInt() || v.isBool(); });
-  const auto as_number = [&](double value) { return whole ? IValue(static_cast<int64_t>(value)) : IValue(value); };
-  const std::string name = target.substr(target.rfind('.') + 1);
-  IValue result;
-  if (name == "add")
-    result = as_number(real(0) + real(1));
-  else if (name == "sub")
-    result = as_number(real(0) - real(1));
-  else if (name == "mul")
-    result = as_number(real(0) * real(1));
-  else if (name == "neg")
-    result = as_number(-real(0));
-  else if (name == "truediv")
-    result = real(0) / real(1);
-  else if (name == "floordiv")
-    result = as_number(std::floor(real(0) / real(1)));
-  else if (name == "mod")
-    result = as_number(real(0) - std::floor(real(0) / real(1)) * real(1));
-  else if (name == "pow")
-    result = as_number(std::pow(real(0), real(1)));
-  else if (name == "sym_max")
-    result = as_number(std::max(real(0), real(1)));
-  else if (name == "sym_min")
-    result = as_number(std::min(real(0), real(1)));
-  else if (name == "sym_float")
-    result = real(0);
-  else if (name == "sym_int" || name == "trunc")
-    result = static_cast<int64_t>(real(0));
-  else if (name == "floor")
-    result = static_cast<int64_t>(std::floor(real(0)));
-  else if (name == "ceil")
-    result = static_cast<int64_t>(std::ceil(real(0)));
-  else if (name == "round")
-    result = static_cast<int64_t>(std::nearbyint(real(0)));
-  else if (name == "eq")
-    result = real(0) == real(1);
-  else if (name == "ne")
-    result = real(0) != real(1);
-  else if (name == "lt")
-    result = real(0) < real(1);
-  else if (name == "le")
-    result = real(0) <= real(1);
-  else if (name == "gt")
-    result = real(0) > real(1);
-  else if (name == "ge")
-    result = real(0) >= real(1);
-  else if (name == "and_")
-    result = operands.at(0).toBool() && operands.at(1).toBool();
-  else if (name == "or_")
-    result = operands.at(0).toBool() || operands.at(1).toBool();
-  else if (name == "not_" || name == "sym_not")
-    result = !operands.at(0).toBool();
-  else
-    user_error("{}: {} is not supported", place(node).text(), target);
-  assign(node.at("outputs").at(0), result);
+  const auto found = number_operators().find(std::string_view(target).substr(target.rfind('.') + 1));
+  user_check(found != number_operators().end(), "{}: {} is not supported", place(node).text(), target);
+  double operands[2] = {};
+  bool whole = true;
+  const json& inputs = node.at("inputs");
+  user_check(!inputs.empty() && inputs.size() <= 2, "{}: {} has {} operands", place(node).text(), target,
+             inputs.size());
+  for (size_t i = 0; i < inputs.size(); ++i) {
+    const IValue operand = argument(inputs[i].at("arg"), c10::AnyType::get());
+    whole = whole && (operand.isInt() || operand.isBool());
+    operands[i] = operand.toScalar().toDouble();
+  }
+  const double value = found->second.compute(operands[0], operands[1]);
+  const auto kind = found->second.result;
+  const bool integer = kind == NumberOperator::Result::Integer || (kind == NumberOperator::Result::Like && whole);
+  user_check(!integer || std::abs(value) < 9e15, "{}: {} gives no number", place(node).text(), target);
+  assign(node.at("outputs").at(0), kind == NumberOperator::Result::Truth ? IValue(value != 0)
+                                   : integer                             ? IValue(static_cast<int64_t>(value))
+                                                                         : IValue(value));
 }
 
 void Program::run_operator(const json& node, const c10::OperatorHandle& handle) {

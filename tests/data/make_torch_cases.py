@@ -561,6 +561,14 @@ class Conditional(nn.Module):
         return torch.cond(x.sum() > 0, lambda t: t * 2, lambda t: t - 1, (x,))
 
 
+class Sizes(nn.Module):
+    def forward(self, x):
+        n, c, h, w = x.shape
+        y = F.interpolate(x, size=(h * 2 + 1, w // 2 + max(1, h - 2)), mode="nearest")
+        y = F.pad(y, (0, 3 * w - w // 2 - (w - 1), 0, 0))
+        return y.reshape(n * c, -1) / (h * w) + torch.arange(y.shape[2] * y.shape[3]) * (c / 2)
+
+
 class Small(nn.Module):
     def __init__(self):
         super().__init__()
@@ -595,6 +603,10 @@ with torch.no_grad():
     torch.save(small.state_dict(), folder / "bad_weights.pt")
     program = torch.export.export(small.eval(), (picture,), dynamic_shapes={"x": {0: torch.export.Dim("batch", min=1, max=8)}})
     torch.export.save(program, folder / "small.pt2")
+    sizes = {"x": {2: torch.export.Dim("h", min=4, max=64), 3: torch.export.Dim("w", min=4, max=64)}}
+    torch.export.save(torch.export.export(Sizes(), (r(1, 2, 6, 8),), dynamic_shapes=sizes), folder / "sizes.pt2")
+    picture_2 = r(1, 2, 9, 13)
+    numpy.savez(folder / "sizes.npz", in_0=picture_2.numpy(), out_0=Sizes()(picture_2).numpy())
     dropout = nn.Sequential(nn.Linear(3, 3), nn.Dropout(0.5)).train()
     torch.jit.trace(dropout, r(2, 3), check_trace=False).save(str(folder / "bad_training.pt"))
     numpy.savez(folder / "small.npz", in_0=picture.numpy(), out_0=small(picture).numpy())

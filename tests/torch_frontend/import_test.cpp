@@ -136,6 +136,14 @@ TEST(TorchImport, BindsADynamicDimension) {
   EXPECT_EQ(*graph.outputs[0]->shape, (Shape{5, 2}));
 }
 
+TEST(TorchImport, ComputesSizesOfDynamicDimensions) {
+  ESPQ_REQUIRE_TORCH_CASES();
+  const auto arrays = read_npz(TorchCase::folder() / "sizes.npz");
+  const Graph graph = import_torch(TorchCase::folder() / "sizes.pt2", {.example = {{"x", arrays.at("in_0")}}});
+  const Tensors outputs = Executor(graph, Precision::Float).run(Tensors{arrays.at("in_0")});
+  EXPECT_TRUE(at::allclose(outputs[0], arrays.at("out_0"), 1e-6, 1e-6));
+}
+
 /// The check must be able to fail: a graph that differs is found, operator and output.
 TEST(TorchImport, CheckListsOperatorsWithTheirOperations) {
   ESPQ_REQUIRE_TORCH_CASES();
