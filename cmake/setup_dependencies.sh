@@ -71,9 +71,9 @@ link_libtorch() {
     local pip=(python3 -m pip install --quiet --disable-pip-version-check --only-binary :all: --upgrade
                --target "$deps/python")
     # The CPU build where pip's indexes have it. The default wheel may be a CUDA build: it serves as well, and brings
-    # the libraries that it loads as its dependencies.
-    "${pip[@]}" --no-deps "torch==$torch_version+cpu" 2>/dev/null ||
-      "${pip[@]}" "torch==$torch_version" || fail "pip cannot install torch==$torch_version"
+    # the libraries that it loads as its dependencies. Python itself and numpy only write the tests' networks.
+    "${pip[@]}" "torch==$torch_version+cpu" numpy 2>/dev/null ||
+      "${pip[@]}" "torch==$torch_version" numpy || fail "pip cannot install torch==$torch_version"
     folder=$(usable_torch "$deps/python")
     [[ -n $folder ]] || fail "torch $torch_version was installed, but its CMake files are not where they should be"
   fi
