@@ -55,6 +55,8 @@ ConvKernel::ConvKernel(const BoardContext& context)
   pieces_ = exact_pieces(filters.abs().flatten(2).sum(2), input_limit);
   if (groups_ > 1 && pieces_.size() > 1) pieces_.clear();
   filters_ = pieces_.empty() ? filters.to(at::kDouble) : filters;
+  // Inputs of chip graphs are channels-last in memory: LibTorch would reorder the filters in every run.
+  if (filters_.dim() == 4) filters_ = filters_.contiguous(at::MemoryFormat::ChannelsLast);
 
   at_risk_ = channels_at_risk(rule, filters, bias, input_limit);
   if (at_risk_.empty()) return;
