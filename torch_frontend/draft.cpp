@@ -1,7 +1,5 @@
 #include "torch_frontend/draft.h"
 
-#include <unordered_set>
-
 #include "core/ops/operator.h"
 
 namespace espq::torch_frontend {
@@ -17,22 +15,6 @@ std::string folder(const std::string& module_path) {
 std::string numbered(std::unordered_map<std::string, int>& counts, const std::string& base) {
   const int number = counts[base]++;
   return number == 0 ? base : fmt::format("{}_{}", base, number);
-}
-
-std::unordered_set<const Operation*> live_operations(const Graph& graph) {
-  std::unordered_set<const Operation*> live;
-  std::vector<const Operation*> waiting;
-  const auto visit = [&](const Variable* variable) {
-    if (variable && variable->producer() && live.insert(variable->producer()).second)
-      waiting.push_back(variable->producer());
-  };
-  for (const Variable* output : graph.outputs) visit(output);
-  while (!waiting.empty()) {
-    const Operation* operation = waiting.back();
-    waiting.pop_back();
-    for (const Variable* input : operation->inputs()) visit(input);
-  }
-  return live;
 }
 
 }  // namespace
@@ -66,7 +48,7 @@ std::vector<Variable*> GraphDraft::emit(const Place& place, const std::string& t
 std::vector<const Operation*> GraphDraft::take_emitted() { return std::exchange(emitted_, {}); }
 
 Graph GraphDraft::finish(std::unordered_map<const void*, std::string>& renamed) const {
-  const auto live = live_operations(graph);
+  const auto live = operations_behind({graph.outputs.begin(), graph.outputs.end()});
   const auto read = [&](const Variable* variable) {
     return graph.is_output(variable) || std::any_of(variable->uses().begin(), variable->uses().end(),
                                                     [&](const Use& use) { return live.count(use.operation) != 0; });

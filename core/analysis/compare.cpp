@@ -9,19 +9,13 @@
 #include "core/analysis/float_run.h"
 #include "core/analysis/match_graphs.h"
 #include "core/analysis/tensor_error.h"
+#include "core/exec/plan.h"
 #include "core/quant/fake_quantize.h"
 #include "core/support/error.h"
 #include "core/support/progress.h"
 
 namespace espq {
 namespace {
-
-/// The storage format where codes stand for the values.
-const StorageFormat* code_format(const Variable& variable) {
-  const bool integers = variable.storage && !variable.storage->exponents.empty() &&
-                        (variable.storage->dtype == at::kChar || variable.storage->dtype == at::kShort);
-  return integers ? &*variable.storage : nullptr;
-}
 
 /// A graph with its executor; gives and takes values, not codes.
 class Side {
@@ -51,8 +45,8 @@ class Side {
   Executor executor_;
 
   at::Tensor values_of(const Variable& variable, const at::Tensor& result) const {
-    const StorageFormat* format = runnable_.precision == Precision::Board ? code_format(variable) : nullptr;
-    return format ? dequantize(result.to(at::kFloat), format->exponents, -1) : result;
+    const Grid grid = runnable_.precision == Precision::Board ? variable_grid(&variable) : Grid{};
+    return grid.quantized() ? dequantize(result.to(at::kFloat), grid.exponents, -1) : result;
   }
 
   at::Tensor enter(const Variable& variable, const at::Tensor& value) const {
@@ -74,7 +68,7 @@ Tensors chip_inputs(const Graph& graph, const Dataset& data, size_t batch) {
   for (const Variable* input : graph.inputs) {
     Variable& added = wanted.add_variable(input->name());
     added.shape = input->shape;
-    added.dtype = code_format(*input) ? at::kFloat : input->dtype;
+    added.dtype = variable_grid(input).quantized() ? at::kFloat : input->dtype;
     wanted.inputs.push_back(&added);
   }
   Dataset::Batch tensors = data[batch];

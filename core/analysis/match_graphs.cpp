@@ -35,11 +35,7 @@ Order inverse(const Order& order) {
   return result;
 }
 
-/// Operators of a chip graph that only bring a tensor to another exponent, width or layout.
-bool converts_only(const Operation& operation) {
-  static const std::set<std::string, std::less<>> types = {"QuantizeLinear", "DequantizeLinear", "RequantizeLinear"};
-  return types.count(operation.type) != 0;
-}
+bool converts_only(const Operation& operation) { return definition_of(operation).quantization.converts; }
 
 bool is_layer(const Variable* variable) { return variable && !variable->is_parameter() && variable->producer(); }
 

@@ -161,8 +161,7 @@ std::vector<SlotStatistics> slot_statistics(const Graph& quantized, const Datase
   Collector collector(quantized);
   Executor reference = float_executor(quantized), simulated(quantized, Precision::Simulated);
   reference.set_hook(collector.remember());
-  std::vector<std::string> outputs;
-  for (const Variable* output : quantized.outputs) outputs.push_back(output->name());
+  const std::vector<std::string> outputs = names_of(quantized.outputs);
   batches = std::min(batches, data.size());
   size_t done = 0;
   for (const auto& use : {add_moments, add_histograms}) {

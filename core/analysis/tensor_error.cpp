@@ -4,6 +4,7 @@
 
 #include <cmath>
 
+#include "core/exec/plan.h"
 #include "core/support/error.h"
 
 namespace espq {
@@ -41,9 +42,8 @@ int needed_exponent(double lowest, double highest, int bits) {
 Grid value_grid(const Runnable& runnable, const Variable& variable) {
   if (runnable.precision == Precision::Float || variable.is_parameter()) return {};
   if (runnable.graph.lowered) {
-    if (!variable.storage || variable.storage->exponents.size() != 1) return {};
-    const int bits = variable.storage->dtype == at::kChar ? 8 : variable.storage->dtype == at::kShort ? 16 : 0;
-    return bits ? Grid{bits, variable.storage->exponents} : Grid{};
+    const Grid grid = variable_grid(&variable);
+    return grid.quantized() && grid.exponents.size() == 1 ? grid : Grid{};
   }
   const Operation* producer = variable.producer();
   if (!producer || !producer->quantized) return {};

@@ -3,8 +3,6 @@
 #include <c10/core/GradMode.h>
 #include <c10/util/Exception.h>
 
-#include <unordered_set>
-
 #include "core/exec/plan.h"
 #include "core/quant/fake_quantize.h"
 #include "core/support/error.h"
@@ -26,16 +24,7 @@ at::Tensor channels_last(const at::Tensor& value) {
 
 /// Operations that the requested variables depend on, in topological order.
 std::vector<Operation*> needed_operations(const Graph& graph, const std::vector<const Variable*>& requested) {
-  std::unordered_set<const Operation*> needed;
-  std::vector<const Variable*> pending = requested;
-  while (!pending.empty()) {
-    const Variable* variable = pending.back();
-    pending.pop_back();
-    Operation* producer = variable->producer();
-    if (!producer || !needed.insert(producer).second) continue;
-    for (const Variable* input : producer->inputs())
-      if (input) pending.push_back(input);
-  }
+  const std::unordered_set<const Operation*> needed = operations_behind(requested);
   std::vector<Operation*> order = graph.topological_order();
   std::erase_if(order, [&](const Operation* operation) { return needed.count(operation) == 0; });
   return order;
@@ -198,12 +187,10 @@ Tensors Executor::run(const Tensors& inputs) {
   const Graph& graph = self.graph;
   user_check(inputs.size() == graph.inputs.size(), "{} input tensors were given, the graph has {} inputs",
              inputs.size(), graph.inputs.size());
-  std::vector<std::string> names;
-  for (const Variable* output : graph.outputs) names.push_back(output->name());
   std::vector<std::pair<const Variable*, at::Tensor>> feed;
   for (size_t i = 0; i < inputs.size(); ++i)
     feed.emplace_back(graph.inputs[i], self.enter(*graph.inputs[i], inputs[i]));
-  Tensors results = self.execute(self.plan(names), feed);
+  Tensors results = self.execute(self.plan(names_of(graph.outputs)), feed);
   for (size_t i = 0; i < results.size(); ++i) results[i] = self.leave(*graph.outputs[i], results[i]);
   return results;
 }

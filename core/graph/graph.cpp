@@ -349,4 +349,21 @@ Graph Graph::clone() const {
   return copy;
 }
 
+std::unordered_set<const Operation*> operations_behind(std::vector<const Variable*> variables) {
+  std::unordered_set<const Operation*> operations;
+  while (!variables.empty()) {
+    const Operation* producer = variables.back() ? variables.back()->producer() : nullptr;
+    variables.pop_back();
+    if (!producer || !operations.insert(producer).second) continue;
+    variables.insert(variables.end(), producer->inputs().begin(), producer->inputs().end());
+  }
+  return operations;
+}
+
+std::vector<std::string> names_of(const std::vector<Variable*>& variables) {
+  std::vector<std::string> names;
+  for (const Variable* variable : variables) names.push_back(variable->name());
+  return names;
+}
+
 }  // namespace espq

@@ -7,6 +7,7 @@
 #include <string>
 #include <string_view>
 #include <unordered_map>
+#include <unordered_set>
 #include <vector>
 
 #include "core/graph/attribute.h"
@@ -186,6 +187,12 @@ class Graph {
 inline const std::vector<int>& slot_exponents(const Graph& graph, const SlotQuant& slot) {
   return graph.scales.exponents(slot.scale);
 }
+
+/// Operations that the variables depend on.
+std::unordered_set<const Operation*> operations_behind(std::vector<const Variable*> variables);
+
+/// Names in order.
+std::vector<std::string> names_of(const std::vector<Variable*>& variables);
 
 /// Readable text of the whole graph, one line per operation (golden files, debugging).
 std::string to_text(const Graph& graph);

@@ -86,6 +86,7 @@ struct QuantizationRule {
   bool quantizable = false;   ///< false: stays float unless dispatched explicitly
   bool computing = false;     ///< multiplies by weights: the unit of error analysis and block building
   bool passive = false;       ///< no arithmetic: output shares the scale of input 0
+  bool converts = false;      ///< only brings a tensor to another exponent or width (the three ...QuantizeLinear types)
   bool float_output = false;  ///< result is not quantized (Softmax, comparisons)
   bool product = false;       ///< integer product of operands 0 and 1 and one right shift: Conv, Gemm, MatMul, Mul
   bool bias = false;          ///< operand 2 is a bias with exponent e_input + e_weight
@@ -157,6 +158,8 @@ struct OperatorDefinition {
   LayoutRule layout = LayoutRule::Restores;
   ChipSupport chip;
 
+  /// A function for which the chip has no kernel, but which a table can hold.
+  bool only_as_table() const { return !chip.registered && quantization.table_int8; }
   const OperandSpec& input_spec(size_t slot) const;  ///< the last variadic operand stands for all that follow
 };
 

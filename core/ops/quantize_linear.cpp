@@ -145,6 +145,7 @@ OperatorDefinition definition(std::string_view name, ForwardFunction forward) {
                        {.name = "saturate", .type = Type::Int}};
   result.forward = forward;
   result.board = convert_board;
+  result.quantization.converts = true;
   result.layout = LayoutRule::Follows;
   result.chip = {.registered = true,
                  .int8 = true,

@@ -45,9 +45,7 @@ TestValues record_test_values(const Graph& chip_graph, const NamedTensors& input
 
 TestValues simulate_test_values(const Graph& quantized, const Graph& chip_graph, const NamedTensors& inputs) {
   TestValues tests = ordered_inputs(chip_graph, inputs);
-  std::vector<std::string> names;
-  for (const Variable* output : chip_graph.outputs) names.push_back(output->name());
-  const NamedTensors outputs = Executor(quantized, Precision::Simulated).run(inputs, names);
+  const NamedTensors outputs = Executor(quantized, Precision::Simulated).run(inputs, names_of(chip_graph.outputs));
   for (const Variable* output : chip_graph.outputs)
     tests.outputs.emplace_back(output->name(), to_chip_layout(*output, outputs.at(output->name())));
   return tests;

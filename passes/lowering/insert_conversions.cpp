@@ -9,10 +9,7 @@
 namespace espq::lowering {
 namespace {
 
-bool is_conversion(const Operation& operation) {
-  return operation.type == "QuantizeLinear" || operation.type == "RequantizeLinear" ||
-         operation.type == "DequantizeLinear";
-}
+bool is_conversion(const Operation& operation) { return definition_of(operation).quantization.converts; }
 
 /// The node in front of one reader. The chip converts by the formats of input and output; scale and offset are operands
 /// that the file format asks for, in the width of the `integers` that the node reads or writes.

@@ -4,6 +4,7 @@
 
 #include "core/ops/operator.h"
 #include "core/support/error.h"
+#include "passes/quantize/slots.h"
 
 namespace espq {
 
@@ -12,14 +13,9 @@ const std::vector<std::pair<OperationWidth, std::string_view>> EnumNames<Operati
 
 namespace {
 
-bool is_float(const Variable* variable) {
-  return variable && at::isFloatingType(variable->is_parameter() ? variable->value.scalar_type() : variable->dtype);
-}
-
 /// A float function that the chip can only read from a table.
 bool needs_table(const Operation& operation) {
-  const OperatorDefinition& definition = definition_of(operation);
-  return !definition.chip.registered && definition.quantization.table_int8 && is_float(operation.input(0));
+  return definition_of(operation).only_as_table() && operation.input(0) && is_floating(*operation.input(0));
 }
 
 OperationWidth default_width(const Operation& operation, const WidthOptions& options) {

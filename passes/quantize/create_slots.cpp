@@ -3,6 +3,7 @@
 #include <ATen/ATen.h>
 
 #include "core/ops/operator.h"
+#include "passes/quantize/slots.h"
 
 namespace espq {
 
@@ -13,10 +14,6 @@ const std::vector<std::pair<Observer, std::string_view>> EnumNames<Observer>::va
     {Observer::MeanSquaredError, "mse"}};
 
 namespace {
-
-bool is_floating(const Variable& variable) {
-  return at::isFloatingType(variable.is_parameter() ? variable.value.scalar_type() : variable.dtype);
-}
 
 bool contains(const std::vector<int>& list, int value) {
   return std::find(list.begin(), list.end(), value) != list.end();

@@ -7,11 +7,6 @@ namespace espq {
 
 namespace {
 
-bool has_no_kernel(const Operation& operation) {
-  const OperatorDefinition& definition = definition_of(operation);
-  return !definition.chip.registered && definition.quantization.table_int8;
-}
-
 bool is_wanted(const Operation& operation, int main_bits, const TableOptions& options) {
   if (!options.enabled || (main_bits != 16 && !options.in_int8_runs)) return false;
   if (options.types.empty()) return definition_of(operation).quantization.table_int16;
@@ -27,7 +22,8 @@ PassReport retype_tables(Graph& graph, int main_bits, const TableOptions& option
   for (Operation* operation : graph.operations()) {
     if (!operation->quantized || operation->inputs().size() != 1 || operation->outputs().size() != 1) continue;
     const bool wide = operation->input_quant[0].bits == 16;
-    if (!(options.without_kernel && has_no_kernel(*operation)) && !(wide && is_wanted(*operation, main_bits, options)))
+    if (!(options.without_kernel && definition_of(*operation).only_as_table()) &&
+        !(wide && is_wanted(*operation, main_bits, options)))
       continue;
     operation->attributes["original_op_type"] = operation->type;
     if (wide) operation->attributes["int16_lut_step"] = int64_t{options.step};

@@ -30,6 +30,10 @@ void for_each_slot(Graph& graph,
   }
 }
 
+bool is_floating(const Variable& variable) {
+  return at::isFloatingType(variable.is_parameter() ? variable.value.scalar_type() : variable.dtype);
+}
+
 Operation* sole_reader(const Graph& graph, const Operation& operation) {
   const auto readers = graph.downstream(operation);
   return readers.size() == 1 ? readers.front() : nullptr;

@@ -36,6 +36,9 @@ inline bool has_exponents(const Graph& graph, const SlotQuant& slot) {
   return slot.scale != kNoScale && !graph.scales.exponents(slot.scale).empty();
 }
 
+/// True when the variable holds floats (and so may be quantized).
+bool is_floating(const Variable& variable);
+
 /// Operations run by the same arithmetic: only then can a tensor pass between them without requantization.
 inline bool same_width(const Operation& a, const Operation& b) { return a.width == b.width; }
 
