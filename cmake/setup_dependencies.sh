@@ -23,7 +23,8 @@ install_debian_packages() {
   local wanted=(
     g++ cmake ninja-build ccache mold git make python3 python3-pip
     protobuf-compiler libprotobuf-dev libflatbuffers-dev libfmt-dev libspdlog-dev nlohmann-json3-dev libcli11-dev
-    libgtest-dev libgmock-dev libbenchmark-dev zlib1g-dev libssl-dev flatbuffers-compiler clang-format)
+    libgtest-dev libgmock-dev libbenchmark-dev zlib1g-dev libssl-dev flatbuffers-compiler clang-format
+    libturbojpeg0-dev libjpeg62-turbo-dev libpng-dev)
   command -v dpkg-query >/dev/null || fail "dpkg is missing: this script needs Debian 12; docs/building.md lists what to install"
   local missing=() package
   for package in "${wanted[@]}"; do

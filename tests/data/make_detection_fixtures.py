@@ -5,6 +5,7 @@
 
 losses_*.npz    head maps, targets, the assigner's answer, every part of the loss, gradients of the sum at the maps
 nms_*.npz       decoded boxes and scores, what non-maximum suppression keeps
+*.jpg, *.png    images; images.npz has their pixels, and one of them letterboxed
 coco_*.json     annotations, detections and the twelve (boxes) or ten (keypoints) numbers of COCO's evaluation
 """
 import contextlib
@@ -15,8 +16,10 @@ from types import SimpleNamespace
 
 import numpy as np
 import torch
+from PIL import Image
 from pycocotools.coco import COCO
 from pycocotools.cocoeval import COCOeval
+from ultralytics.data.augment import LetterBox
 from ultralytics.utils.loss import v8DetectionLoss, v8PoseLoss
 from ultralytics.utils.nms import non_max_suppression
 from ultralytics.utils.tal import TaskAlignedAssigner
@@ -202,6 +205,42 @@ def detection(kind, image, category, box, points, rng):
     return result
 
 
+def images():
+    """Small files of every kind that data sets hold, and their pixels as Pillow reads them."""
+    rng = np.random.default_rng(31)
+    y, x = np.mgrid[0:30, 0:42]
+    color = np.stack([x * 6, y * 8, 255 - x * 3 - y * 3], 2) + rng.integers(-4, 5, (30, 42, 1))
+    color = Image.fromarray(np.clip(color, 0, 255).astype(np.uint8))
+    expected = {}
+
+    def keep(name, image, **options):
+        image.save(FOLDER / name, **options)
+        opened = Image.open(FOLDER / name)
+        if opened.mode == "CMYK":  # the product of what ink and black leave over, as 255 - value
+            inks = 255 - np.asarray(opened).astype(float)
+            expected[name] = np.round(inks[..., :3] * inks[..., 3:] / 255).astype(np.uint8)
+        elif opened.mode == "RGBA":
+            expected[name] = np.asarray(Image.alpha_composite(Image.new("RGBA", opened.size, (0, 0, 0, 255)), opened)
+                                        .convert("RGB"))
+        else:
+            expected[name] = np.asarray(opened.convert("RGB"))
+
+    keep("color.jpg", color, quality=90)
+    keep("full_chroma.jpg", color, quality=95, subsampling=0)
+    keep("progressive.jpg", color, quality=85, progressive=True)
+    keep("grey.jpg", color.convert("L"), quality=90)
+    keep("inks.jpg", color.convert("CMYK"), quality=95)
+    keep("color.png", color)
+    keep("grey.png", color.convert("L"))
+    keep("palette.png", color.quantize(16))
+    transparent = color.convert("RGBA")
+    transparent.putalpha(Image.fromarray(((x > 20) * 255).astype(np.uint8)))
+    keep("transparent.png", transparent)
+    for width, height in ((64, 64), (32, 48), (42, 30), (21, 21)):
+        expected[f"letterbox_{width}x{height}"] = LetterBox((height, width))(image=np.asarray(color).copy())
+    np.savez_compressed(FOLDER / "images.npz", **expected)
+
+
 if __name__ == "__main__":
     FOLDER.mkdir(exist_ok=True)
     torch.manual_seed(0)
@@ -219,3 +258,4 @@ if __name__ == "__main__":
     coco("nothing_right", 23, "bbox", images=2, categories=6)
     coco("person", 24, "keypoints", categories=1)
     coco("five_points", 25, "keypoints", categories=2, keypoints=5, sigmas=[0.1, 0.05, 0.2, 0.1, 0.08])
+    images()
