@@ -22,6 +22,11 @@ at::Tensor channels_last(const at::Tensor& value) {
   return value.dim() == 3 ? value.permute({0, 2, 1}) : value;
 }
 
+at::Tensor in_layout(const at::Tensor& value, Layout have, Layout want) {
+  if (have == want) return value;
+  return want == Layout::ChannelsFirst ? channels_first(value) : channels_last(value);
+}
+
 /// Operations that the requested variables depend on, in topological order.
 std::vector<Operation*> needed_operations(const Graph& graph, const std::vector<const Variable*>& requested) {
   const std::unordered_set<const Operation*> needed = operations_behind(requested);
@@ -102,33 +107,45 @@ struct Executor::Implementation {
     return fake_quantize(value, slot_exponents(graph, slot), slot.channel_axis, slot.bits, graph.target->rounding);
   }
 
-  at::Tensor quantized_output(const Step& step, size_t slot, const at::Tensor& value) const {
-    if (!graph.lowered) return quantized(step.operation->output_quant[slot], value);
-    const Grid grid = output_grid(*step.operation, slot);
-    return fake_quantize(value, grid.exponents, -1, grid.bits, graph.target->rounding);
-  }
-
-  at::Tensor observed(const Step& step, int slot, bool is_output, const at::Tensor& raw, at::Tensor value) const {
-    if (!hook) return value;
-    SlotEvent event{*step.operation, slot, is_output, raw, std::move(value)};
-    hook(event);
-    return event.value;
-  }
-
-  Tensors gather(const Step& step, const std::vector<at::Tensor>& values) const {
-    Tensors inputs(step.inputs.size());
-    for (size_t slot = 0; slot < inputs.size(); ++slot) {
-      if (step.inputs[slot] < 0) continue;
-      const Variable& variable = *step.operation->input(slot);
-      const bool constant = step.constants[slot].defined();
-      const at::Tensor& raw = variable.is_parameter() ? variable.value : values[step.inputs[slot]];
-      user_check(raw.defined(), "{} '{}': its input '{}' has no value", step.operation->type, step.operation->name(),
-                 variable.name());
-      at::Tensor value = constant ? step.constants[slot] : raw;
-      if (step.quantize_input[slot]) value = quantized(step.operation->input_quant[slot], raw);
-      value = observed(step, static_cast<int>(slot), false, raw, std::move(value));
-      inputs[slot] = step.permute_input[slot] ? channels_first(value) : value;
+  at::Tensor quantized_output(const Step& step, size_t slot, at::Tensor value) const {
+    const Rounding rounding = graph.target->rounding;
+    if (graph.lowered) {
+      const Grid grid = output_grid(*step.operation, slot);
+      return fake_quantize_result(std::move(value), grid.exponents, -1, grid.bits, rounding);
     }
+    const SlotQuant& quant = step.operation->output_quant[slot];
+    return fake_quantize_result(std::move(value), slot_exponents(graph, quant), quant.channel_axis, quant.bits,
+                                rounding);
+  }
+
+  /// What the hook makes of a value; it sees the file's order of dimensions.
+  at::Tensor observed(const Step& step, int slot, bool is_output, const at::Tensor& raw, const at::Tensor& value,
+                      Layout layout) const {
+    SlotEvent event{*step.operation, slot, is_output, in_layout(raw, layout, Layout::OfFile),
+                    in_layout(value, layout, Layout::OfFile)};
+    hook(event);
+    return in_layout(event.value, Layout::OfFile, layout);
+  }
+
+  at::Tensor gather(const Plan& plan, const Step& step, size_t slot, const std::vector<at::Tensor>& values) const {
+    const int index = step.inputs[slot];
+    const Variable& variable = *step.operation->input(slot);
+    const at::Tensor& raw = variable.is_parameter() ? variable.value : values[index];
+    user_check(raw.defined(), "{} '{}': its input '{}' has no value", step.operation->type, step.operation->name(),
+               variable.name());
+    const bool constant = step.constants[slot].defined();
+    at::Tensor value = constant                    ? step.constants[slot]
+                       : step.quantize_input[slot] ? quantized(step.operation->input_quant[slot], raw)
+                                                   : raw;
+    const Layout have = plan.layout[index];
+    if (hook) value = observed(step, static_cast<int>(slot), false, raw, value, have);
+    return in_layout(value, have, step.input_layout[slot]);
+  }
+
+  Tensors gather(const Plan& plan, const Step& step, const std::vector<at::Tensor>& values) const {
+    Tensors inputs(step.inputs.size());
+    for (size_t slot = 0; slot < inputs.size(); ++slot)
+      if (step.inputs[slot] >= 0) inputs[slot] = gather(plan, step, slot, values);
     return inputs;
   }
 
@@ -148,14 +165,17 @@ struct Executor::Implementation {
     }
   }
 
-  void run_step(const Step& step, std::vector<at::Tensor>& values) const {
-    Tensors outputs = compute(step, gather(step, values));
-    internal_check(outputs.size() >= step.outputs.size(), step.operation->type + ": kernel gave too few outputs");
+  void run_step(const Plan& plan, const Step& step, std::vector<at::Tensor>& values) const {
+    Tensors outputs = compute(step, gather(plan, step, values));
+    if (outputs.size() < step.outputs.size())
+      internal_check(false, step.operation->type + ": kernel gave too few outputs");
     for (size_t slot = 0; slot < step.outputs.size(); ++slot) {
       if (step.outputs[slot] < 0) continue;
-      at::Tensor raw = step.permute_output[slot] ? channels_last(outputs[slot]) : std::move(outputs[slot]);
-      at::Tensor value = step.quantize_output[slot] ? quantized_output(step, slot, raw) : raw;
-      values[step.outputs[slot]] = observed(step, static_cast<int>(slot), true, raw, std::move(value));
+      const at::Tensor raw = hook ? outputs[slot] : at::Tensor();
+      at::Tensor value = std::move(outputs[slot]);
+      if (step.quantize_output[slot]) value = quantized_output(step, slot, std::move(value));
+      if (hook) value = observed(step, static_cast<int>(slot), true, raw, value, step.output_layout[slot]);
+      values[step.outputs[slot]] = std::move(value);
     }
     for (int index : step.release) values[index].reset();
   }
@@ -167,11 +187,13 @@ struct Executor::Implementation {
       const auto found = plan.index.find(input);
       if (found != plan.index.end()) values[found->second] = value;
     }
-    for (const Step& step : plan.steps) run_step(step, values);
+    for (const Step& step : plan.steps) run_step(plan, step, values);
     Tensors results;
     for (const Variable* variable : plan.requested) {
-      const at::Tensor& value = values[plan.index.at(variable)];
-      results.push_back(value.defined() ? value : variable->value);  // a constant may be a graph output
+      const int index = plan.index.at(variable);
+      const at::Tensor& value = values[index];
+      results.push_back(value.defined() ? in_layout(value, plan.layout[index], Layout::OfFile)
+                                        : variable->value);  // a constant may be a graph output
     }
     return results;
   }

@@ -79,6 +79,21 @@ bool already_on_grid(const PlanRequest& request, const Variable& variable, const
          slot_exponents(graph, source) == slot_exponents(graph, slot);
 }
 
+/// The operation only moves values, and those that reach it are on the grid of its output.
+bool keeps_grid(const PlanRequest& request, const OperatorDefinition& definition, const Operation& operation,
+                const SlotQuant& output) {
+  if (definition.board != &board_on_codes || output.channel_axis >= 0) return false;
+  for (size_t slot = 0; slot < operation.inputs().size(); ++slot) {
+    const Variable* input = operation.input(slot);
+    if (!input || definition.input_spec(slot).role == OperandRole::Index) continue;
+    const SlotQuant& quant = operation.input_quant[slot];
+    const bool same = quant.quantizes() && quant.bits == output.bits && quant.channel_axis < 0 &&
+                      slot_exponents(request.graph, quant) == slot_exponents(request.graph, output);
+    if (!same && !already_on_grid(request, *input, output)) return false;
+  }
+  return true;
+}
+
 /// The table that a 16-bit function will be (or is, in a chip graph); the gradient is that of the function.
 std::function<at::Tensor(const at::Tensor&)> simulated_table(const Graph& graph, const OperatorDefinition& definition,
                                                              const Operation& operation) {
@@ -124,22 +139,25 @@ void compile_float(const PlanRequest& request, const OperatorDefinition& definit
       step.quantize_input[slot] = quantizes;
     }
   }
-  for (size_t slot = 0; slot < operation.outputs().size(); ++slot)
-    step.quantize_output[slot] =
-        simulate && (graph.lowered ? output_grid(operation, slot).quantized()
-                                   : operation.quantized && operation.output_quant[slot].quantizes());
+  for (size_t slot = 0; simulate && slot < operation.outputs().size(); ++slot) {
+    if (graph.lowered) {
+      step.quantize_output[slot] = output_grid(operation, slot).quantized();
+    } else if (operation.quantized && operation.output_quant[slot].quantizes()) {
+      step.quantize_output[slot] = !keeps_grid(request, definition, operation, operation.output_quant[slot]);
+    }
+  }
   if (simulate && (graph.lowered || operation.quantized)) step.table = simulated_table(graph, definition, operation);
   step.relu = graph.lowered && operation.string_attribute("activation", "Linear") == "Relu";
 }
 
-void mark_permutations(const Graph& graph, const OperatorDefinition& definition, Step& step) {
+void mark_layouts(const Graph& graph, const OperatorDefinition& definition, Step& step) {
   if (!graph.lowered) return;
   if (definition.layout != LayoutRule::ChannelsLast && definition.layout != LayoutRule::Resize) return;
   for (size_t slot = 0; slot < step.inputs.size(); ++slot) {
     const Variable* input = step.operation->input(slot);
-    step.permute_input[slot] = input && !input->is_parameter();
+    if (input && !input->is_parameter()) step.input_layout[slot] = Layout::ChannelsFirst;
   }
-  std::fill(step.permute_output.begin(), step.permute_output.end(), true);
+  std::fill(step.output_layout.begin(), step.output_layout.end(), Layout::ChannelsFirst);
 }
 
 void mark_last_uses(Plan& plan) {
@@ -192,10 +210,10 @@ Plan compile_plan(const PlanRequest& request) {
     for (const Variable* output : operation->outputs()) step.outputs.push_back(index_of(output));
     step.constants.resize(step.inputs.size());
     step.quantize_input.resize(step.inputs.size(), false);
-    step.permute_input.resize(step.inputs.size(), false);
+    step.input_layout.resize(step.inputs.size(), Layout::OfFile);
     step.quantize_output.resize(step.outputs.size(), false);
-    step.permute_output.resize(step.outputs.size(), false);
-    mark_permutations(graph, definition, step);
+    step.output_layout.resize(step.outputs.size(), Layout::OfFile);
+    mark_layouts(graph, definition, step);
     if (request.precision == Precision::Board) {
       compile_board(graph, definition, step);
     } else {
@@ -205,6 +223,10 @@ Plan compile_plan(const PlanRequest& request) {
   }
   for (const Variable* variable : request.requested) index_of(variable);
   plan.requested = request.requested;
+  plan.layout.resize(plan.index.size(), Layout::OfFile);
+  for (const Step& step : plan.steps)
+    for (size_t slot = 0; slot < step.outputs.size(); ++slot)
+      if (step.outputs[slot] >= 0) plan.layout[step.outputs[slot]] = step.output_layout[slot];
   mark_last_uses(plan);
   return plan;
 }

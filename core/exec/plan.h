@@ -6,6 +6,10 @@
 
 namespace espq {
 
+/// Order of the dimensions in which a plan holds a value of a chip graph: the file's own, or channels first (a view)
+/// between kernels that want it so, because turning a view back and forth costs as much as a small kernel.
+enum class Layout : char { OfFile, ChannelsFirst };
+
 /// One operation of a compiled plan. Values live in a flat array; indices below point into it.
 struct Step {
   const Operation* operation = nullptr;
@@ -16,7 +20,7 @@ struct Step {
   std::vector<int> inputs, outputs;                   ///< value indices; -1 = omitted or unused
   std::vector<char> quantize_input, quantize_output;  ///< Simulated: slots that put their tensor on the grid
   Tensors constants;                                ///< per input slot: the cached parameter, undefined for activations
-  std::vector<char> permute_input, permute_output;  ///< chip graphs: NHWC <-> NCHW views around the kernel
+  std::vector<Layout> input_layout, output_layout;  ///< what the kernel wants and gives
   std::vector<int> release;                         ///< values that nobody reads after this step
   bool relu = false;                                ///< fused activation of a chip graph, for float kernels
 };
@@ -26,6 +30,7 @@ struct Plan {
   std::vector<Step> steps;
   std::unordered_map<const Variable*, int> index;
   std::vector<const Variable*> requested;
+  std::vector<Layout> layout;  ///< per value
 };
 
 /// Everything a compile needs to know.

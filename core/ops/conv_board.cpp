@@ -13,6 +13,10 @@ namespace {
 /// [N, C, W] -> [N, C, 1, W], so that one loop over patches serves both ranks.
 at::Tensor as_planes(const at::Tensor& tensor) { return tensor.dim() == 3 ? tensor.unsqueeze(2) : tensor; }
 
+/// LibTorch 2.13 convolves inputs of up to this many elements by gathering patches, which in channels-last memory is one
+/// call per pixel: dear with few channels.
+constexpr int64_t kSmallInput = 20480, kFewChannels = 8;
+
 /// Everything a Conv step needs; made once per plan.
 class ConvKernel {
  public:
@@ -20,7 +24,7 @@ class ConvKernel {
   Tensors operator()(const Tensors& inputs) const;
 
  private:
-  at::Tensor accumulate(const at::Tensor& input) const;
+  at::Tensor accumulate(const at::Tensor& given) const;
   double largest_energy(const at::Tensor& input) const;
   at::Tensor suspects(const at::Tensor& input, const at::Tensor& sums) const;
   void replace(const at::Tensor& input, const at::Tensor& suspects, at::Tensor& result) const;
@@ -29,6 +33,7 @@ class ConvKernel {
 
   const Operation& operation_;
   int64_t groups_, channels_;
+  at::Tensor planar_filters_;     ///< channels first, for inputs of few channels and few elements; else undefined
   at::Tensor filters_;            ///< float32, or float64 when nothing less is exact
   std::vector<int64_t> pieces_;   ///< ends of input channel ranges that are summed in float32
   std::vector<int64_t> at_risk_;  ///< output channels that may leave their lanes
@@ -56,6 +61,8 @@ ConvKernel::ConvKernel(const BoardContext& context)
   if (groups_ > 1 && pieces_.size() > 1) pieces_.clear();
   filters_ = pieces_.empty() ? filters.to(at::kDouble) : filters;
   // Inputs of chip graphs are channels-last in memory: LibTorch would reorder the filters in every run.
+  if (filters_.dim() == 4 && groups_ == 1 && filters_.size(1) < kFewChannels && pieces_.size() == 1)
+    planar_filters_ = filters_.contiguous();
   if (filters_.dim() == 4) filters_ = filters_.contiguous(at::MemoryFormat::ChannelsLast);
 
   at_risk_ = channels_at_risk(rule, filters, bias, input_limit);
@@ -72,9 +79,11 @@ ConvKernel::ConvKernel(const BoardContext& context)
                         bias.defined() ? risky_bias.narrow(0, first, stride) : bias);
 }
 
-at::Tensor ConvKernel::accumulate(const at::Tensor& input) const {
+at::Tensor ConvKernel::accumulate(const at::Tensor& given) const {
+  const bool planar = planar_filters_.defined() && given.numel() <= kSmallInput;
+  const at::Tensor input = planar ? given.contiguous() : given;
   if (pieces_.empty()) return convolve(operation_, input.to(at::kDouble), filters_, {});
-  if (pieces_.size() == 1) return convolve(operation_, input, filters_, {});
+  if (pieces_.size() == 1) return convolve(operation_, input, planar ? planar_filters_ : filters_, {});
   at::Tensor sums;
   int64_t begin = 0;
   for (const int64_t end : pieces_) {

@@ -48,8 +48,9 @@ __attribute__((target_clones("avx2", "default"))) void quantize_half_up(const fl
   }
 }
 
-at::Tensor quantize_dense(const at::Tensor& value, int exponent, int bits, Rounding rounding, float output_scale) {
-  at::Tensor result = at::empty_like(value);
+/// `result`: dense in the memory order of `value`, or `value` itself.
+void quantize_dense(const at::Tensor& value, at::Tensor& result, int exponent, int bits, Rounding rounding,
+                    float output_scale) {
   const float inverse = std::ldexp(1.0f, -exponent);
   const auto low = static_cast<float>(quant_min(bits)), high = static_cast<float>(quant_max(bits));
   const float* in = value.const_data_ptr<float>();
@@ -61,27 +62,35 @@ at::Tensor quantize_dense(const at::Tensor& value, int exponent, int bits, Round
       quantize_half_up(in + begin, out + begin, end - begin, inverse, output_scale, low, high);
     }
   });
-  return result;
 }
 
-bool is_dense_float(const at::Tensor& value) {
-  return value.scalar_type() == at::kFloat && value.is_cpu() && value.is_non_overlapping_and_dense();
+/// One exponent, a range of float32 numbers: what quantize_dense() can do (after a copy when `value` is not dense).
+bool has_fast_path(const at::Tensor& value, const std::vector<int>& exponents, int bits) {
+  return exponents.size() == 1 && bits <= 16 && value.scalar_type() == at::kFloat && value.is_cpu();
+}
+
+/// `overwrite`: the result may take the place of `value`.
+at::Tensor quantize_fast(const at::Tensor& value, int exponent, int bits, Rounding rounding, float output_scale,
+                         bool overwrite) {
+  const bool dense = value.is_non_overlapping_and_dense();
+  at::Tensor result = overwrite && dense ? value : dense ? at::empty_like(value) : value.clone();
+  quantize_dense(dense ? value : result, result, exponent, bits, rounding, output_scale);
+  return result;
 }
 
 at::Tensor codes_of(const at::Tensor& value, const std::vector<int>& exponents, int channel_axis, int bits,
                     Rounding rounding) {
   internal_check(!exponents.empty(), "quantizing with an unknown exponent");
   const at::Tensor real = value.is_floating_point() ? value : value.to(at::kFloat);
-  if (exponents.size() == 1 && bits <= 16 && is_dense_float(real))
-    return quantize_dense(real, exponents[0], bits, rounding, 1.0f);
+  if (has_fast_path(real, exponents, bits)) return quantize_fast(real, exponents[0], bits, rounding, 1.0f, false);
   const at::Tensor scaled = real / scale_tensor(exponents, channel_axis, real);
   return round_tensor(scaled, rounding).clamp(quant_min(bits), quant_max(bits));
 }
 
 at::Tensor forward_value(const at::Tensor& value, const std::vector<int>& exponents, int channel_axis, int bits,
-                         Rounding rounding) {
-  if (exponents.size() == 1 && bits <= 16 && is_dense_float(value))
-    return quantize_dense(value, exponents[0], bits, rounding, std::ldexp(1.0f, exponents[0]));
+                         Rounding rounding, bool overwrite = false) {
+  if (has_fast_path(value, exponents, bits))
+    return quantize_fast(value, exponents[0], bits, rounding, std::ldexp(1.0f, exponents[0]), overwrite);
   return codes_of(value, exponents, channel_axis, bits, rounding) * scale_tensor(exponents, channel_axis, value);
 }
 
@@ -114,6 +123,15 @@ at::Tensor fake_quantize(const at::Tensor& value, const std::vector<int>& expone
     return forward_value(value, exponents, channel_axis, bits, rounding);
   return FakeQuantize::apply(value, exponents, int64_t{channel_axis}, int64_t{bits}, static_cast<int64_t>(rounding),
                              channel_axis < 0 || mask_per_channel);
+}
+
+at::Tensor fake_quantize_result(at::Tensor value, const std::vector<int>& exponents, int channel_axis, int bits,
+                                Rounding rounding) {
+  if (at::GradMode::is_enabled() && value.requires_grad())
+    return fake_quantize(value, exponents, channel_axis, bits, rounding);
+  internal_check(!exponents.empty(), "quantizing with an unknown exponent");
+  const bool unseen = value.use_count() == 1 && value.storage().use_count() == 1;
+  return forward_value(value, exponents, channel_axis, bits, rounding, unseen);
 }
 
 at::Tensor quantize_to_codes(const at::Tensor& value, const std::vector<int>& exponents, int channel_axis, int bits,

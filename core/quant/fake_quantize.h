@@ -14,6 +14,10 @@ namespace espq {
 at::Tensor fake_quantize(const at::Tensor& value, const std::vector<int>& exponents, int channel_axis, int bits,
                          Rounding rounding, bool mask_per_channel = false);
 
+/// The same for a tensor that the caller gives away: its memory is used again where nobody else can see it.
+at::Tensor fake_quantize_result(at::Tensor value, const std::vector<int>& exponents, int channel_axis, int bits,
+                                Rounding rounding);
+
 /// The integers of the grid as a tensor of the same floating dtype ("codes").
 at::Tensor quantize_to_codes(const at::Tensor& value, const std::vector<int>& exponents, int channel_axis, int bits,
                              Rounding rounding);
