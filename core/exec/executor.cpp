@@ -45,6 +45,7 @@ struct Executor::Implementation {
   bool training = false;
   std::map<std::vector<std::string>, Plan> plans;
   std::map<std::pair<std::vector<Operation*>, std::vector<std::string>>, Plan> partial_plans;
+  const Plan* whole_plan = nullptr;  ///< the one of `plans` that gives the graph's outputs
 
   Implementation(const Graph& source, Precision wanted) : graph(source), precision(wanted) {}
 
@@ -59,6 +60,11 @@ struct Executor::Implementation {
     for (const std::string& name : outputs) requested.push_back(&variable(name));
     if (order.empty()) order = needed_operations(graph, requested);
     return compile_plan({graph, precision, std::move(order), std::move(requested), !training, dequantized});
+  }
+
+  const Plan& outputs_plan() {
+    if (!whole_plan) whole_plan = &plan(names_of(graph.outputs));
+    return *whole_plan;
   }
 
   const Plan& plan(const std::vector<std::string>& outputs) {
@@ -100,7 +106,8 @@ struct Executor::Implementation {
     if (precision != Precision::Board || !output.storage || !value.defined()) return value;
     const at::ScalarType dtype = output.storage->dtype;
     const bool integers = dtype == at::kChar || dtype == at::kShort;
-    return integers && value.is_floating_point() ? value.to(dtype).contiguous() : value.contiguous();
+    if (!integers || !value.is_floating_point()) return value.contiguous();
+    return at::empty(value.sizes(), value.options().dtype(dtype)).copy_(value);
   }
 
   at::Tensor quantized(const SlotQuant& slot, const at::Tensor& value) const {
@@ -212,7 +219,7 @@ Tensors Executor::run(const Tensors& inputs) {
   std::vector<std::pair<const Variable*, at::Tensor>> feed;
   for (size_t i = 0; i < inputs.size(); ++i)
     feed.emplace_back(graph.inputs[i], self.enter(*graph.inputs[i], inputs[i]));
-  Tensors results = self.execute(self.plan(names_of(graph.outputs)), feed);
+  Tensors results = self.execute(self.outputs_plan(), feed);
   for (size_t i = 0; i < results.size(); ++i) results[i] = self.leave(*graph.outputs[i], results[i]);
   return results;
 }
@@ -258,6 +265,7 @@ void Executor::set_dequantized(std::function<bool(const Operation&)> predicate) 
 }
 
 void Executor::invalidate() {
+  implementation_->whole_plan = nullptr;
   implementation_->plans.clear();
   implementation_->partial_plans.clear();
 }

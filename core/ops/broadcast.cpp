@@ -23,6 +23,14 @@ std::vector<int64_t> steps(const std::vector<int64_t>& sizes) {
 
 }  // namespace
 
+bool in_step_with(const at::Tensor& operand, const at::Tensor& like) {
+  if (operand.numel() == 1) return true;
+  if (!operand.sizes().equals(like.sizes())) return false;
+  for (int64_t axis = 0; axis < like.dim(); ++axis)
+    if (like.size(axis) > 1 && operand.stride(axis) != like.stride(axis)) return false;
+  return true;
+}
+
 Broadcast::Broadcast(at::IntArrayRef left_shape, at::IntArrayRef right_shape) {
   shape = at::infer_size(left_shape, right_shape);
   const Shape a = padded(left_shape, shape.size()), b = padded(right_shape, shape.size());

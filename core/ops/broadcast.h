@@ -38,10 +38,25 @@ void apply_row(const float* a, int64_t step_a, const float* b, int64_t step_b, R
   }
 }
 
+/// The operand has one element, or lies in memory exactly as `like` does: one pass over memory serves both.
+bool in_step_with(const at::Tensor& operand, const at::Tensor& like);
+
 /// result[i] = function(left[i], right[i]) over all elements of the broadcast, in parallel.
 template <typename Function>
 at::Tensor apply(const Broadcast& broadcast, const at::Tensor& left, const at::Tensor& right, Function function,
                  at::ScalarType dtype = at::kFloat) {
+  const at::Tensor& larger = left.numel() < right.numel() ? right : left;
+  if (dtype == at::kFloat && larger.is_non_overlapping_and_dense() && larger.sizes().equals(broadcast.shape) &&
+      in_step_with(left, larger) && in_step_with(right, larger)) {
+    at::Tensor result = at::empty_like(larger);
+    const float *in_a = left.const_data_ptr<float>(), *in_b = right.const_data_ptr<float>();
+    float* out = result.mutable_data_ptr<float>();
+    const int64_t step_a = left.numel() > 1, step_b = right.numel() > 1;
+    at::parallel_for(0, larger.numel(), 1 << 15, [&](int64_t begin, int64_t end) {
+      apply_row(in_a + begin * step_a, step_a, in_b + begin * step_b, step_b, out + begin, end - begin, function);
+    });
+    return result;
+  }
   const at::Tensor a = left.contiguous(), b = right.contiguous();
   at::Tensor result = at::empty(broadcast.shape, a.options().dtype(dtype));
   const float* pa = a.const_data_ptr<float>();

@@ -15,7 +15,7 @@ at::Tensor as_planes(const at::Tensor& tensor) { return tensor.dim() == 3 ? tens
 
 /// LibTorch 2.13 convolves inputs of up to this many elements by gathering patches, which in channels-last memory is one
 /// call per pixel: dear with few channels.
-constexpr int64_t kSmallInput = 20480, kFewChannels = 8;
+constexpr int64_t kSmallInput = 20480, kFewChannels = 16;
 
 /// Everything a Conv step needs; made once per plan.
 class ConvKernel {
