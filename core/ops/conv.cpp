@@ -134,16 +134,20 @@ OperatorDefinition convolution(std::string_view name) {
 
 }  // namespace
 
-at::Tensor convolve(const Operation& operation, const at::Tensor& input, const at::Tensor& filters,
+at::Tensor convolve(const Window& window, int64_t groups, const at::Tensor& input, const at::Tensor& filters,
                     const at::Tensor& bias) {
-  const int64_t groups = operation.int_attribute("group", 1);
-  check_channels(operation, input, filters, groups);
-  const Window window = read_window(operation, input.sizes(), tail(filters.sizes(), 2));
   const std::vector<int64_t> none(window.rank(), 0);
   const bool direct = window.symmetric();
   const at::Tensor padded = direct ? input : pad_spatial(input, window.begin, window.end, 0);
   return at::convolution(padded, filters, bias, window.strides, direct ? window.begin : none, window.dilations, false,
                          none, groups);
+}
+
+at::Tensor convolve(const Operation& operation, const at::Tensor& input, const at::Tensor& filters,
+                    const at::Tensor& bias) {
+  const int64_t groups = operation.int_attribute("group", 1);
+  check_channels(operation, input, filters, groups);
+  return convolve(read_window(operation, input.sizes(), tail(filters.sizes(), 2)), groups, input, filters, bias);
 }
 
 void register_conv_operators(Registry& registry) {

@@ -13,9 +13,24 @@ namespace {
 /// [N, C, W] -> [N, C, 1, W], so that one loop over patches serves both ranks.
 at::Tensor as_planes(const at::Tensor& tensor) { return tensor.dim() == 3 ? tensor.unsqueeze(2) : tensor; }
 
-/// LibTorch 2.13 convolves inputs of up to this many elements by gathering patches, which in channels-last memory is one
-/// call per pixel: dear with few channels.
+/// LibTorch 2.13 convolves inputs of up to this many elements by gathering patches, which in channels-last memory is
+/// one call per pixel: dear with few channels.
 constexpr int64_t kSmallInput = 20480, kFewChannels = 16;
+
+/// Geometry of the operation; the file holds its input as [N, spatial..., C].
+Window window_of(const Operation& operation, const at::Tensor& filters) {
+  const size_t rank = static_cast<size_t>(filters.dim()) - 2;
+  Shape input(rank + 2, 1);
+  const std::optional<Shape>& stored = operation.input(0)->shape;
+  user_check(stored || !operation.string_attribute("auto_pad", "NOTSET").starts_with("SAME"),
+             "operation '{}' (Conv): auto_pad needs the shape of the input", operation.name());
+  if (stored) {
+    user_check(stored->size() == input.size(), "operation '{}' (Conv): an input of {} dimensions, filters of {}",
+               operation.name(), stored->size(), filters.dim());
+    std::copy_n(stored->begin() + 1, rank, input.begin() + 2);
+  }
+  return read_window(operation, input, filters.sizes().slice(2).vec());
+}
 
 /// Everything a Conv step needs; made once per plan.
 class ConvKernel {
@@ -28,11 +43,12 @@ class ConvKernel {
   double largest_energy(const at::Tensor& input) const;
   at::Tensor suspects(const at::Tensor& input, const at::Tensor& sums) const;
   void replace(const at::Tensor& input, const at::Tensor& suspects, at::Tensor& result) const;
-  void gather_patch(const at::Tensor& input, const Window& window, int64_t group, int64_t row, int64_t column,
+  void gather_patch(const at::Tensor& input, int64_t group, int64_t row, int64_t column,
                     std::vector<float>& patch) const;
 
   const Operation& operation_;
   int64_t groups_, channels_;
+  Window window_;                 ///< chip graphs have fixed shapes: read once
   at::Tensor planar_filters_;     ///< channels first, for inputs of few channels and few elements; else undefined
   at::Tensor filters_;            ///< float32, or float64 when nothing less is exact
   std::vector<int64_t> pieces_;   ///< ends of input channel ranges that are summed in float32
@@ -49,6 +65,7 @@ ConvKernel::ConvKernel(const BoardContext& context)
   user_check(filters.defined(), "operation '{}' (Conv): the chip needs constant filters", operation_.name());
   user_check(filters.dim() == 3 || filters.dim() == 4, "operation '{}' (Conv): the chip runs 1-D and 2-D convolutions",
              operation_.name());
+  window_ = window_of(operation_, filters);
   const int bits = context.inputs[0].bits;
   const double input_limit = -quant_min(bits);
   channels_ = filters.size(0);
@@ -82,13 +99,13 @@ ConvKernel::ConvKernel(const BoardContext& context)
 at::Tensor ConvKernel::accumulate(const at::Tensor& given) const {
   const bool planar = planar_filters_.defined() && given.numel() <= kSmallInput;
   const at::Tensor input = planar ? given.contiguous() : given;
-  if (pieces_.empty()) return convolve(operation_, input.to(at::kDouble), filters_, {});
-  if (pieces_.size() == 1) return convolve(operation_, input, planar ? planar_filters_ : filters_, {});
+  if (pieces_.empty()) return convolve(window_, groups_, input.to(at::kDouble), filters_, {});
+  if (pieces_.size() == 1) return convolve(window_, groups_, input, planar ? planar_filters_ : filters_, {});
   at::Tensor sums;
   int64_t begin = 0;
   for (const int64_t end : pieces_) {
     const at::Tensor part =
-        convolve(operation_, input.slice(1, begin, end), filters_.slice(1, begin, end), {}).to(at::kDouble);
+        convolve(window_, groups_, input.slice(1, begin, end), filters_.slice(1, begin, end), {}).to(at::kDouble);
     sums = sums.defined() ? sums.add_(part) : part;
     begin = end;
   }
@@ -97,12 +114,11 @@ at::Tensor ConvKernel::accumulate(const at::Tensor& given) const {
 
 /// Largest sum of squares under one output position (ungrouped).
 double ConvKernel::largest_energy(const at::Tensor& input) const {
-  const Window window = read_window(operation_, input.sizes(), filters_.sizes().slice(2).vec());
-  std::vector<int64_t> kernel = window.kernel;
+  std::vector<int64_t> kernel = window_.kernel;
   kernel.insert(kernel.begin(), {1, 1});
-  const at::Tensor squares = pad_spatial(input.square().sum(1, true), window.begin, window.end, 0);
-  const std::vector<int64_t> none(window.rank(), 0);
-  return at::convolution(squares, at::ones(kernel), {}, window.strides, none, window.dilations, false, none, 1)
+  const at::Tensor squares = pad_spatial(input.square().sum(1, true), window_.begin, window_.end, 0);
+  const std::vector<int64_t> none(window_.rank(), 0);
+  return at::convolution(squares, at::ones(kernel), {}, window_.strides, none, window_.dilations, false, none, 1)
       .max()
       .item<double>();
 }
@@ -114,25 +130,25 @@ at::Tensor ConvKernel::suspects(const at::Tensor& input, const at::Tensor& sums)
   if (!filter_->possible(range)) return {};
   if (groups_ == 1 && !filter_->possible(range, largest_energy(input))) return {};
   const at::Tensor index = at::tensor(at_risk_);
-  at::Tensor absolute = convolve(operation_, input.abs(), risky_filters_, {});
+  at::Tensor absolute = convolve(window_, groups_, input.abs(), risky_filters_, {});
   if (groups_ > 1) absolute = absolute.index_select(1, index);
   const at::Tensor mask = filter_->suspects(absolute, sums.index_select(1, index), 1);
   return mask.any().item<bool>() ? as_planes(mask).permute({0, 2, 3, 1}).contiguous() : at::Tensor();
 }
 
 /// The codes under one output position in the order of the lanes; padding counts as zero.
-void ConvKernel::gather_patch(const at::Tensor& input, const Window& window, int64_t group, int64_t row, int64_t column,
+void ConvKernel::gather_patch(const at::Tensor& input, int64_t group, int64_t row, int64_t column,
                               std::vector<float>& patch) const {
   const int64_t depth = input.size(0) / groups_, kernel_rows = filters_.dim() == 4 ? filters_.size(2) : 1;
   const int64_t kernel_columns = filters_.size(-1);
-  const bool planar = window.rank() == 2;
-  const size_t last = window.rank() - 1;
+  const bool planar = window_.rank() == 2;
+  const size_t last = window_.rank() - 1;
   const auto code = input.accessor<float, 3>();
   float* out = patch.data();
   for (int64_t ky = 0; ky < kernel_rows; ++ky)
     for (int64_t kx = 0; kx < kernel_columns; ++kx) {
-      const int64_t y = planar ? row * window.strides[0] - window.begin[0] + ky * window.dilations[0] : 0;
-      const int64_t x = column * window.strides[last] - window.begin[last] + kx * window.dilations[last];
+      const int64_t y = planar ? row * window_.strides[0] - window_.begin[0] + ky * window_.dilations[0] : 0;
+      const int64_t x = column * window_.strides[last] - window_.begin[last] + kx * window_.dilations[last];
       const bool inside = y >= 0 && y < input.size(1) && x >= 0 && x < input.size(2);
       for (int64_t channel = 0; channel < depth; ++channel)
         *out++ = inside ? code[group * depth + channel][y][x] : 0.0f;
@@ -140,7 +156,6 @@ void ConvKernel::gather_patch(const at::Tensor& input, const Window& window, int
 }
 
 void ConvKernel::replace(const at::Tensor& input, const at::Tensor& suspects, at::Tensor& result) const {
-  const Window window = read_window(operation_, input.sizes(), filters_.sizes().slice(2).vec());
   const at::Tensor planes = as_planes(input), output = as_planes(result);
   const auto marked = suspects.accessor<bool, 4>();
   auto code = output.accessor<float, 4>();
@@ -158,7 +173,7 @@ void ConvKernel::replace(const at::Tensor& input, const at::Tensor& suspects, at
           const int64_t channel = at_risk_[i];
           if (groups_ > 1 || !fresh) {
             const int64_t group = channel / (channels_ / groups_);
-            gather_patch(planes[sample], window, group, row, column, patch);
+            gather_patch(planes[sample], group, row, column, patch);
             lanes_[groups_ > 1 ? i : 0].run(patch.data(), sums.data());
             fresh = true;
           }
