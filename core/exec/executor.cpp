@@ -5,6 +5,7 @@
 
 #include "core/exec/plan.h"
 #include "core/quant/fake_quantize.h"
+#include "core/quant/quantize_gradient.h"
 #include "core/support/error.h"
 
 namespace espq {
@@ -43,6 +44,7 @@ struct Executor::Implementation {
   Hook hook;
   std::function<bool(const Operation&)> dequantized;
   bool training = false;
+  GradientOptions gradient_options;
   std::map<std::vector<std::string>, Plan> plans;
   std::map<std::pair<std::vector<Operation*>, std::vector<std::string>>, Plan> partial_plans;
   const Plan* whole_plan = nullptr;  ///< the one of `plans` that gives the graph's outputs
@@ -111,7 +113,16 @@ struct Executor::Implementation {
   }
 
   at::Tensor quantized(const SlotQuant& slot, const at::Tensor& value) const {
+    if (training) return quantized_with_gradient(slot, value);
     return fake_quantize(value, slot_exponents(graph, slot), slot.channel_axis, slot.bits, graph.target->rounding);
+  }
+
+  at::Tensor quantized_with_gradient(const SlotQuant& slot, const at::Tensor& value) const {
+    const auto learned = gradient_options.log2_scales.find(graph.scales.root(slot.scale));
+    return fake_quantize_with_gradient(value, slot_exponents(graph, slot), slot.channel_axis, slot.bits,
+                                       graph.target->rounding,
+                                       slot.channel_axis < 0 || gradient_options.mask_per_channel,
+                                       learned != gradient_options.log2_scales.end() ? learned->second : at::Tensor());
   }
 
   at::Tensor quantized_output(const Step& step, size_t slot, at::Tensor value) const {
@@ -121,6 +132,7 @@ struct Executor::Implementation {
       return fake_quantize_result(std::move(value), grid.exponents, -1, grid.bits, rounding);
     }
     const SlotQuant& quant = step.operation->output_quant[slot];
+    if (training) return quantized_with_gradient(quant, value);
     return fake_quantize_result(std::move(value), slot_exponents(graph, quant), quant.channel_axis, quant.bits,
                                 rounding);
   }
@@ -188,7 +200,7 @@ struct Executor::Implementation {
   }
 
   Tensors execute(const Plan& plan, const std::vector<std::pair<const Variable*, at::Tensor>>& feed) const {
-    c10::AutoGradMode gradients(training);
+    c10::AutoGradMode gradients(training && c10::GradMode::is_enabled());
     std::vector<at::Tensor> values(plan.index.size());
     for (const auto& [input, value] : feed) {
       const auto found = plan.index.find(input);
@@ -270,8 +282,9 @@ void Executor::invalidate() {
   implementation_->partial_plans.clear();
 }
 
-void Executor::set_training(bool training) {
+void Executor::set_training(bool training, GradientOptions options) {
   implementation_->training = training;
+  implementation_->gradient_options = std::move(options);
   invalidate();
 }
 

@@ -29,6 +29,15 @@ using Hook = std::function<void(SlotEvent&)>;
 
 using NamedTensors = std::map<std::string, at::Tensor>;
 
+/// How gradients pass through rounding in training.
+struct GradientOptions {
+  /// Per channel, too, no gradient where the value was clipped. false: esp-ppq 1.3.12, which masks per tensor only.
+  bool mask_per_channel = false;
+  /// Learnable exponents by the root of their group in the ScaleForest: leaf tensors, one element per exponent, whose
+  /// rounded values are the graph's exponents (see quantize_gradient.h).
+  std::map<ScaleId, at::Tensor> log2_scales = {};
+};
+
 /// Runs a graph. Plans are compiled once per set of requested outputs: topological order, last uses, kernels, quantized
 /// parameters. Tensors: NCHW for graphs as imported; the file's own layout for lowered graphs.
 /// Board precision: inputs are integers of the file's dtype or floats (rounded to the input's grid as the chip does),
@@ -56,7 +65,7 @@ class Executor {
   /// Forget cached parameters after parameter values or exponents changed.
   void invalidate();
   /// Record gradients through parameters and rounding (parameters are not cached then).
-  void set_training(bool training);
+  void set_training(bool training, GradientOptions options = {});
 
  private:
   struct Implementation;

@@ -1,0 +1,326 @@
+#include "qat/trainable_graph.h"
+
+#include <ATen/ATen.h>
+#include <c10/core/GradMode.h>
+
+#include <cmath>
+
+#include "core/ops/operator.h"
+#include "core/support/error.h"
+#include "passes/quantize/slots.h"
+#include "qat/tensor_file.h"
+
+namespace espq {
+namespace {
+
+constexpr const char* kScaleGroups = "scale_groups";
+
+/// A constant that is a weight, bias, slope or factor of its operator (or any float constant, when asked).
+bool is_trainable(const Operation& operation, size_t slot, bool arithmetic_constants) {
+  const Variable* variable = operation.input(slot);
+  if (!variable || !variable->is_parameter() || variable->value.scalar_type() != at::kFloat) return false;
+  const OperatorDefinition& definition = definition_of(operation);
+  const OperandSpec& spec = definition.input_spec(slot);
+  // Running statistics are measured, not learned.
+  if (spec.role != OperandRole::Data || spec.name == "input_mean" || spec.name == "input_var") return false;
+  const AlignmentClass kind = definition.quantization.alignment;
+  return arithmetic_constants ||
+         (kind != AlignmentClass::Elementwise && kind != AlignmentClass::Comparison && kind != AlignmentClass::Concat);
+}
+
+/// The slots of one scale group.
+struct Group {
+  bool calibrated = false;  ///< a slot rounds with an exponent that was calibrated for it
+  bool derived = false;     ///< a slot's exponent follows from others or is fixed by the chip
+  bool weight = false;
+  std::string name;  ///< of the tensor whose slot owns the exponents
+};
+
+std::map<ScaleId, Group> scale_groups(Graph& graph) {
+  std::map<ScaleId, Group> groups;
+  for_each_slot(graph, [&](Operation& operation, SlotQuant& slot, Variable* variable, int index, bool is_output) {
+    if (slot.scale == kNoScale || !variable || !has_exponents(graph, slot)) return;
+    const QuantizationRule& rule = definition_of(operation).quantization;
+    const std::vector<int>& gates = is_output ? rule.gate_outputs : rule.gate_operands;
+    Group& group = groups[graph.scales.root(slot.scale)];
+    group.calibrated |= slot.state == SlotState::Quantizes;
+    group.derived |= std::find(gates.begin(), gates.end(), index) != gates.end();
+    group.derived |= !is_output && rule.bias && index == 2;
+    group.weight |= !is_output && variable->is_parameter() && slot.state == SlotState::Quantizes;
+    if (graph.scales.is_root(slot.scale)) group.name = variable->name();
+  });
+  return groups;
+}
+
+std::vector<int> rounded_exponents(const std::string& name, const at::Tensor& log2_scale) {
+  const at::Tensor rounded = at::round(log2_scale.detach().cpu()).contiguous();
+  std::vector<int> exponents;
+  for (int64_t i = 0; i < rounded.numel(); ++i) {
+    const float value = rounded.const_data_ptr<float>()[i];
+    user_check(std::isfinite(value) && std::fabs(value) < 100,
+               "'{}' became {}: training diverged; use a smaller learning rate for exponents", name, value);
+    exponents.push_back(static_cast<int>(value));
+  }
+  return exponents;
+}
+
+at::Tensor exponents_as_tensor(const std::vector<int>& exponents) {
+  return at::tensor(std::vector<float>(exponents.begin(), exponents.end()));
+}
+
+}  // namespace
+
+struct TrainableGraph::Implementation {
+  struct Exponent {
+    ScaleId root;
+    std::string name;
+    at::Tensor leaf;
+  };
+  /// One compiled form of the graph.
+  struct Runner {
+    std::unique_ptr<Executor> executor;
+    bool training = false;
+    uint64_t version = 0;
+  };
+
+  Graph graph;
+  TrainOptions options;
+  std::vector<Variable*> variables;  ///< `value` is the leaf
+  std::vector<Exponent> exponents;
+  std::map<Precision, Runner> runners;
+  bool training = true;
+
+  Implementation(const Graph& quantized, TrainOptions wanted) : graph(quantized.clone()), options(std::move(wanted)) {
+    user_check(!graph.lowered, "training needs the quantized graph as quantize() leaves it, not a chip graph");
+    user_check(graph.target, "training needs a quantized graph: call quantize() first");
+    collect_variables();
+    if (options.learn_activation_exponents || options.learn_weight_exponents) collect_exponents();
+    user_check(!variables.empty(), "the graph has no float32 weight or bias to train");
+  }
+
+  bool is_frozen(const std::string& name) const { return options.frozen && options.frozen(name); }
+
+  void collect_variables() {
+    std::unordered_set<const Variable*> seen;
+    for (const Operation* operation : graph.operations()) {
+      for (size_t slot = 0; slot < operation->inputs().size(); ++slot) {
+        Variable* variable = operation->input(slot);
+        if (!is_trainable(*operation, slot, options.arithmetic_constants) || !seen.insert(variable).second) continue;
+        variable->value = variable->value.detach().clone(at::MemoryFormat::Contiguous);
+        variable->value.requires_grad_(!is_frozen(variable->name()));
+        variables.push_back(variable);
+      }
+    }
+  }
+
+  void collect_exponents() {
+    std::unordered_set<std::string> names;
+    for (const auto& [root, group] : scale_groups(graph)) {
+      if (!group.calibrated || group.derived) continue;
+      if (!(group.weight ? options.learn_weight_exponents : options.learn_activation_exponents)) continue;
+      // A tensor that several readers round to grids of their own has several groups.
+      std::string name = group.name + ".exponent";
+      for (int copy = 2; !names.insert(name).second; ++copy) name = fmt::format("{}.exponent.{}", group.name, copy);
+      const at::Tensor leaf = exponents_as_tensor(graph.scales.exponents(root));
+      leaf.requires_grad_(!is_frozen(name));
+      exponents.push_back({root, name, leaf});
+    }
+  }
+
+  // ---------------------------------------------------------------------------------------------- exponents
+  void invalidate() {
+    for (auto& [precision, runner] : runners) runner.executor->invalidate();
+  }
+
+  /// Brings the graph's exponents in line with the learned ones, and those in line with what the chip can do.
+  void refresh_exponents() {
+    bool changed = false;
+    for (const Exponent& exponent : exponents) {
+      std::vector<int> rounded = rounded_exponents(exponent.name, exponent.leaf);
+      if (rounded == graph.scales.exponents(exponent.root)) continue;
+      graph.scales.set_exponents(exponent.root, std::move(rounded));
+      changed = true;
+    }
+    if (changed) derive();
+  }
+
+  void derive() {
+    derive_exponents(graph, options.derive);
+    c10::AutoGradMode no_gradients(false);
+    for (const Exponent& exponent : exponents) {
+      const std::vector<int>& possible = graph.scales.exponents(exponent.root);
+      if (rounded_exponents(exponent.name, exponent.leaf) == possible) continue;
+      const at::Tensor allowed = exponents_as_tensor(possible);
+      exponent.leaf.copy_(at::where(at::round(exponent.leaf) == allowed, exponent.leaf, allowed));
+    }
+    invalidate();
+  }
+
+  at::Tensor scale_groups_tensor() {
+    std::vector<int64_t> numbers;
+    for (ScaleId id = 0; id < static_cast<ScaleId>(graph.scales.size()); ++id) {
+      if (!graph.scales.is_root(id)) continue;
+      const std::vector<int>& values = graph.scales.exponents(id);
+      numbers.insert(numbers.end(), {id, static_cast<int64_t>(values.size())});
+      numbers.insert(numbers.end(), values.begin(), values.end());
+    }
+    return at::tensor(numbers, at::kLong);
+  }
+
+  /// Only the values of exponents may differ from the graph's own.
+  bool fits(const at::Tensor& numbers) {
+    const at::Tensor own = scale_groups_tensor();
+    const int64_t *given = numbers.const_data_ptr<int64_t>(), *mine = own.const_data_ptr<int64_t>();
+    for (int64_t i = 0; i + 1 < own.numel(); i += 2 + mine[i + 1])
+      if (given[i] != mine[i] || given[i + 1] != mine[i + 1]) return false;
+    return true;
+  }
+
+  void load_scale_groups(const at::Tensor& numbers) {
+    const int64_t* number = numbers.const_data_ptr<int64_t>();
+    for (int64_t i = 0; i + 1 < numbers.numel();) {
+      const int64_t id = number[i], count = number[i + 1];
+      graph.scales.set_exponents(static_cast<ScaleId>(id), {number + i + 2, number + i + 2 + count});
+      i += 2 + count;
+    }
+    invalidate();
+  }
+
+  // ---------------------------------------------------------------------------------------------- running
+  /// Changes whenever a parameter is written to.
+  uint64_t version() const {
+    uint64_t sum = 0;
+    for (const Variable* variable : variables) sum += variable->value._version();
+    return sum;
+  }
+
+  Executor& executor(Precision precision) {
+    Runner& runner = runners[precision];
+    const bool fresh = !runner.executor;
+    if (fresh) runner.executor = std::make_unique<Executor>(graph, precision);
+    if (training) {
+      if (fresh || !runner.training) runner.executor->set_training(true, gradient_options());
+    } else if (fresh || runner.training) {
+      runner.executor->set_training(false);
+    } else if (runner.version != version()) {
+      runner.executor->invalidate();
+    }
+    runner.training = training;
+    runner.version = version();
+    return *runner.executor;
+  }
+
+  GradientOptions gradient_options() const {
+    GradientOptions result{options.mask_per_channel, {}};
+    for (const Exponent& exponent : exponents) result.log2_scales.emplace(exponent.root, exponent.leaf);
+    return result;
+  }
+
+  /// Every tensor of the state but the scale groups, by name: the leaves themselves.
+  NamedParameters leaves() const {
+    NamedParameters result;
+    for (const Variable* variable : variables) result.emplace_back(variable->name(), variable->value);
+    for (const Exponent& exponent : exponents) result.emplace_back(exponent.name, exponent.leaf);
+    return result;
+  }
+};
+
+TrainableGraph::TrainableGraph(const Graph& quantized, TrainOptions options)
+    : implementation_(std::make_unique<Implementation>(quantized, std::move(options))) {}
+TrainableGraph::~TrainableGraph() = default;
+TrainableGraph::TrainableGraph(TrainableGraph&&) noexcept = default;
+
+Tensors TrainableGraph::forward(const Tensors& inputs, Precision precision) {
+  user_check(precision != Precision::Board,
+             "a network trains in Float or Simulated precision; for Board precision run "
+             "lower(trainable.graph())");
+  if (precision == Precision::Simulated) implementation_->refresh_exponents();
+  return implementation_->executor(precision).run(inputs);
+}
+
+TrainableGraph::NamedParameters TrainableGraph::named_parameters() const {
+  NamedParameters result = implementation_->leaves();
+  std::erase_if(result, [](const auto& entry) { return !entry.second.requires_grad(); });
+  return result;
+}
+
+std::vector<at::Tensor> TrainableGraph::parameters() const {
+  std::vector<at::Tensor> result;
+  for (auto& [name, parameter] : named_parameters()) result.push_back(std::move(parameter));
+  return result;
+}
+
+std::vector<at::Tensor> TrainableGraph::weights() const {
+  std::vector<at::Tensor> result;
+  for (const Variable* variable : implementation_->variables)
+    if (variable->value.requires_grad()) result.push_back(variable->value);
+  return result;
+}
+
+std::vector<at::Tensor> TrainableGraph::exponents() const {
+  std::vector<at::Tensor> result;
+  for (const auto& exponent : implementation_->exponents)
+    if (exponent.leaf.requires_grad()) result.push_back(exponent.leaf);
+  return result;
+}
+
+void TrainableGraph::zero_grad() {
+  for (const auto& [name, leaf] : implementation_->leaves()) leaf.mutable_grad().reset();
+}
+
+void TrainableGraph::train(bool training) { implementation_->training = training; }
+bool TrainableGraph::is_training() const { return implementation_->training; }
+
+Graph TrainableGraph::graph() {
+  Implementation& self = *implementation_;
+  self.refresh_exponents();
+  self.derive();  // biases may have outgrown their room
+  Graph copy = self.graph.clone();
+  for (const Variable* variable : self.variables)
+    copy.find_variable(variable->name())->value = variable->value.detach().clone();
+  return copy;
+}
+
+NamedTensors TrainableGraph::state() {
+  NamedTensors result;
+  for (const auto& [name, leaf] : implementation_->leaves()) result.emplace(name, leaf.detach().clone());
+  result.emplace(kScaleGroups, implementation_->scale_groups_tensor());
+  return result;
+}
+
+void TrainableGraph::load_state(const NamedTensors& state) {
+  NamedParameters wanted = implementation_->leaves();
+  wanted.emplace_back(kScaleGroups, implementation_->scale_groups_tensor());
+  for (const auto& [name, leaf] : wanted) {
+    const auto found = state.find(name);
+    user_check(found != state.end(),
+               "the saved state has no tensor '{}': it belongs to another network or to other "
+               "training options",
+               name);
+    user_check(found->second.sizes() == leaf.sizes() && found->second.scalar_type() == leaf.scalar_type(),
+               "the saved state's tensor '{}' has another shape or dtype than the network's", name);
+  }
+  for (const auto& [name, tensor] : state)
+    user_check(std::any_of(wanted.begin(), wanted.end(), [&](const auto& entry) { return entry.first == name; }),
+               "the saved state holds '{}', which this network does not train", name);
+  user_check(implementation_->fits(state.at(kScaleGroups)),
+             "the saved state belongs to a graph that was quantized in another way");
+  wanted.pop_back();
+  c10::AutoGradMode no_gradients(false);
+  for (const auto& [name, leaf] : wanted) leaf.copy_(state.at(name));
+  implementation_->load_scale_groups(state.at(kScaleGroups));
+}
+
+void TrainableGraph::save(const std::filesystem::path& file) { write_tensors(file, state()); }
+
+void TrainableGraph::load(const std::filesystem::path& file) {
+  try {
+    load_state(read_tensors(file));
+  } catch (const UserError& error) {
+    const std::string text = error.what();
+    if (text.rfind(file.string(), 0) == 0) throw;
+    user_error("{}: {}", file.string(), text);
+  }
+}
+
+}  // namespace espq

@@ -1,0 +1,81 @@
+#pragma once
+#include <ATen/core/Tensor.h>
+
+#include <filesystem>
+#include <functional>
+#include <memory>
+#include <string>
+#include <utility>
+#include <vector>
+
+#include "core/exec/executor.h"
+#include "passes/quantize/derive_exponents.h"
+
+namespace espq {
+
+struct TrainOptions {
+  /// No gradient where a per-channel weight was clipped. false: it passes everywhere, as in esp-ppq 1.3.12; per-tensor
+  /// rounding always masks.
+  bool mask_per_channel = false;
+  /// Also train constants that the network adds, multiplies, compares or concatenates. false: only what is a weight,
+  /// bias, slope or normalization factor of its operator.
+  bool arithmetic_constants = false;
+  /// Learn exponents by the rule of TQT: the base-2 logarithm of each scale is a parameter, its rounded value is the
+  /// exponent, and all slots of one scale group share it. What follows from others (biases) follows.
+  bool learn_activation_exponents = false;
+  bool learn_weight_exponents = false;
+  /// True for parameters (by their name) that keep their value.
+  std::function<bool(const std::string& name)> frozen = nullptr;
+  /// How biases and shifts follow when exponents change; the options that the graph was quantized with.
+  DeriveOptions derive = {};
+};
+
+/// A quantized graph as something to train: float32 parameters as leaf tensors for LibTorch's optimizers, a forward
+/// pass with gradients, state to save. It works on a copy; graph() gives the trained graph. Starts in training mode.
+/// Not to be used by two threads at a time.
+class TrainableGraph {
+ public:
+  using NamedParameters = std::vector<std::pair<std::string, at::Tensor>>;
+
+  /// Throws UserError when the graph is not quantized or already lowered, or when there is nothing to train.
+  explicit TrainableGraph(const Graph& quantized, TrainOptions options = {});
+  ~TrainableGraph();
+  TrainableGraph(TrainableGraph&&) noexcept;
+
+  /// One tensor per graph input, in order, of any batch size; returns one per graph output. Simulated precision rounds
+  /// like the chip and passes gradients straight through; Float does not round. In training mode gradients are
+  /// recorded (unless LibTorch's NoGradGuard is active); in evaluation mode quantized parameters are cached.
+  Tensors forward(const Tensors& inputs, Precision precision = Precision::Simulated);
+
+  /// Leaf tensors that require gradients, in graph order: weights and biases, then learnable exponents.
+  std::vector<at::Tensor> parameters() const;
+  NamedParameters named_parameters() const;
+  /// The two kinds apart, for optimizers with a learning rate for each: weights() in float32 units, exponents() in
+  /// bits.
+  std::vector<at::Tensor> weights() const;
+  std::vector<at::Tensor> exponents() const;
+  /// Forgets all gradients.
+  void zero_grad();
+
+  void train(bool training = true);
+  void eval() { train(false); }
+  bool is_training() const;
+
+  /// A copy of the quantized graph with the current values and exponents: what lower(), the exporters and the analyses
+  /// take. The graph that the constructor was given stays as it is.
+  Graph graph();
+
+  /// Everything that training changes, frozen parameters included: copies, by name.
+  NamedTensors state();
+  /// Throws UserError naming the tensor when one is missing, unknown or of another shape; then nothing has changed.
+  void load_state(const NamedTensors& state);
+  /// The same in a file, written whole or not at all.
+  void save(const std::filesystem::path& file);
+  void load(const std::filesystem::path& file);
+
+ private:
+  struct Implementation;
+  std::unique_ptr<Implementation> implementation_;
+};
+
+}  // namespace espq
