@@ -39,9 +39,9 @@ struct Options {
   DataFolder train, validation;
   std::string chip = "esp32s3";
   int64_t size = 0, keypoint_values = 3;
-  int64_t drawn_images = 600, calibration_images = 64;
-  int64_t epochs = 4, batch_size = 16, accumulate = 1;
-  double rate = 5e-4, momentum = 0.9, weight_decay = 5e-4;
+  int64_t drawn_images = 1200, calibration_images = 64;
+  int64_t epochs = 6, batch_size = 16, accumulate = 1;
+  double rate = 1e-3, momentum = 0.9, weight_decay = 5e-4;
   bool augment = false, draw_only = false, pose = false;
   uint64_t seed = 1234;
   int threads = 0;

@@ -238,7 +238,9 @@ CocoDataset write_shapes(const std::filesystem::path& folder, const ShapesOption
     data.categories = {{1, "disk"}, {2, "square"}, {3, "triangle"}, {4, "cross"}};
   }
   const std::filesystem::path images = folder / "images";
-  std::filesystem::create_directories(images);
+  std::error_code error;
+  std::filesystem::create_directories(images, error);
+  user_check(!error, "{}: cannot be created ({})", images.string(), error.message());
   for (int64_t i = 0; i < options.images; ++i) {
     Random random({options.seed, static_cast<uint64_t>(options.kind), static_cast<uint64_t>(i)});
     const Scenery scenery(options, static_cast<size_t>(i), random);
