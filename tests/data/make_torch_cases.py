@@ -135,6 +135,28 @@ class SelfAttention(nn.Module):
 
 
 case("multihead_attention", SelfAttention(), r(2, 5, 8))
+class MaskedAttention(nn.Module):
+    def __init__(self, causal):
+        super().__init__()
+        self.layer = nn.TransformerEncoderLayer(8, 2, 16, batch_first=True)
+        self.causal = causal
+
+    def forward(self, x, lengths):
+        steps = x.shape[1]
+        padding = torch.arange(steps)[None, :] >= lengths[:, None]
+        mask = torch.ones(steps, steps).triu(1).bool() if self.causal else None
+        return self.layer(x, src_mask=mask, src_key_padding_mask=padding)
+
+
+class CausalAttention(SelfAttention):
+    def forward(self, x):
+        mask = torch.ones(x.shape[1], x.shape[1]).triu(1).bool()
+        return self.attention(x, x, x, need_weights=False, attn_mask=mask)[0]
+
+
+case("multihead_attention_causal", CausalAttention(), r(2, 5, 8))
+case("transformer_padding", MaskedAttention(False), r(2, 5, 8), torch.tensor([3, 5]))
+case("transformer_causal_padding", MaskedAttention(True), r(2, 5, 8), torch.tensor([3, 5]))
 case("transformer_encoder_layer", nn.TransformerEncoderLayer(8, 2, 16, batch_first=True), r(2, 5, 8))
 
 # --- activations --------------------------------------------------------------------------------------------------------

@@ -62,6 +62,20 @@ Variable* dense(const Call& call, Variable* input, std::string_view weight, std:
       "Add", {call.tensor(bias), call.emit("MatMul", {input, call.parameter("weight", call.constant(weight).t())})});
 }
 
+/// The mask of the fast paths to add to scores of [batch, heads, steps, steps]: what is not 0 is left out. `mask_type`:
+/// 0 = [steps, steps], 1 = padded keys [batch, steps], 2 = all four axes. nullptr without one.
+Variable* exclusion_mask(const Call& call) {
+  if (!call.has("mask")) return nullptr;
+  const at::Tensor mask = call.sample("mask");
+  Shape shape = mask.sizes().vec();
+  if (call.integer("mask_type", 0) == 1) shape = {shape[0], 1, 1, shape[1]};
+  const double infinity = std::numeric_limits<double>::infinity();
+  if (call.is_constant("mask"))
+    return call.parameter("mask",
+                          at::zeros(shape, at::kFloat).masked_fill(mask.to(at::kBool).reshape(shape), -infinity));
+  return call.emit("Where", {call.reshape(call.tensor("mask"), shape), call.scalar(-infinity), call.scalar(0)});
+}
+
 /// Projections, attention per head and the output projection; `shape` is [batch, steps, features].
 Variable* multi_head(const Call& call, Variable* input, const Shape& shape, int64_t heads) {
   const int64_t width = shape[2] / heads;
@@ -73,6 +87,7 @@ Variable* multi_head(const Call& call, Variable* input, const Shape& shape, int6
   };
   Variable* query = call.emit("Mul", {parts[0], call.scalar(1 / std::sqrt(static_cast<double>(width)))});
   Variable* scores = call.emit("MatMul", {per_head(query, {0, 2, 1, 3}), per_head(parts[1], {0, 2, 3, 1})});
+  if (Variable* mask = exclusion_mask(call)) scores = call.emit("Add", {scores, mask});
   Variable* weights = call.emit("Softmax", {scores}, {{"axis", int64_t{3}}});
   Variable* mixed = call.emit("MatMul", {weights, per_head(parts[2], {0, 2, 1, 3})});
   mixed = call.reshape(call.transpose(mixed, {0, 2, 1, 3}), shape);
@@ -81,7 +96,6 @@ Variable* multi_head(const Call& call, Variable* input, const Shape& shape, int6
 
 /// What nn.MultiheadAttention runs without gradients.
 void native_multi_head_attention(Call& call) {
-  call.check(!call.has("mask"), "with a mask is not supported");
   const at::Tensor query = call.sample("query");
   call.check(call.sample("key").is_same(query) && call.sample("value").is_same(query),
              "query, key and value must be the same tensor");
@@ -90,7 +104,6 @@ void native_multi_head_attention(Call& call) {
 
 /// What nn.TransformerEncoderLayer runs without gradients.
 void transformer_encoder_layer(Call& call) {
-  call.check(!call.has("mask"), "with a mask is not supported");
   const Shape shape = call.shape("src");
   const auto norm = [&](Variable* value, const std::string& number) {
     return call.emit("LayerNormalization",
