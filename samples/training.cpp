@@ -13,6 +13,7 @@ namespace espq::samples {
 namespace {
 
 constexpr int64_t kImageSize = 8, kGreyLevels = 16, kClasses = 10;
+constexpr double kSpread = 3;         // small_digits: channels are scaled by 2^-3 to 2^3
 constexpr int64_t kTestImages = 497;  // of 1,797; the others train and calibrate
 
 // ------------------------------------------------------------------------------------------------ training
@@ -81,7 +82,9 @@ void write_linear(GraphWriter& writer, const std::string& name, const torch::nn:
 void write_convolution(GraphWriter& writer, const std::string& name, const torch::nn::Conv2dImpl& layer) {
   const int64_t size = layer.weight.size(2), pad = size / 2;
   writer.add("Conv", name,
-             {{"kernel_shape", std::vector<int64_t>{size, size}}, {"pads", std::vector<int64_t>{pad, pad, pad, pad}}},
+             {{"kernel_shape", std::vector<int64_t>{size, size}},
+              {"pads", std::vector<int64_t>{pad, pad, pad, pad}},
+              {"group", layer.options.groups()}},
              {{"weight", layer.weight}, {"bias", layer.bias}});
 }
 
@@ -170,7 +173,7 @@ TrainedNetwork train_sine() {
   return result;
 }
 
-TrainedNetwork train_digits(const std::filesystem::path& digits) {
+Digits load_digits(const std::filesystem::path& digits) {
   torch::manual_seed(1);
   at::Tensor table = read_digits(digits);
   table = table.index_select(0, torch::randperm(table.size(0)));
@@ -178,24 +181,63 @@ TrainedNetwork train_digits(const std::filesystem::path& digits) {
       table.slice(1, 0, kImageSize * kImageSize).reshape({-1, 1, kImageSize, kImageSize}) / double(kGreyLevels);
   const at::Tensor labels = table.select(1, kImageSize * kImageSize).to(at::kLong);
   const int64_t training = images.size(0) - kTestImages;
+  return {images.slice(0, 0, training), labels.slice(0, 0, training), images.slice(0, training),
+          labels.slice(0, training)};
+}
 
-  const auto convolution = [](int64_t in, int64_t out) {
-    return torch::nn::Conv2d(torch::nn::Conv2dOptions(in, out, 3).padding(1));
-  };
-  torch::nn::Sequential network(convolution(1, 16), torch::nn::BatchNorm2d(16), torch::nn::ReLU(),
-                                torch::nn::MaxPool2d(2), convolution(16, 32), torch::nn::BatchNorm2d(32),
-                                torch::nn::ReLU(), torch::nn::MaxPool2d(2), torch::nn::Flatten(),
-                                torch::nn::Linear(128, kClasses));
-  fit(network, images.slice(0, 0, training), labels.slice(0, 0, training), 20, 32, 1e-2,
+namespace {
+
+/// Trains, and writes the network down with what quantizing and judging it takes.
+TrainedNetwork train_on_digits(const Digits& digits, const std::string& name, torch::nn::Sequential network,
+                               int64_t epochs) {
+  fit(network, digits.train_images, digits.train_labels, epochs, 32, 1e-2,
       [](const at::Tensor& output, const at::Tensor& target) { return torch::cross_entropy_loss(output, target); });
-
   torch::NoGradGuard no_gradients;
   TrainedNetwork result;
-  write_network(result.graph, "digits", {1, 1, kImageSize, kImageSize}, network);
-  result.calibration = make_calibration(images, 256);
-  result.test_inputs = images.slice(0, training);
-  result.test_targets = labels.slice(0, training);
+  write_network(result.graph, name, {1, 1, kImageSize, kImageSize}, network);
+  result.calibration = make_calibration(digits.train_images, 256);
+  result.test_inputs = digits.test_images;
+  result.test_targets = digits.test_labels;
   result.test_outputs = network->forward(result.test_inputs);
+  return result;
+}
+
+torch::nn::Conv2d convolution(int64_t in, int64_t out, int64_t size = 3, int64_t groups = 1) {
+  return torch::nn::Conv2d(torch::nn::Conv2dOptions(in, out, size).padding(size / 2).groups(groups));
+}
+
+}  // namespace
+
+TrainedNetwork train_digits(const std::filesystem::path& digits) {
+  const Digits data = load_digits(digits);
+  return train_on_digits(
+      data, "digits",
+      torch::nn::Sequential(convolution(1, 16), torch::nn::BatchNorm2d(16), torch::nn::ReLU(), torch::nn::MaxPool2d(2),
+                            convolution(16, 32), torch::nn::BatchNorm2d(32), torch::nn::ReLU(), torch::nn::MaxPool2d(2),
+                            torch::nn::Flatten(), torch::nn::Linear(128, kClasses)),
+      20);
+}
+
+TrainedNetwork train_small_digits(const Digits& digits, int64_t epochs) {
+  torch::manual_seed(2);
+  using torch::nn::BatchNorm2d;
+  using torch::nn::ReLU;
+  torch::nn::Sequential network(convolution(1, 8), BatchNorm2d(8), ReLU(), convolution(8, 8, 3, 8), BatchNorm2d(8),
+                                ReLU(), convolution(8, 12, 1), BatchNorm2d(12), ReLU(), torch::nn::MaxPool2d(2),
+                                convolution(12, 12, 3, 12), BatchNorm2d(12), ReLU(), convolution(12, 12, 1),
+                                BatchNorm2d(12), ReLU(), torch::nn::MaxPool2d(2), torch::nn::Flatten(),
+                                torch::nn::Linear(48, kClasses));
+  TrainedNetwork result = train_on_digits(digits, "small_digits", network, epochs);
+  // Channels of very different size, as large networks of depthwise convolutions have them: what BatchNormalization
+  // gives is multiplied, the filters behind it are divided; a Relu in between lets both cancel out.
+  const at::Tensor factors = at::exp2(at::linspace(-kSpread, kSpread, 8));
+  const auto scale = [&](const char* name, const at::Tensor& by) {
+    Variable& parameter = *result.graph.find_variable(name);
+    parameter.value = parameter.value * (parameter.value.dim() == 4 ? by.reshape({-1, 1, 1, 1}) : by);
+  };
+  scale("layer1.weight", factors);
+  scale("layer1.bias", factors);
+  scale("layer3.weight", 1 / factors);
   return result;
 }
 
