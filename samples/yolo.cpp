@@ -19,7 +19,9 @@
 #include "passes/simplify/remove_dead_code.h"
 #include "qat/detection/batches.h"
 #include "qat/detection/shapes.h"
+#include "qat/distillation.h"
 #include "qat/trainable_graph.h"
+#include "qat/training.h"
 #include "torch_frontend/torch_frontend.h"
 
 namespace espq::samples {
@@ -35,6 +37,7 @@ struct DataFolder {
 
 struct Options {
   std::filesystem::path network, recipe, output;
+  std::string input = "images";
   std::vector<std::string> outputs;
   DataFolder train, validation;
   std::string chip = "esp32s3";
@@ -42,7 +45,10 @@ struct Options {
   int64_t drawn_images = 1200, calibration_images = 64;
   int64_t epochs = 6, batch_size = 16, accumulate = 1;
   double rate = 1e-3, momentum = 0.9, weight_decay = 5e-4;
-  bool augment = false, draw_only = false, pose = false;
+  double distill = 0, average = 0;
+  int64_t checkpoint_every = 500, stop_after = 0;
+  LossOptions loss = {};
+  bool augment = false, draw_only = false, pose = false, resume = false, board = true;
   uint64_t seed = 1234;
   int threads = 0;
 };
@@ -55,13 +61,13 @@ Graph read_network(const Options& options) {
   Graph graph;
   if (ending == ".onnx") {
     OnnxImportOptions import;
-    if (options.size > 0) import.input_shapes["images"] = shape;
+    if (options.size > 0) import.input_shapes[options.input] = shape;
     graph = import_onnx(options.network, import);
   } else {
     user_check(ending == ".pt" || ending == ".pt2", "{}: expected an .onnx, .pt or .pt2 file",
                options.network.string());
     TorchImportOptions import;
-    if (options.size > 0) import.input_shapes["images"] = shape;
+    if (options.size > 0) import.input_shapes[options.input] = shape;
     graph = import_torch(options.network, import);
   }
   if (!options.outputs.empty()) {
@@ -192,33 +198,6 @@ Dataset make_calibration(const Batches& batches, int64_t images) {
 
 // ------------------------------------------------------------------------------------------------ training
 
-/// One pass over the training images: an ordinary LibTorch loop. Returns the mean loss per image.
-double train_epoch(TrainableGraph& network, torch::optim::SGD& optimizer, const Batches& batches, size_t epoch,
-                   const HeadLayout& layout, const Options& options) {
-  double sum = 0, images = 0;
-  int64_t collected = 0;  // batches since the last step
-  for (size_t index = 0; index < batches.size(); ++index) {
-    // Half a cosine from the full rate to a hundredth of it.
-    const double done = (double(epoch) + double(index) / double(batches.size())) / double(options.epochs);
-    const double rate = options.rate * (0.01 + 0.99 * 0.5 * (1 + std::cos(std::numbers::pi * done)));
-    static_cast<torch::optim::SGDOptions&>(optimizer.param_groups()[0].options()).lr(rate);
-    const Batch batch = batches.get(epoch, index);
-    const Tensors maps = network.forward({batch.images});
-    const at::Tensor loss = detection_loss(gather_maps(maps, layout), batch.targets, layout).total();
-    const double count = double(batch.images.size(0));
-    (loss / (count * double(options.accumulate))).backward();
-    sum += loss.item<double>();
-    images += count;
-    if (++collected == options.accumulate || index + 1 == batches.size()) {
-      torch::nn::utils::clip_grad_norm_(network.parameters(), 10);
-      optimizer.step();
-      optimizer.zero_grad();
-      collected = 0;
-    }
-  }
-  return sum / images;
-}
-
 class Clock {
  public:
   double seconds() const { return std::chrono::duration<double>(std::chrono::steady_clock::now() - start_).count(); }
@@ -227,79 +206,182 @@ class Clock {
   std::chrono::steady_clock::time_point start_ = std::chrono::steady_clock::now();
 };
 
-void run(const Options& options) {
-  const Clock clock;
-  const auto say = [&](const std::string& text) {
-    std::cout << fmt::format("[{:6.1f} s] {}", clock.seconds(), text) << std::endl;
-  };
-  const CocoDataset train_data = open_data(options.train, options, "train", options.drawn_images, 1);
-  const CocoDataset validation_data =
-      open_data(options.validation, options, "validation", std::max<int64_t>(options.drawn_images / 3, 1), 2);
-  say(fmt::format("{} images to train on, {} to judge with", train_data.images.size(), validation_data.images.size()));
-  if (options.draw_only) return;
+/// Everything around the loop: data, float network, quantized network, what was found out so far.
+class Session {
+ public:
+  explicit Session(const Options& options) : options_(options) {}
+  void run();
 
-  Recipe recipe = options.recipe.empty() ? Recipe() : read_recipe(options.recipe);
-  recipe.quantize.target = options.chip;
-  Graph graph = read_network(options);
-  const HeadLayout layout = layout_of(graph, options, validation_data);
-  BatchOptions batch_options;
-  batch_options.width = layout.width;
-  batch_options.height = layout.height;
-  batch_options.batch_size = options.batch_size;
-  batch_options.keep_images = !options.train.given();
-  const Batches validation(validation_data, batch_options), calibration(train_data, batch_options);
-  batch_options.shuffle = true;
-  batch_options.augment = options.augment;
-  batch_options.seed = options.seed;
-  const Batches training(train_data, batch_options);
-  const auto quality_of = [&](const Network& network) { return measure(network, validation, validation_data, layout); };
-
-  set_batch_of_reshapes(graph, 1, 0);
-  Executor float_network(graph, Precision::Float);
-  const Quality float_quality = quality_of([&](const at::Tensor& images) { return float_network.run({images}); });
-  say(fmt::format("float: mAP50-95 {}", float_quality.text()));
-
-  quantize(graph, make_calibration(calibration, options.calibration_images), recipe.quantize);
-  TrainableGraph network(graph);
-  const auto simulate = [&](const at::Tensor& images) { return network.forward({images}); };
-  network.eval();
-  const Quality ptq = quality_of(simulate);
-  say(fmt::format("PTQ for {}: mAP50-95 {}", options.chip, ptq.text()));
-
-  torch::optim::SGD optimizer(network.parameters(), torch::optim::SGDOptions(options.rate)
-                                                        .momentum(options.momentum)
-                                                        .weight_decay(options.weight_decay)
-                                                        .nesterov(true));
-  Quality best = ptq;
-  NamedTensors best_state = network.state();
-  for (int64_t epoch = 0; epoch < options.epochs; ++epoch) {
-    network.train();
-    const double loss = train_epoch(network, optimizer, training, size_t(epoch), layout, options);
+ private:
+  void say(const std::string& text) const {
+    std::cout << fmt::format("[{:6.1f} s] {}", clock_.seconds(), text) << std::endl;
+  }
+  Quality quality_of(const Network& network) const { return measure(network, *validation_, validation_data_, layout_); }
+  Quality simulated_quality(TrainableGraph& network) const {
     network.eval();
-    const Quality quality = quality_of(simulate);
-    say(fmt::format("epoch {}: loss {:.4f}, mAP50-95 {}", epoch + 1, loss, quality.text()));
-    if (quality.main() <= best.main()) continue;
-    best = quality;
-    best_state = network.state();
+    const Quality quality = quality_of([&](const at::Tensor& images) { return network.forward({images}); });
+    network.train();
+    return quality;
+  }
+  void open();
+  void train(TrainableGraph& network);
+  at::Tensor loss_of(TrainableGraph& network, const Batch& batch);
+  void keep_if_best(TrainableGraph& network, int64_t epoch, double loss);
+  void finish(TrainableGraph& network);
+  std::filesystem::path best_file() const { return options_.output / "best.state"; }
+
+  Options options_;
+  Clock clock_;
+  Recipe recipe_;
+  CocoDataset train_data_, validation_data_;
+  Graph graph_, float_graph_;
+  HeadLayout layout_;
+  std::unique_ptr<Batches> training_, validation_;
+  std::unique_ptr<Executor> float_network_;
+  Quality float_, ptq_, best_;
+};
+
+void Session::open() {
+  recipe_ = options_.recipe.empty() ? Recipe() : read_recipe(options_.recipe);
+  recipe_.quantize.target = options_.chip;
+  graph_ = read_network(options_);
+  layout_ = layout_of(graph_, options_, validation_data_);
+  set_batch_of_reshapes(graph_, 1, 0);
+  float_graph_ = graph_.clone();
+  float_network_ = std::make_unique<Executor>(float_graph_, Precision::Float);
+
+  BatchOptions batches;
+  batches.width = layout_.width;
+  batches.height = layout_.height;
+  batches.batch_size = options_.batch_size;
+  batches.keep_images = !options_.train.given();
+  validation_ = std::make_unique<Batches>(validation_data_, batches);
+  float_ = quality_of([&](const at::Tensor& images) { return float_network_->run({images}); });
+  say(fmt::format("float: mAP50-95 {}", float_.text()));
+
+  quantize(graph_, make_calibration(Batches(train_data_, batches), options_.calibration_images), recipe_.quantize);
+  batches.shuffle = true;
+  batches.augment = options_.augment;
+  batches.seed = options_.seed;
+  training_ = std::make_unique<Batches>(train_data_, batches);
+}
+
+at::Tensor Session::loss_of(TrainableGraph& network, const Batch& batch) {
+  const Tensors maps = network.forward({batch.images});
+  at::Tensor loss =
+      detection_loss(gather_maps(maps, layout_), batch.targets, layout_, options_.loss).total() / batch.images.size(0);
+  if (options_.distill > 0) {
+    loss = loss + options_.distill * relative_error_loss(maps, float_network_->run({batch.images}));
+  }
+  return loss;
+}
+
+void Session::keep_if_best(TrainableGraph& network, int64_t epoch, double loss) {
+  const Quality quality = simulated_quality(network);
+  say(fmt::format("epoch {}: loss {:.4f}, mAP50-95 {}", epoch, loss, quality.text()));
+  if (quality.main() <= best_.main()) return;
+  best_ = quality;
+  network.save(best_file());
+}
+
+/// An ordinary LibTorch loop. Interrupted, it leaves a checkpoint that --resume goes on from, with the same result.
+void Session::train(TrainableGraph& network) {
+  torch::optim::SGD optimizer(network.parameters(), torch::optim::SGDOptions(options_.rate)
+                                                        .momentum(options_.momentum)
+                                                        .weight_decay(options_.weight_decay)
+                                                        .nesterov(true));
+  std::optional<MovingAverage> average;
+  if (options_.average > 0) average.emplace(network, options_.average);
+  TrainingState state{network, &optimizer, average ? &*average : nullptr};
+  const std::filesystem::path checkpoint = options_.output / "checkpoint.state";
+  best_ = ptq_;
+  if (options_.resume && std::filesystem::exists(checkpoint)) {
+    network.load(best_file());
+    best_ = simulated_quality(network);
+    load_checkpoint(checkpoint, state);
+    say(fmt::format("resumed after {} steps", state.step));
+  } else {
+    network.save(best_file());
   }
 
-  network.load_state(best_state);
+  const StopSignal stop;
+  const auto accumulate = options_.accumulate;
+  const int64_t per_epoch = (static_cast<int64_t>(training_->size()) + accumulate - 1) / accumulate;
+  const int64_t steps = options_.epochs * per_epoch;
+  double loss_sum = 0;
+  int64_t losses = 0;
+  while (state.step < steps) {
+    // Half a cosine from the full rate to a hundredth of it.
+    const double done = static_cast<double>(state.step) / static_cast<double>(steps);
+    const double rate = options_.rate * (0.01 + 0.99 * 0.5 * (1 + std::cos(std::numbers::pi * done)));
+    static_cast<torch::optim::SGDOptions&>(optimizer.param_groups()[0].options()).lr(rate);
+    const int64_t epoch = state.step / per_epoch, first = state.step % per_epoch * accumulate;
+    const int64_t last = std::min(first + accumulate, static_cast<int64_t>(training_->size()));
+    for (int64_t index = first; index < last; ++index) {
+      const Batch batch = training_->get(static_cast<size_t>(epoch), static_cast<size_t>(index));
+      const at::Tensor loss = loss_of(network, batch);
+      (loss / (last - first)).backward();
+      loss_sum += loss.item<double>();
+      ++losses;
+    }
+    torch::nn::utils::clip_grad_norm_(network.parameters(), 10);
+    optimizer.step();
+    optimizer.zero_grad();
+    if (average) average->update();
+    ++state.step;
+    const bool leave = StopSignal::received() != 0 || state.step == options_.stop_after;
+    if (state.step % per_epoch == 0) {
+      if (average) average->exchange();
+      keep_if_best(network, epoch + 1, loss_sum / static_cast<double>(losses));
+      if (average) average->exchange();
+      loss_sum = 0;
+      losses = 0;
+    }
+    if (leave || state.step % per_epoch == 0 || state.step % options_.checkpoint_every == 0) {
+      save_checkpoint(checkpoint, state);
+    }
+    if (leave && state.step < steps) {
+      user_error("stopped after {} of {} steps; --resume goes on from {}", state.step, steps, checkpoint.string());
+    }
+  }
+}
+
+void Session::finish(TrainableGraph& network) {
+  network.load(best_file());
   Graph trained = network.graph();
   set_batch_of_reshapes(trained, 0, 1);
-  const Graph chip = lower(trained, recipe.lowering);
-  const std::filesystem::path file = options.output / (options.network.stem().string() + ".espdl");
-  write_espdl(chip, trained, validation.get(0, 0).images.slice(0, 0, 1), recipe, file);
+  const Graph chip = lower(trained, recipe_.lowering);
+  const std::filesystem::path file = options_.output / (options_.network.stem().string() + ".espdl");
+  write_espdl(chip, trained, validation_->get(0, 0).images.slice(0, 0, 1), recipe_, file);
   say(fmt::format("{}: {} bytes, verified", file.string(), std::filesystem::file_size(file)));
-  Executor board(chip, Precision::Board);
-  const Quality board_quality = quality_of([&](const at::Tensor& images) { return run_on_board(board, chip, images); });
+  std::cout << fmt::format("\nmAP50-95 on {} images\n  float {}\n  PTQ   {}\n  QAT   {}\n",
+                           validation_data_.images.size(), float_.text(), ptq_.text(), best_.text());
+  if (options_.board) {
+    Executor board(chip, Precision::Board);
+    const Quality quality = quality_of([&](const at::Tensor& images) { return run_on_board(board, chip, images); });
+    std::cout << fmt::format("  board {} (the written file)\n", quality.text());
+  }
+  const double lost = float_.main() - ptq_.main();
+  if (lost <= 0) return;
+  std::cout << fmt::format("QAT recovers {:.0f} % of the {:.4f} that PTQ lost\n",
+                           100 * (best_.main() - ptq_.main()) / lost, lost);
+}
 
-  std::cout << fmt::format(
-      "\nmAP50-95 on {} images\n  float {}\n  PTQ   {}\n  QAT   {}\n  board {} (the written file)\n",
-      validation_data.images.size(), float_quality.text(), ptq.text(), best.text(), board_quality.text());
-  const double lost = float_quality.main() - ptq.main();
-  if (lost > 0)
-    std::cout << fmt::format("QAT recovers {:.0f} % of the {:.4f} that PTQ lost\n",
-                             100 * (best.main() - ptq.main()) / lost, lost);
+void Session::run() {
+  train_data_ = open_data(options_.train, options_, "train", options_.drawn_images, 1);
+  validation_data_ =
+      open_data(options_.validation, options_, "validation", std::max<int64_t>(options_.drawn_images / 3, 1), 2);
+  say(fmt::format("{} images to train on, {} to judge with", train_data_.images.size(),
+                  validation_data_.images.size()));
+  if (options_.draw_only) return;
+  open();
+  std::filesystem::create_directories(options_.output);
+  TrainableGraph network(graph_);
+  ptq_ = simulated_quality(network);
+  say(fmt::format("PTQ for {}: mAP50-95 {}", options_.chip, ptq_.text()));
+  train(network);
+  network.save(options_.output / "last.state");
+  finish(network);
 }
 
 void add_options(CLI::App& app, Options& options) {
@@ -309,6 +391,7 @@ void add_options(CLI::App& app, Options& options) {
   app.add_option("--outputs", options.outputs,
                  "Cut the network at these tensors: box0 class0 box1 class1 ... [keypoints0 ...]");
   app.add_option("--size", options.size, "Width and height of the input, where the file leaves them open");
+  app.add_option("--input", options.input, "Name of the input that --size is for")->capture_default_str();
   app.add_option("--keypoint-values", options.keypoint_values, "Values per keypoint: 2, or 3 with visibility")
       ->check(CLI::IsMember({2, 3}));
   app.add_option("--train-annotations", options.train.annotations, "COCO JSON; without it a data set is drawn");
@@ -327,6 +410,16 @@ void add_options(CLI::App& app, Options& options) {
   app.add_option("--rate", options.rate, "Learning rate at the start")->capture_default_str();
   app.add_option("--momentum", options.momentum)->capture_default_str();
   app.add_option("--weight-decay", options.weight_decay)->capture_default_str();
+  app.add_option("--distill", options.distill, "Weight of the difference to the float network's maps in the loss");
+  app.add_option("--average", options.average, "Decay of the weights' moving average, e.g. 0.999; 0 = none")
+      ->check(CLI::Range(0.0, 1.0));
+  app.add_flag("--resume", options.resume, "Go on from the checkpoint in --out, if there is one");
+  app.add_option("--checkpoint-every", options.checkpoint_every,
+                 "Steps between checkpoints; every epoch writes one, too")
+      ->capture_default_str()
+      ->check(CLI::PositiveNumber);
+  app.add_option("--stop-after", options.stop_after, "Leave with a checkpoint after so many steps");
+  app.add_flag("--board,!--no-board", options.board, "Judge the written file in Board precision, too (the default)");
   app.add_flag("--augment", options.augment, "Mirror, move, scale and color training images at random");
   app.add_option("--seed", options.seed)->capture_default_str();
   app.add_option("--threads", options.threads, "Threads of LibTorch; 0 = all cores");
@@ -351,7 +444,10 @@ int run_yolo_qat(int argc, char** argv, bool pose) {
   try {
     user_check(options.train.given() == options.validation.given(),
                "give annotations to train on and to validate with, or neither");
-    run(options);
+    Session(options).run();
+  } catch (const std::filesystem::filesystem_error& error) {
+    std::cerr << name << ": error: " << error.what() << "\n";
+    return 1;
   } catch (const UserError& error) {
     std::cerr << name << ": error: " << error.what() << "\n";
     return 1;
