@@ -14,9 +14,8 @@
 namespace espq {
 namespace {
 
-// -O3 makes vector code of these loops; every element is rounded once per operation in the order written, so the clones
-// give the same numbers.
-#define ESPQ_CLONES __attribute__((target_clones("avx2", "default"), optimize("O3", "no-trapping-math")))
+// The clones give the same numbers: every element is rounded once per operation in the order written.
+#define ESPQ_CLONES __attribute__((target_clones("avx2", "default")))
 
 /// Elements that share one grid. Multiplying by a power of two is exact, in either direction.
 struct Grid {
@@ -46,6 +45,10 @@ inline float clamped(float value, const Grid& grid) {
       out[i] = q * grid.scale;                                                                                        \
       inside[i] = r == q;                                                                                             \
     }                                                                                                                 \
+  }                                                                                                                   \
+  ESPQ_CLONES void name##_unmasked(const float* __restrict in, float* __restrict out, uint8_t*, int64_t count,        \
+                                   Grid grid) {                                                                       \
+    for (int64_t i = 0; i < count; ++i) out[i] = clamped(rounded<rounding>(in[i] * grid.inverse), grid) * grid.scale; \
   }
 ESPQ_FORWARD(forward_half_even, Rounding::HalfEven)
 ESPQ_FORWARD(forward_half_up, Rounding::HalfUp)
@@ -129,17 +132,19 @@ at::Tensor walkable(const at::Tensor& value, size_t exponents) {
   return exponents == 1 && value.is_non_overlapping_and_dense() ? value : value.contiguous();
 }
 
-/// Rounds; `inside` gets one byte per element.
+/// Rounds; `inside`, unless nullptr, gets one byte per element.
 at::Tensor forward_rows(const at::Tensor& value, const std::vector<Grid>& grids, const Rows& rows, Rounding rounding,
-                        at::Tensor& inside) {
+                        at::Tensor* inside) {
   at::Tensor result = at::empty_like(value);
-  inside = at::empty_like(value, at::kByte);
+  if (inside) *inside = at::empty_like(value, at::kByte);
   const float* in = value.const_data_ptr<float>();
   float* out = result.mutable_data_ptr<float>();
-  uint8_t* mask = inside.mutable_data_ptr<uint8_t>();
-  const auto forward = rounding == Rounding::HalfEven ? forward_half_even : forward_half_up;
+  uint8_t* mask = inside ? inside->mutable_data_ptr<uint8_t>() : nullptr;
+  const bool even = rounding == Rounding::HalfEven;
+  const auto forward = inside ? (even ? forward_half_even : forward_half_up)
+                              : (even ? forward_half_even_unmasked : forward_half_up_unmasked);
   for_each_row(rows, [&](int64_t channel, int64_t begin, int64_t count) {
-    forward(in + begin, out + begin, mask + begin, count, grids[channel]);
+    forward(in + begin, out + begin, mask ? mask + begin : nullptr, count, grids[channel]);
   });
   return result;
 }
@@ -222,7 +227,6 @@ class QuantizeGradient : public torch::autograd::Function<QuantizeGradient> {
   static at::Tensor forward(torch::autograd::AutogradContext* context, const at::Tensor& value,
                             const std::optional<at::Tensor>& log2_scale, const Settings& settings) {
     context->set_materialize_grads(false);
-    context->saved_data["masked"] = settings.masked;
     const bool fast = value.is_cpu() && value.scalar_type() == at::kFloat && settings.fits_float32();
     if (log2_scale) {
       const at::Tensor kept = walkable(value, settings.exponents.size());
@@ -233,17 +237,19 @@ class QuantizeGradient : public torch::autograd::Function<QuantizeGradient> {
           std::vector<int64_t>{settings.channel_axis, settings.bits, static_cast<int64_t>(settings.rounding), fast};
       return plain(kept, settings);
     }
-    if (!settings.masked) return plain(value, settings);
     at::Tensor inside, result;
     if (fast) {
       const at::Tensor dense = walkable(value, settings.exponents.size());
       const Rows rows(dense, settings.channel_axis, settings.exponents.size());
-      result = forward_rows(dense, settings.grids(), rows, settings.rounding, inside);
+      result = forward_rows(dense, settings.grids(), rows, settings.rounding, settings.masked ? &inside : nullptr);
     } else {
-      const at::Tensor r = round_tensor(value / settings.scale(value), settings.rounding);
-      inside = (r >= quant_min(settings.bits)).logical_and_(r <= quant_max(settings.bits)).to(at::kByte);
       result = plain(value, settings);
+      if (settings.masked) {
+        const at::Tensor r = round_tensor(value / settings.scale(value), settings.rounding);
+        inside = (r >= quant_min(settings.bits)).logical_and_(r <= quant_max(settings.bits)).to(at::kByte);
+      }
     }
+    if (!settings.masked) return result;
     context->save_for_backward({inside});
     return result;
   }
@@ -253,8 +259,8 @@ class QuantizeGradient : public torch::autograd::Function<QuantizeGradient> {
     const at::Tensor& gradient = gradients[0];
     if (!gradient.defined()) return {at::Tensor(), at::Tensor(), at::Tensor()};
     const auto saved = context->get_saved_variables();
-    if (context->saved_data.count("exponents")) return learned(context, saved[0], gradient);
-    if (!context->saved_data["masked"].toBool()) return {gradient, at::Tensor(), at::Tensor()};
+    if (saved.empty()) return {gradient, at::Tensor(), at::Tensor()};
+    if (!context->saved_data.empty()) return learned(context, saved[0], gradient);
     return {masked_gradient(gradient, saved[0]), at::Tensor(), at::Tensor()};
   }
 
