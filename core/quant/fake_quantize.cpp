@@ -2,7 +2,6 @@
 
 #include <ATen/ATen.h>
 #include <ATen/Parallel.h>
-#include <torch/csrc/autograd/custom_function.h>
 
 #include <cmath>
 
@@ -94,41 +93,16 @@ at::Tensor forward_value(const at::Tensor& value, const std::vector<int>& expone
   return codes_of(value, exponents, channel_axis, bits, rounding) * scale_tensor(exponents, channel_axis, value);
 }
 
-class FakeQuantize : public torch::autograd::Function<FakeQuantize> {
- public:
-  static at::Tensor forward(torch::autograd::AutogradContext* context, const at::Tensor& value,
-                            const std::vector<int>& exponents, int64_t channel_axis, int64_t bits, int64_t rounding,
-                            bool mask_gradient) {
-    const auto axis = static_cast<int>(channel_axis), width = static_cast<int>(bits);
-    if (mask_gradient) {
-      const at::Tensor rounded = round_tensor(value / scale_tensor(exponents, axis, value), Rounding(rounding));
-      context->save_for_backward({(rounded >= quant_min(width)).logical_and_(rounded <= quant_max(width))});
-    }
-    return forward_value(value, exponents, axis, width, Rounding(rounding));
-  }
-  static torch::autograd::variable_list backward(torch::autograd::AutogradContext* context,
-                                                 torch::autograd::variable_list gradients) {
-    const auto saved = context->get_saved_variables();
-    const at::Tensor gradient = saved.empty() ? gradients[0] : gradients[0] * saved[0];
-    return {gradient, at::Tensor(), at::Tensor(), at::Tensor(), at::Tensor(), at::Tensor()};
-  }
-};
-
 }  // namespace
 
 at::Tensor fake_quantize(const at::Tensor& value, const std::vector<int>& exponents, int channel_axis, int bits,
-                         Rounding rounding, bool mask_per_channel) {
+                         Rounding rounding) {
   internal_check(!exponents.empty(), "quantizing with an unknown exponent");
-  if (!at::GradMode::is_enabled() || !value.requires_grad())
-    return forward_value(value, exponents, channel_axis, bits, rounding);
-  return FakeQuantize::apply(value, exponents, int64_t{channel_axis}, int64_t{bits}, static_cast<int64_t>(rounding),
-                             channel_axis < 0 || mask_per_channel);
+  return forward_value(value.requires_grad() ? value.detach() : value, exponents, channel_axis, bits, rounding);
 }
 
 at::Tensor fake_quantize_result(at::Tensor value, const std::vector<int>& exponents, int channel_axis, int bits,
                                 Rounding rounding) {
-  if (at::GradMode::is_enabled() && value.requires_grad())
-    return fake_quantize(value, exponents, channel_axis, bits, rounding);
   internal_check(!exponents.empty(), "quantizing with an unknown exponent");
   const bool unseen = value.use_count() == 1 && value.storage().use_count() == 1;
   return forward_value(value, exponents, channel_axis, bits, rounding, unseen);

@@ -8,11 +8,10 @@
 
 namespace espq {
 
-/// value -> clamp(round(value / 2^e), qmin, qmax) * 2^e. One exponent, or one per index along channel_axis.
-/// Differentiable: per tensor the gradient passes where the rounded integer lies inside the range; per channel it
-/// passes everywhere unless mask_per_channel (the incumbent's rule, spec pipeline 12).
+/// value -> clamp(round(value / 2^e), qmin, qmax) * 2^e. One exponent, or one per index along channel_axis. Without
+/// gradients: training uses quantize_gradient.h.
 at::Tensor fake_quantize(const at::Tensor& value, const std::vector<int>& exponents, int channel_axis, int bits,
-                         Rounding rounding, bool mask_per_channel = false);
+                         Rounding rounding);
 
 /// The same for a tensor that the caller gives away: its memory is used again where nobody else can see it.
 at::Tensor fake_quantize_result(at::Tensor value, const std::vector<int>& exponents, int channel_axis, int bits,
