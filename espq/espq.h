@@ -18,6 +18,10 @@
 #include "export/html/comparison_page.h"
 #include "passes/lowering/lower.h"
 #include "passes/pipeline.h"
+#include "qat/detection/batches.h"
+#include "qat/detection/detect.h"
+#include "qat/detection/loss.h"
+#include "qat/detection/mean_precision.h"
 #include "torch_frontend/torch_frontend.h"
 #ifndef ESPQ_WITHOUT_ONNX
 #include "export/onnx/onnx_export.h"
