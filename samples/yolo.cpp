@@ -22,6 +22,7 @@
 #include "qat/distillation.h"
 #include "qat/trainable_graph.h"
 #include "qat/training.h"
+#include "qat/worker_group.h"
 #include "torch_frontend/torch_frontend.h"
 
 namespace espq::samples {
@@ -50,7 +51,7 @@ struct Options {
   LossOptions loss = {};
   bool augment = false, draw_only = false, pose = false, resume = false, board = true;
   uint64_t seed = 1234;
-  int threads = 0;
+  int threads = 0, processes = 1;
 };
 
 // ------------------------------------------------------------------------------------------------ network
@@ -209,12 +210,14 @@ class Clock {
 /// Everything around the loop: data, float network, quantized network, what was found out so far.
 class Session {
  public:
-  explicit Session(const Options& options) : options_(options) {}
-  void run();
+  explicit Session(const Options& options)
+      : options_(options), group_(WorkerGroup::join(std::chrono::hours(2))) {}  // evaluations may take long
+  /// Returns the exit code.
+  int run();
 
  private:
   void say(const std::string& text) const {
-    std::cout << fmt::format("[{:6.1f} s] {}", clock_.seconds(), text) << std::endl;
+    if (group_.is_first()) std::cout << fmt::format("[{:6.1f} s] {}", clock_.seconds(), text) << std::endl;
   }
   Quality quality_of(const Network& network) const { return measure(network, *validation_, validation_data_, layout_); }
   Quality simulated_quality(TrainableGraph& network) const {
@@ -224,13 +227,15 @@ class Session {
     return quality;
   }
   void open();
-  void train(TrainableGraph& network);
+  bool train(TrainableGraph& network);
   at::Tensor loss_of(TrainableGraph& network, const Batch& batch);
   void keep_if_best(TrainableGraph& network, int64_t epoch, double loss);
   void finish(TrainableGraph& network);
   std::filesystem::path best_file() const { return options_.output / "best.state"; }
 
+  void read_data();
   Options options_;
+  WorkerGroup group_;
   Clock clock_;
   Recipe recipe_;
   CocoDataset train_data_, validation_data_;
@@ -256,8 +261,10 @@ void Session::open() {
   batches.batch_size = options_.batch_size;
   batches.keep_images = !options_.train.given();
   validation_ = std::make_unique<Batches>(validation_data_, batches);
-  float_ = quality_of([&](const at::Tensor& images) { return float_network_->run({images}); });
-  say(fmt::format("float: mAP50-95 {}", float_.text()));
+  if (group_.is_first()) {
+    float_ = quality_of([&](const at::Tensor& images) { return float_network_->run({images}); });
+    say(fmt::format("float: mAP50-95 {}", float_.text()));
+  }
 
   quantize(graph_, make_calibration(Batches(train_data_, batches), options_.calibration_images), recipe_.quantize);
   batches.shuffle = true;
@@ -284,8 +291,9 @@ void Session::keep_if_best(TrainableGraph& network, int64_t epoch, double loss) 
   network.save(best_file());
 }
 
-/// An ordinary LibTorch loop. Interrupted, it leaves a checkpoint that --resume goes on from, with the same result.
-void Session::train(TrainableGraph& network) {
+/// An ordinary LibTorch loop. Interrupted, it leaves a checkpoint that --resume goes on from, with the same result, and
+/// returns false. Several processes share the batches of a step.
+bool Session::train(TrainableGraph& network) {
   torch::optim::SGD optimizer(network.parameters(), torch::optim::SGDOptions(options_.rate)
                                                         .momentum(options_.momentum)
                                                         .weight_decay(options_.weight_decay)
@@ -296,13 +304,16 @@ void Session::train(TrainableGraph& network) {
   const std::filesystem::path checkpoint = options_.output / "checkpoint.state";
   best_ = ptq_;
   if (options_.resume && std::filesystem::exists(checkpoint)) {
-    network.load(best_file());
-    best_ = simulated_quality(network);
+    if (group_.is_first()) {
+      network.load(best_file());
+      best_ = simulated_quality(network);
+    }
     load_checkpoint(checkpoint, state);
     say(fmt::format("resumed after {} steps", state.step));
-  } else {
+  } else if (group_.is_first()) {
     network.save(best_file());
   }
+  group_.broadcast(network.parameters());
 
   const StopSignal stop;
   const auto accumulate = options_.accumulate;
@@ -317,33 +328,37 @@ void Session::train(TrainableGraph& network) {
     static_cast<torch::optim::SGDOptions&>(optimizer.param_groups()[0].options()).lr(rate);
     const int64_t epoch = state.step / per_epoch, first = state.step % per_epoch * accumulate;
     const int64_t last = std::min(first + accumulate, static_cast<int64_t>(training_->size()));
-    for (int64_t index = first; index < last; ++index) {
+    for (int64_t index = first + group_.rank(); index < last; index += group_.size()) {
       const Batch batch = training_->get(static_cast<size_t>(epoch), static_cast<size_t>(index));
       const at::Tensor loss = loss_of(network, batch);
-      (loss / (last - first)).backward();
+      (loss * group_.size() / (last - first)).backward();  // the group takes the mean
       loss_sum += loss.item<double>();
       ++losses;
     }
+    group_.average_gradients(network.parameters());
     torch::nn::utils::clip_grad_norm_(network.parameters(), 10);
     optimizer.step();
     optimizer.zero_grad();
     if (average) average->update();
     ++state.step;
-    const bool leave = StopSignal::received() != 0 || state.step == options_.stop_after;
-    if (state.step % per_epoch == 0) {
+    const bool leave = group_.any(StopSignal::received() != 0) || state.step == options_.stop_after;
+    const bool epoch_ends = state.step % per_epoch == 0;
+    const double mean_loss = epoch_ends ? group_.sum(loss_sum) / group_.sum(static_cast<double>(losses)) : 0;
+    if (epoch_ends && group_.is_first()) {
       if (average) average->exchange();
-      keep_if_best(network, epoch + 1, loss_sum / static_cast<double>(losses));
+      keep_if_best(network, epoch + 1, mean_loss);
       if (average) average->exchange();
-      loss_sum = 0;
-      losses = 0;
     }
-    if (leave || state.step % per_epoch == 0 || state.step % options_.checkpoint_every == 0) {
-      save_checkpoint(checkpoint, state);
-    }
+    if (epoch_ends) loss_sum = 0, losses = 0;
+    const bool save = leave || epoch_ends || state.step % options_.checkpoint_every == 0;
+    if (save && group_.is_first()) save_checkpoint(checkpoint, state);
     if (leave && state.step < steps) {
-      user_error("stopped after {} of {} steps; --resume goes on from {}", state.step, steps, checkpoint.string());
+      say(fmt::format("stopped after {} of {} steps; --resume goes on from {}", state.step, steps,
+                      checkpoint.string()));
+      return false;
     }
   }
+  return true;
 }
 
 void Session::finish(TrainableGraph& network) {
@@ -367,21 +382,36 @@ void Session::finish(TrainableGraph& network) {
                            100 * (best_.main() - ptq_.main()) / lost, lost);
 }
 
-void Session::run() {
-  train_data_ = open_data(options_.train, options_, "train", options_.drawn_images, 1);
-  validation_data_ =
-      open_data(options_.validation, options_, "validation", std::max<int64_t>(options_.drawn_images / 3, 1), 2);
+/// One process draws, the others read what it drew.
+void Session::read_data() {
+  const bool waits = !group_.is_first() && !options_.train.given();
+  if (waits) group_.sum(0);
+  const auto open_one = [&](const DataFolder& folder, const char* name, int64_t images, uint64_t seed) {
+    const std::filesystem::path drawn = options_.output / name;
+    if (waits) return read_coco(drawn / "annotations.json", drawn / "images");
+    return open_data(folder, options_, name, images, seed);
+  };
+  train_data_ = open_one(options_.train, "train", options_.drawn_images, 1);
+  validation_data_ = open_one(options_.validation, "validation", std::max<int64_t>(options_.drawn_images / 3, 1), 2);
+  if (group_.is_first() && !options_.train.given()) group_.sum(0);
+}
+
+int Session::run() {
+  constexpr int kStopped = 3;
+  read_data();
   say(fmt::format("{} images to train on, {} to judge with", train_data_.images.size(),
                   validation_data_.images.size()));
-  if (options_.draw_only) return;
+  if (options_.draw_only) return 0;
   open();
   std::filesystem::create_directories(options_.output);
   TrainableGraph network(graph_);
-  ptq_ = simulated_quality(network);
+  if (group_.is_first()) ptq_ = simulated_quality(network);
   say(fmt::format("PTQ for {}: mAP50-95 {}", options_.chip, ptq_.text()));
-  train(network);
+  if (!train(network)) return kStopped;
+  if (!group_.is_first()) return 0;
   network.save(options_.output / "last.state");
   finish(network);
+  return 0;
 }
 
 void add_options(CLI::App& app, Options& options) {
@@ -422,6 +452,9 @@ void add_options(CLI::App& app, Options& options) {
   app.add_flag("--board,!--no-board", options.board, "Judge the written file in Board precision, too (the default)");
   app.add_flag("--augment", options.augment, "Mirror, move, scale and color training images at random");
   app.add_option("--seed", options.seed)->capture_default_str();
+  app.add_option("--nproc", options.processes, "Processes that share the batches of every step (--accumulate)")
+      ->capture_default_str()
+      ->check(CLI::PositiveNumber);
   app.add_option("--threads", options.threads, "Threads of LibTorch; 0 = all cores");
   app.add_option("--out", options.output, "Folder for what is written")->capture_default_str();
 }
@@ -444,7 +477,9 @@ int run_yolo_qat(int argc, char** argv, bool pose) {
   try {
     user_check(options.train.given() == options.validation.given(),
                "give annotations to train on and to validate with, or neither");
-    Session(options).run();
+    options.accumulate = std::max<int64_t>(options.accumulate, options.processes);
+    if (options.processes > 1 && !is_worker()) return run_workers(options.processes, argv);
+    return Session(options).run();
   } catch (const std::filesystem::filesystem_error& error) {
     std::cerr << name << ": error: " << error.what() << "\n";
     return 1;
@@ -452,7 +487,6 @@ int run_yolo_qat(int argc, char** argv, bool pose) {
     std::cerr << name << ": error: " << error.what() << "\n";
     return 1;
   }
-  return 0;
 }
 
 }  // namespace espq::samples
