@@ -25,7 +25,7 @@ install(FILES "${PROJECT_BINARY_DIR}/espqConfig.cmake" "${PROJECT_BINARY_DIR}/es
 foreach(folder core passes onnx_file onnx_frontend torch_frontend export qat)
   if(IS_DIRECTORY "${PROJECT_SOURCE_DIR}/${folder}")
     install(DIRECTORY "${PROJECT_SOURCE_DIR}/${folder}" DESTINATION "${CMAKE_INSTALL_INCLUDEDIR}/espq"
-            FILES_MATCHING PATTERN "*.h")
+            FILES_MATCHING PATTERN "*.h" PATTERN "declarations" EXCLUDE)
   endif()
 endforeach()
 install(FILES "${PROJECT_SOURCE_DIR}/espq/espq.h" DESTINATION "${CMAKE_INSTALL_INCLUDEDIR}/espq")

@@ -22,6 +22,10 @@
 #include "qat/detection/detect.h"
 #include "qat/detection/loss.h"
 #include "qat/detection/mean_precision.h"
+#include "qat/distillation.h"
+#include "qat/trainable_graph.h"
+#include "qat/training.h"
+#include "qat/worker_group.h"
 #include "torch_frontend/torch_frontend.h"
 #ifndef ESPQ_WITHOUT_ONNX
 #include "export/onnx/onnx_export.h"
