@@ -12,7 +12,6 @@
 #include "export/conversion/recipe.h"
 #include "export/conversion/test_values.h"
 #include "export/conversion/verify.h"
-#include "export/espdl/reader.h"
 #include "export/export.h"
 #include "export/onnx/onnx_export.h"
 #include "onnx_frontend/onnx_frontend.h"
@@ -54,13 +53,6 @@ at::Tensor run_on_board(const Graph& chip, const at::Tensor& inputs) {
   return at::cat(rows);
 }
 
-void check_file(const std::filesystem::path& file, const Target& target) {
-  for (const OutputCheck& check : verify_model(read_espdl_file(file), target)) {
-    user_check(check.equal(), "{}: the recorded output '{}' is not what Board precision computes", file.string(),
-               check.name);
-  }
-}
-
 void quantize_for(const std::string& chip, const std::filesystem::path& model, const TrainedNetwork& network,
                   Judge judge) {
   Recipe recipe;
@@ -77,7 +69,7 @@ void quantize_for(const std::string& chip, const std::filesystem::path& model, c
   ExportOptions options;
   options.recipe_text = recipe_text(recipe);
   export_espdl(chip_graph, tests, file, options);
-  check_file(file, find_target(chip));
+  require_verified(file, find_target(chip));
 
   std::cout << fmt::format("\n{} (8 bit, Board precision): {}\n", chip,
                            judge(run_on_board(chip_graph, network.test_inputs), network));

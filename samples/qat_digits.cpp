@@ -11,7 +11,6 @@
 #include "export/conversion/recipe.h"
 #include "export/conversion/test_values.h"
 #include "export/conversion/verify.h"
-#include "export/espdl/reader.h"
 #include "export/export.h"
 #include "passes/pipeline.h"
 #include "qat/training.h"
@@ -70,8 +69,7 @@ void write_verified(const Graph& quantized, const Digits& digits, const std::fil
   const Graph chip = lower(quantized);
   export_espdl(chip, record_test_values(chip, {{quantized.inputs[0]->name(), digits.test_images.slice(0, 0, 1)}}),
                file);
-  for (const OutputCheck& check : verify_model(read_espdl_file(file), *quantized.target))
-    user_check(check.equal(), "{}: '{}' is not what Board precision computes", file.string(), check.name);
+  require_verified(file, *quantized.target);
 }
 
 int run(const std::filesystem::path& folder, int64_t epochs) {

@@ -12,7 +12,6 @@
 #include "export/conversion/recipe.h"
 #include "export/conversion/test_values.h"
 #include "export/conversion/verify.h"
-#include "export/espdl/reader.h"
 #include "export/export.h"
 #include "onnx_frontend/onnx_frontend.h"
 #include "passes/pipeline.h"
@@ -171,10 +170,7 @@ void write_espdl(const Graph& chip, const Graph& quantized, const at::Tensor& im
   ExportOptions options;
   options.recipe_text = recipe_text(recipe);
   export_espdl(chip, record_test_values(chip, {{quantized.inputs[0]->name(), image}}), file, options);
-  for (const OutputCheck& check : verify_model(read_espdl_file(file), find_target(recipe.quantize.target))) {
-    user_check(check.equal(), "{}: the recorded output '{}' is not what Board precision computes", file.string(),
-               check.name);
-  }
+  require_verified(file, find_target(recipe.quantize.target));
 }
 
 CocoDataset open_data(const DataFolder& folder, const Options& options, const char* name, int64_t images,

@@ -5,6 +5,7 @@
 #include "core/exec/executor.h"
 #include "core/support/error.h"
 #include "export/espdl/convert.h"
+#include "export/espdl/reader.h"
 
 namespace espq {
 namespace {
@@ -40,6 +41,12 @@ std::vector<OutputCheck> verify_model(const EspdlModel& model, const Target& tar
   std::vector<OutputCheck> checks;
   for (const auto& [name, value] : tests.outputs) checks.push_back(compare(name, computed.at(name), value));
   return checks;
+}
+
+void require_verified(const std::filesystem::path& file, const Target& target) {
+  for (const OutputCheck& check : verify_model(read_espdl_file(file), target))
+    user_check(check.equal(), "{}: the recorded output '{}' is not what Board precision computes", file.string(),
+               check.name);
 }
 
 }  // namespace espq

@@ -1,4 +1,5 @@
 #pragma once
+#include <filesystem>
 #include <string>
 #include <vector>
 
@@ -25,5 +26,8 @@ inline constexpr double kFloatTolerance = 2e-5;
 /// be equal, floats may differ by kFloatTolerance; NaN equals NaN. Outputs that are no graph outputs are compared, too.
 /// Throws UserError when the file records no test values or holds an operator without exact kernel.
 std::vector<OutputCheck> verify_model(const EspdlModel& model, const Target& target);
+
+/// The same for a file of which nothing else is expected: throws UserError naming the first output that differs.
+void require_verified(const std::filesystem::path& file, const Target& target);
 
 }  // namespace espq

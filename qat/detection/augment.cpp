@@ -5,7 +5,7 @@
 namespace espq::detection {
 namespace {
 
-constexpr double kGrey = 114.0 / 255;
+constexpr double kFill = kGrey / 255;
 
 /// Where the middles of `length` pixels come from, in grid_sampler's units: -1 and 1 are the edges of the original.
 at::Tensor sources(int64_t length, double scale, double offset, int64_t original) {
@@ -28,13 +28,13 @@ Motion random_motion(Random& random, int64_t image_width, int64_t image_height, 
 }
 
 at::Tensor move_image(const at::Tensor& image, const Motion& motion, int64_t width, int64_t height) {
-  const at::Tensor pixels = image.permute({2, 0, 1}).unsqueeze(0).to(at::kFloat) / 255 - kGrey;
+  const at::Tensor pixels = image.permute({2, 0, 1}).unsqueeze(0).to(at::kFloat) / 255 - kFill;
   const at::Tensor x = sources(width, motion.scale_x, motion.offset_x, image.size(1)).expand({height, width});
   const at::Tensor y =
       sources(height, motion.scale_y, motion.offset_y, image.size(0)).unsqueeze(1).expand({height, width});
   const at::Tensor grid = at::stack({x, y}, 2).unsqueeze(0);
   constexpr int64_t kBilinear = 0, kZeros = 0;
-  return at::grid_sampler(pixels.contiguous(), grid, kBilinear, kZeros, false).squeeze(0) + kGrey;
+  return at::grid_sampler(pixels.contiguous(), grid, kBilinear, kZeros, false).squeeze(0) + kFill;
 }
 
 at::Tensor change_colors(const at::Tensor& image, double hue, double saturation, double value) {

@@ -112,6 +112,12 @@ CocoAnnotation read_annotation(const Entry& entry) {
 
 }  // namespace
 
+size_t CocoAnnotation::labelled_keypoints() const {
+  size_t count = 0;
+  for (size_t i = 2; i < keypoints.size(); i += 3) count += keypoints[i] > 0 ? 1 : 0;
+  return count;
+}
+
 std::vector<std::string> CocoDataset::keypoint_names() const {
   for (const CocoCategory& category : categories) {
     if (!category.keypoints.empty()) return category.keypoints;
@@ -179,9 +185,7 @@ void write_coco(const std::filesystem::path& annotations, const CocoDataset& dat
                                  {"iscrowd", annotation.crowd ? 1 : 0}};
     if (!annotation.keypoints.empty()) {
       entry["keypoints"] = annotation.keypoints;
-      size_t labelled = 0;
-      for (size_t i = 2; i < annotation.keypoints.size(); i += 3) labelled += annotation.keypoints[i] > 0 ? 1 : 0;
-      entry["num_keypoints"] = labelled;
+      entry["num_keypoints"] = annotation.labelled_keypoints();
     }
     file["annotations"].push_back(std::move(entry));
   }

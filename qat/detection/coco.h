@@ -30,6 +30,7 @@ struct CocoAnnotation {
   double area = 0;                     ///< in square pixels, of the object's outline where the file has it
   bool crowd = false;                  ///< a group of objects: never trained on, and no error when it is found
   std::vector<double> keypoints = {};  ///< x, y, visibility (0 = not labelled) of each; may be empty
+  size_t labelled_keypoints() const;
 };
 
 /// Images and annotations. Images and categories are in the order of their ids.

@@ -16,7 +16,6 @@ namespace {
 constexpr std::string_view kPngSignature("\x89PNG\r\n\x1a\n", 8);
 constexpr std::string_view kJpegSignature("\xff\xd8", 2);
 constexpr int64_t kLargestImage = 1 << 28;  // pixels: more than any camera's, few enough to allocate
-constexpr double kGrey = 114;
 
 void check_size(int64_t width, int64_t height, const std::string& name) {
   user_check(width > 0 && height > 0 && width * height <= kLargestImage, "{}: has {}x{} pixels, which is not possible",

@@ -13,6 +13,9 @@ at::Tensor read_image(const std::filesystem::path& file);
 /// uint8 [height, width, 3] as a PNG file, written whole or not at all.
 void write_png(const std::filesystem::path& file, const at::Tensor& image);
 
+/// Gray level (0 to 255) of everything on the network's input that the image does not cover.
+inline constexpr double kGrey = 114;
+
 /// How an image was placed on the network's input: network pixel = original pixel * scale + offset.
 struct Placement {
   double scale = 1, left = 0, top = 0;
@@ -23,7 +26,7 @@ struct Placement {
 /// The largest placement that shows all of the image in the middle of `width` x `height` pixels.
 Placement letterbox_placement(int64_t image_width, int64_t image_height, int64_t width, int64_t height);
 
-/// Scales an image (uint8 [height, width, 3]) with bilinear interpolation and fills up with grey (114):
+/// Scales an image (uint8 [height, width, 3]) with bilinear interpolation and fills up with kGrey:
 /// float [3, height, width] in [0, 1].
 at::Tensor letterbox(const at::Tensor& image, int64_t width, int64_t height, Placement* placement = nullptr);
 

@@ -48,15 +48,9 @@ double box_similarity(const CocoDetection& found, const CocoAnnotation& object) 
   return common / (object.crowd ? own : own + b[2] * b[3] - common);
 }
 
-size_t labelled_keypoints(const CocoAnnotation& object) {
-  size_t count = 0;
-  for (size_t i = 2; i < object.keypoints.size(); i += 3) count += object.keypoints[i] > 0 ? 1 : 0;
-  return count;
-}
-
 double keypoint_similarity(const CocoDetection& found, const CocoAnnotation& object,
                            const std::vector<double>& sigmas) {
-  const size_t labelled = labelled_keypoints(object);
+  const size_t labelled = object.labelled_keypoints();
   // An object without labelled keypoints takes up detections within its box, made twice as large to every side.
   const auto outside = [](double value, double start, double length) {
     return std::max(0.0, start - length - value) + std::max(0.0, value - start - 2 * length);
@@ -204,6 +198,21 @@ Summary summarize(const std::vector<Category>& categories, const AreaRange& rang
   return sum;
 }
 
+/// What boxes and keypoints have in common: everything but the numbers that only one of them has.
+MeanPrecision mean_precision(const std::vector<Category>& categories, const Summary& all, size_t limit) {
+  const Summary medium = summarize(categories, kMedium, limit), large = summarize(categories, kLarge, limit);
+  MeanPrecision result;
+  result.map = all.precision;
+  result.map50 = all.precision50;
+  result.map75 = all.precision75;
+  result.recall = all.recall;
+  result.medium = medium.precision;
+  result.recall_medium = medium.recall;
+  result.large = large.precision;
+  result.recall_large = large.recall;
+  return result;
+}
+
 // ------------------------------------------------------------------------------------------------ scenes
 
 /// Similarity and the rest of scenes that hold all objects and detections, of which the best `limit` stay.
@@ -242,21 +251,12 @@ MeanPrecision box_precision(const CocoDataset& truth, const std::vector<CocoDete
   const std::vector<Category> categories = make_scenes(
       truth, found, kLimit, box_similarity, [](const CocoDetection& d) { return d.box[2] * d.box[3]; },
       [](const CocoAnnotation&) { return false; });
-  const Summary all = summarize(categories, kAll, kLimit), small = summarize(categories, kSmall, kLimit),
-                medium = summarize(categories, kMedium, kLimit), large = summarize(categories, kLarge, kLimit);
-  MeanPrecision result;
-  result.map = all.precision;
-  result.map50 = all.precision50;
-  result.map75 = all.precision75;
-  result.recall = all.recall;
+  MeanPrecision result = mean_precision(categories, summarize(categories, kAll, kLimit), kLimit);
   result.recall_1 = summarize(categories, kAll, 1).recall;
   result.recall_10 = summarize(categories, kAll, 10).recall;
+  const Summary small = summarize(categories, kSmall, kLimit);
   result.small = small.precision;
   result.recall_small = small.recall;
-  result.medium = medium.precision;
-  result.recall_medium = medium.recall;
-  result.large = large.precision;
-  result.recall_large = large.recall;
   return result;
 }
 
@@ -276,20 +276,11 @@ MeanPrecision keypoint_precision(const CocoDataset& truth, const std::vector<Coc
   const std::vector<Category> categories = make_scenes(
       truth, found, kLimit,
       [&](const CocoDetection& d, const CocoAnnotation& o) { return keypoint_similarity(d, o, sigmas); }, keypoint_area,
-      [](const CocoAnnotation& object) { return labelled_keypoints(object) == 0; });
-  const Summary all = summarize(categories, kAll, kLimit), medium = summarize(categories, kMedium, kLimit),
-                large = summarize(categories, kLarge, kLimit);
-  MeanPrecision result;
-  result.map = all.precision;
-  result.map50 = all.precision50;
-  result.map75 = all.precision75;
-  result.recall = all.recall;
+      [](const CocoAnnotation& object) { return object.labelled_keypoints() == 0; });
+  const Summary all = summarize(categories, kAll, kLimit);
+  MeanPrecision result = mean_precision(categories, all, kLimit);
   result.recall50 = all.recall50;
   result.recall75 = all.recall75;
-  result.medium = medium.precision;
-  result.recall_medium = medium.recall;
-  result.large = large.precision;
-  result.recall_large = large.recall;
   return result;
 }
 

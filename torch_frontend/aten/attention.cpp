@@ -6,14 +6,19 @@
 namespace espq::torch_frontend {
 namespace {
 
+constexpr double kInfinity = std::numeric_limits<double>::infinity();
+
+/// Minus infinity where `blocked` holds, 0 elsewhere, to be added to the scores.
+Variable* blocking_mask(const Call& call, const at::Tensor& blocked) {
+  return call.parameter("mask", at::zeros(blocked.sizes(), at::kFloat).masked_fill(blocked, -kInfinity));
+}
+
 /// A mask to add to the scores: 0 where attention is allowed, minus infinity elsewhere.
 Variable* additive_mask(const Call& call) {
   const at::Tensor mask = call.sample("attn_mask");
   if (mask.scalar_type() != at::kBool) return call.tensor("attn_mask");
-  const double infinity = std::numeric_limits<double>::infinity();
-  if (call.is_constant("attn_mask"))
-    return call.parameter("mask", at::zeros(mask.sizes(), at::kFloat).masked_fill(mask.logical_not(), -infinity));
-  return call.emit("Where", {call.tensor("attn_mask"), call.scalar(0), call.scalar(-infinity)});
+  if (call.is_constant("attn_mask")) return blocking_mask(call, mask.logical_not());
+  return call.emit("Where", {call.tensor("attn_mask"), call.scalar(0), call.scalar(-kInfinity)});
 }
 
 Variable* repeat_heads(const Call& call, Variable* value, const Shape& shape, int64_t heads) {
@@ -47,9 +52,7 @@ void scaled_dot_product_attention(Call& call) {
   if (call.has("attn_mask")) scores = call.emit("Add", {scores, additive_mask(call)});
   if (call.flag("is_causal")) {
     const at::Tensor above = at::ones({query[query.size() - 2], key[key.size() - 2]}, at::kBool).triu(1);
-    const at::Tensor mask =
-        at::zeros(above.sizes(), at::kFloat).masked_fill(above, -std::numeric_limits<double>::infinity());
-    scores = call.emit("Add", {scores, call.parameter("mask", mask)});
+    scores = call.emit("Add", {scores, blocking_mask(call, above)});
   }
   Variable* weights = call.emit("Softmax", {scores}, {{"axis", rank - 1}});
   call.result("MatMul", {weights, values});
@@ -69,11 +72,8 @@ Variable* exclusion_mask(const Call& call) {
   const at::Tensor mask = call.sample("mask");
   Shape shape = mask.sizes().vec();
   if (call.integer("mask_type", 0) == 1) shape = {shape[0], 1, 1, shape[1]};
-  const double infinity = std::numeric_limits<double>::infinity();
-  if (call.is_constant("mask"))
-    return call.parameter("mask",
-                          at::zeros(shape, at::kFloat).masked_fill(mask.to(at::kBool).reshape(shape), -infinity));
-  return call.emit("Where", {call.reshape(call.tensor("mask"), shape), call.scalar(-infinity), call.scalar(0)});
+  if (call.is_constant("mask")) return blocking_mask(call, mask.to(at::kBool).reshape(shape));
+  return call.emit("Where", {call.reshape(call.tensor("mask"), shape), call.scalar(-kInfinity), call.scalar(0)});
 }
 
 /// Projections, attention per head and the output projection; `shape` is [batch, steps, features].
