@@ -82,26 +82,13 @@ Graph read_network(const Options& options) {
   const std::optional<Shape> input = graph.inputs.size() == 1 ? graph.inputs[0]->shape : std::nullopt;
   user_check(input && input->size() == 4 && (*input)[1] == 3,
              "{}: expected a network with one input [1, 3, height, width]", options.network.string());
+  infer_shapes(graph, zero_inputs(graph));
   return graph;
-}
-
-/// Exported networks write the batch of 1 into the shapes of their Reshapes. A 0 there means "as the input", so that
-/// batches of any size pass; `from` 0 `to` 1 brings back what was exported.
-void set_batch_of_reshapes(Graph& graph, int64_t from, int64_t to) {
-  for (Operation* operation : graph.operations()) {
-    if (operation->type != "Reshape" || !operation->input(1)->is_parameter()) continue;
-    at::Tensor& shape = operation->input(1)->value;
-    if (shape.numel() == 0 || shape[0].item<int64_t>() != from) continue;
-    shape = shape.clone();
-    shape[0] = to;
-  }
 }
 
 HeadLayout layout_of(const Graph& graph, const Options& options, const CocoDataset& data) {
   std::vector<std::vector<int64_t>> shapes;
-  for (const at::Tensor& map : Executor(graph, Precision::Float).run(zero_inputs(graph))) {
-    shapes.push_back(map.sizes().vec());
-  }
+  for (const Variable* map : graph.outputs) shapes.push_back(*map->shape);
   const Shape& input = *graph.inputs[0]->shape;
   const HeadLayout layout = head_layout(shapes, input[3], input[2], options.pose, options.keypoint_values);
   user_check(layout.classes == std::ssize(data.categories), "{}: has {} classes, the annotations have {} categories",
@@ -247,7 +234,6 @@ void Session::open() {
   recipe_.quantize.target = options_.chip;
   graph_ = read_network(options_);
   layout_ = layout_of(graph_, options_, validation_data_);
-  set_batch_of_reshapes(graph_, 1, 0);
   float_graph_ = graph_.clone();
   float_network_ = std::make_unique<Executor>(float_graph_, Precision::Float);
 
@@ -359,8 +345,7 @@ bool Session::train(TrainableGraph& network) {
 
 void Session::finish(TrainableGraph& network) {
   network.load(best_file());
-  Graph trained = network.graph();
-  set_batch_of_reshapes(trained, 0, 1);
+  const Graph trained = network.graph();
   const Graph chip = lower(trained, recipe_.lowering);
   const std::filesystem::path file = options_.output / (options_.network.stem().string() + ".espdl");
   write_espdl(chip, trained, validation_->get(0, 0).images.slice(0, 0, 1), recipe_, file);

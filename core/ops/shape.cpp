@@ -11,7 +11,29 @@ namespace {
 
 using Type = AttributeSpec::Type;
 
+/// What a Reshape gives for another number of samples than the network was written for: exporters put their batch of
+/// one into the constant, so the axes behind the first keep their recorded sizes and the first grows along. nullopt
+/// when the input does not differ from its recorded shape in the first axis alone.
+std::optional<Shape> shape_for_batch(const Operation& operation, const at::Tensor& value) {
+  const auto is_known = [](const Variable* variable) {
+    return variable && variable->shape && !variable->shape->empty();
+  };
+  const Variable *input = operation.input(0), *output = operation.outputs().empty() ? nullptr : operation.output();
+  if (!is_known(input) || !is_known(output) || value.dim() == 0) return std::nullopt;
+  const int64_t recorded = input->shape->front(), given = value.size(0);
+  if (recorded == given || recorded == 0 || value.sizes().slice(1) != at::IntArrayRef(*input->shape).slice(1))
+    return std::nullopt;
+  Shape shape = *output->shape;
+  user_check(shape[0] * given % recorded == 0,
+             "operation '{}' (Reshape): {} samples instead of {} do not fit a first axis of {}", operation.name(),
+             given, recorded, shape[0]);
+  shape[0] = shape[0] * given / recorded;
+  return shape;
+}
+
 Tensors reshape(const ForwardContext& context, const Tensors& in) {
+  if (!context.lowered)
+    if (const auto shape = shape_for_batch(context.operation, in[0])) return one(in[0].reshape(*shape));
   std::vector<int64_t> shape = to_integers(in[1]);
   if (context.operation.int_attribute("allowzero") == 0) {
     for (size_t i = 0; i < shape.size(); ++i) {

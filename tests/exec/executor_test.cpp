@@ -54,6 +54,41 @@ TEST(Executor, FloatEqualsLibTorch) {
   EXPECT_TRUE(at::equal(executor.run(Tensors{x})[0], c + at::relu(c)));
 }
 
+/// x [1, 2, 3, 4], perhaps transposed, through a Reshape with a constant shape; with shapes recorded.
+Graph reshaping_network(const std::vector<int64_t>& shape, const std::vector<int64_t>& order = {}) {
+  Graph graph;
+  Variable* x = &graph.add_variable("x");
+  x->shape = Shape{1, 2, 3, 4};
+  graph.inputs = {x};
+  if (!order.empty()) {
+    Variable& turned = graph.add_variable("turned");
+    graph.add_operation("Transpose", "transpose", {x}, {&turned}, {{"perm", order}});
+    x = &turned;
+  }
+  Variable& y = graph.add_variable("y");
+  graph.add_operation("Reshape", "reshape", {x, &graph.add_parameter("shape", at::tensor(shape, at::kLong))}, {&y});
+  for (Operation* operation : graph.operations()) normalize_attributes(*operation);
+  graph.outputs = {&y};
+  infer_shapes(graph, zero_inputs(graph));
+  return graph;
+}
+
+TEST(Executor, ReshapesOfOneSampleTakeSeveral) {
+  const at::Tensor x = at::randn({3, 2, 3, 4});
+  for (const std::vector<int64_t>& shape : std::vector<std::vector<int64_t>>{
+           {1, -1}, {0, -1}, {-1, 24}, {1, 2, 12}, {2, -1}, {6, 4}, {-1, 4}, {1, 1, -1, 2}}) {
+    const Graph graph = reshaping_network(shape);
+    Executor executor(graph, Precision::Float);
+    Tensors rows;
+    for (int64_t i = 0; i < 3; ++i) rows.push_back(executor.run(Tensors{x.slice(0, i, i + 1)})[0]);
+    EXPECT_TRUE(at::equal(executor.run(Tensors{x})[0], at::cat(rows))) << at::IntArrayRef(shape);
+  }
+  // Samples that are not in front cannot be told from other axes.
+  const Graph turned = reshaping_network({2, 12}, {1, 0, 2, 3});
+  Executor executor(turned, Precision::Float);
+  EXPECT_THROW(executor.run(Tensors{x}), UserError);
+}
+
 TEST(Executor, SimulatedQuantizesExactlyTheSlotsThatSaySo) {
   SmallNet net;
   net.conv->quantized = true;
