@@ -64,6 +64,12 @@ std::vector<int> rounded_exponents(const std::string& name, const at::Tensor& lo
   return exponents;
 }
 
+std::vector<at::Tensor> without_names(TrainableGraph::NamedParameters parameters) {
+  std::vector<at::Tensor> result;
+  for (auto& [name, tensor] : parameters) result.push_back(std::move(tensor));
+  return result;
+}
+
 at::Tensor exponents_as_tensor(const std::vector<int>& exponents) {
   return at::tensor(std::vector<float>(exponents.begin(), exponents.end()));
 }
@@ -79,35 +85,63 @@ struct TrainableGraph::Implementation {
   /// One compiled form of the graph.
   struct Runner {
     std::unique_ptr<Executor> executor;
-    bool training = false;
+    bool training = false, batch_statistics = false;
     uint64_t version = 0;
   };
 
   Graph graph;
   TrainOptions options;
-  std::vector<Variable*> variables;  ///< `value` is the leaf
+  NamedParameters weights;           ///< leaves; those of `variables` are the variable's value
+  std::vector<Variable*> variables;  ///< whose value training changes: a leaf, or computed from a kept normalization
+  std::vector<KeptNormalization> kept;
   std::vector<Exponent> exponents;
   std::map<Precision, Runner> runners;
-  bool training = true;
+  bool training = true, frozen_normalizations = false;
 
   Implementation(const Graph& quantized, TrainOptions wanted) : graph(quantized.clone()), options(std::move(wanted)) {
     user_check(!graph.lowered, "training needs the quantized graph as quantize() leaves it, not a chip graph");
     user_check(graph.target, "training needs a quantized graph: call quantize() first");
+    collect_kept();
     collect_variables();
     if (options.learn_activation_exponents || options.learn_weight_exponents) collect_exponents();
-    user_check(!variables.empty(), "the graph has no float32 weight or bias to train");
+    user_check(!weights.empty(), "the graph has no float32 weight or bias to train");
   }
 
   bool is_frozen(const std::string& name) const { return options.frozen && options.frozen(name); }
 
+  void add_weight(const std::string& name, at::Tensor& leaf) {
+    leaf.requires_grad_(!is_frozen(name));
+    weights.emplace_back(name, leaf);
+  }
+
+  void collect_kept() {
+    for (const BatchNormalization& one : options.batch_normalizations)
+      kept.emplace_back(graph, one, options.batch_normalization_momentum);
+  }
+
+  KeptNormalization* kept_behind(const Operation& operation) {
+    for (KeptNormalization& one : kept)
+      if (&one.producer() == &operation) return &one;
+    return nullptr;
+  }
+
   void collect_variables() {
     std::unordered_set<const Variable*> seen;
     for (const Operation* operation : graph.operations()) {
+      if (KeptNormalization* one = kept_behind(*operation)) {
+        add_weight(one->weight_variable()->name(), one->weight);
+        add_weight(one->name() + ".gamma", one->normalization.gamma);
+        add_weight(one->name() + ".beta", one->normalization.beta);
+        for (Variable* variable : {one->weight_variable(), one->bias_variable()}) {
+          seen.insert(variable);
+          variables.push_back(variable);
+        }
+      }
       for (size_t slot = 0; slot < operation->inputs().size(); ++slot) {
         Variable* variable = operation->input(slot);
         if (!is_trainable(*operation, slot, options.arithmetic_constants) || !seen.insert(variable).second) continue;
         variable->value = variable->value.detach().clone(at::MemoryFormat::Contiguous);
-        variable->value.requires_grad_(!is_frozen(variable->name()));
+        add_weight(variable->name(), variable->value);
         variables.push_back(variable);
       }
     }
@@ -190,8 +224,17 @@ struct TrainableGraph::Implementation {
   /// Changes whenever a parameter is written to.
   uint64_t version() const {
     uint64_t sum = 0;
-    for (const Variable* variable : variables) sum += variable->value._version();
+    for (const auto& [name, leaf] : weights) sum += leaf._version();
+    for (const auto& [name, buffer] : buffers()) sum += buffer._version();
     return sum;
+  }
+
+  bool uses_batch_statistics() const { return training && !frozen_normalizations && !kept.empty(); }
+
+  /// Weights and biases in front of kept normalizations, with their running statistics.
+  void fold() {
+    c10::AutoGradMode gradients(training && c10::GradMode::is_enabled());
+    for (KeptNormalization& one : kept) one.fold();
   }
 
   Executor& executor(Precision precision) {
@@ -199,27 +242,49 @@ struct TrainableGraph::Implementation {
     const bool fresh = !runner.executor;
     if (fresh) runner.executor = std::make_unique<Executor>(graph, precision);
     if (training) {
-      if (fresh || !runner.training) runner.executor->set_training(true, gradient_options());
+      if (fresh || !runner.training || runner.batch_statistics != uses_batch_statistics())
+        runner.executor->set_training(true, gradient_options());
     } else if (fresh || runner.training) {
       runner.executor->set_training(false);
     } else if (runner.version != version()) {
       runner.executor->invalidate();
     }
     runner.training = training;
+    runner.batch_statistics = uses_batch_statistics();
     runner.version = version();
     return *runner.executor;
   }
 
-  GradientOptions gradient_options() const {
-    GradientOptions result{options.mask_per_channel, {}};
+  GradientOptions gradient_options() {
+    GradientOptions result{.mask_per_channel = options.mask_per_channel};
     for (const Exponent& exponent : exponents) result.log2_scales.emplace(exponent.root, exponent.leaf);
+    if (uses_batch_statistics())
+      for (KeptNormalization& one : kept)
+        result.results.emplace(&one.producer(), [&one](const at::Tensor& value) { return one.normalize(value); });
+    return result;
+  }
+
+  Tensors run(const Tensors& inputs, Precision precision) {
+    Executor& runner = executor(precision);
+    if (uses_batch_statistics()) {
+      for (KeptNormalization& one : kept) one.use_batch_statistics();
+    }
+    return runner.run(inputs);
+  }
+
+  NamedParameters buffers() const {
+    NamedParameters result;
+    for (const KeptNormalization& one : kept) {
+      result.emplace_back(one.name() + ".running_mean", one.normalization.mean);
+      result.emplace_back(one.name() + ".running_variance", one.normalization.variance);
+    }
     return result;
   }
 
   /// Every tensor of the state but the scale groups, by name: the leaves themselves.
   NamedParameters leaves() const {
-    NamedParameters result;
-    for (const Variable* variable : variables) result.emplace_back(variable->name(), variable->value);
+    NamedParameters result = weights;
+    for (auto& buffer : buffers()) result.push_back(std::move(buffer));
     for (const Exponent& exponent : exponents) result.emplace_back(exponent.name, exponent.leaf);
     return result;
   }
@@ -234,8 +299,9 @@ Tensors TrainableGraph::forward(const Tensors& inputs, Precision precision) {
   user_check(precision != Precision::Board,
              "a network trains in Float or Simulated precision; for Board precision run "
              "lower(trainable.graph())");
+  implementation_->fold();
   if (precision == Precision::Simulated) implementation_->refresh_exponents();
-  return implementation_->executor(precision).run(inputs);
+  return implementation_->run(inputs, precision);
 }
 
 TrainableGraph::NamedParameters TrainableGraph::named_parameters() const {
@@ -244,18 +310,19 @@ TrainableGraph::NamedParameters TrainableGraph::named_parameters() const {
   return result;
 }
 
-std::vector<at::Tensor> TrainableGraph::parameters() const {
-  std::vector<at::Tensor> result;
-  for (auto& [name, parameter] : named_parameters()) result.push_back(std::move(parameter));
-  return result;
-}
+std::vector<at::Tensor> TrainableGraph::parameters() const { return without_names(named_parameters()); }
 
 std::vector<at::Tensor> TrainableGraph::weights() const {
   std::vector<at::Tensor> result;
-  for (const Variable* variable : implementation_->variables)
-    if (variable->value.requires_grad()) result.push_back(variable->value);
+  for (const auto& [name, leaf] : implementation_->weights)
+    if (leaf.requires_grad()) result.push_back(leaf);
   return result;
 }
+
+TrainableGraph::NamedParameters TrainableGraph::named_buffers() const { return implementation_->buffers(); }
+std::vector<at::Tensor> TrainableGraph::buffers() const { return without_names(named_buffers()); }
+
+void TrainableGraph::freeze_batch_normalizations(bool frozen) { implementation_->frozen_normalizations = frozen; }
 
 std::vector<at::Tensor> TrainableGraph::exponents() const {
   std::vector<at::Tensor> result;
@@ -273,6 +340,7 @@ bool TrainableGraph::is_training() const { return implementation_->training; }
 
 Graph TrainableGraph::graph() {
   Implementation& self = *implementation_;
+  self.fold();
   self.refresh_exponents();
   self.derive();  // biases may have outgrown their room
   Graph copy = self.graph.clone();

@@ -10,6 +10,7 @@
 
 #include "core/exec/executor.h"
 #include "passes/quantize/derive_exponents.h"
+#include "qat/batch_normalization.h"
 
 namespace espq {
 
@@ -26,6 +27,11 @@ struct TrainOptions {
   bool learn_weight_exponents = false;
   /// True for parameters (by their name) that keep their value.
   std::function<bool(const std::string& name)> frozen = nullptr;
+  /// BatchNormalizations of the float network to keep: gamma and beta are trained, and in training mode the statistics
+  /// are those of the batch until freeze_batch_normalizations(). Empty: weights are trained with all of them folded in.
+  std::vector<BatchNormalization> batch_normalizations = {};
+  /// Share of a batch in the running statistics.
+  double batch_normalization_momentum = 0.1;
   /// How biases and shifts follow when exponents change; the options that the graph was quantized with.
   DeriveOptions derive = {};
 };
@@ -54,6 +60,13 @@ class TrainableGraph {
   /// bits.
   std::vector<at::Tensor> weights() const;
   std::vector<at::Tensor> exponents() const;
+  /// Running means and variances of kept BatchNormalizations: float32 [channels], changed by forward() in training
+  /// mode.
+  NamedParameters named_buffers() const;
+  std::vector<at::Tensor> buffers() const;
+  /// From now on kept BatchNormalizations use their running statistics in training mode, too, as the chip will do: what
+  /// is trained is then exactly what is exported. Not part of the state: the loop decides by its step.
+  void freeze_batch_normalizations(bool frozen = true);
   /// Forgets all gradients.
   void zero_grad();
 

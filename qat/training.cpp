@@ -33,6 +33,7 @@ void FreezeSchedule::add(int64_t step, std::function<bool(const std::string& nam
 }
 
 void FreezeSchedule::apply(TrainableGraph& graph, int64_t step) const {
+  if (normalizations_) graph.freeze_batch_normalizations(step >= *normalizations_);
   for (const auto& [from, predicate] : entries_) {
     if (step < from) continue;
     for (const auto& [name, parameter] : graph.named_parameters()) {
@@ -52,6 +53,7 @@ bool is_exponent_name(const std::string& name) {
 MovingAverage::MovingAverage(TrainableGraph& graph, double decay)
     : parameters_(graph.named_parameters()), decay_(decay) {
   user_check(decay >= 0 && decay < 1, "the decay of a moving average lies between 0 and 1, not {}", decay);
+  for (auto& buffer : graph.named_buffers()) parameters_.push_back(std::move(buffer));
   for (const auto& [name, parameter] : parameters_) averages_.push_back(parameter.detach().clone());
 }
 

@@ -37,18 +37,22 @@ class FreezeSchedule {
  public:
   /// From `step` on (the number of finished steps), parameters whose name satisfies the predicate keep their value.
   void add(int64_t step, std::function<bool(const std::string& name)> predicate);
+  /// From `step` on, kept BatchNormalizations use their running statistics.
+  void freeze_batch_normalizations(int64_t step) { normalizations_ = step; }
   /// To be called before every step; right after a resume, too.
   void apply(TrainableGraph& graph, int64_t step) const;
 
  private:
   std::vector<std::pair<int64_t, std::function<bool(const std::string& name)>>> entries_;
+  std::optional<int64_t> normalizations_;
 };
 
 /// True for the names of learnable exponents.
 bool is_exponent_name(const std::string& name);
 
-/// Exponential moving average of everything that learns: average <- decay * average + (1 - decay) * value, after each
-/// step. The decay of step t is at most (1 + t) / (10 + t), so that the start does not weigh on it for long.
+/// Exponential moving average of everything that learns, running statistics included: average <- decay * average + (1 -
+/// decay) * value, after each step. The decay of step t is at most (1 + t) / (10 + t), so that the start does not weigh
+/// on it for long.
 class MovingAverage {
  public:
   MovingAverage(TrainableGraph& graph, double decay);

@@ -188,6 +188,10 @@ struct Executor::Implementation {
     Tensors outputs = compute(step, gather(plan, step, values));
     if (outputs.size() < step.outputs.size())
       internal_check(false, step.operation->type + ": kernel gave too few outputs");
+    if (training && !gradient_options.results.empty()) {
+      const auto change = gradient_options.results.find(step.operation);
+      if (change != gradient_options.results.end()) outputs[0] = change->second(outputs[0]);
+    }
     for (size_t slot = 0; slot < step.outputs.size(); ++slot) {
       if (step.outputs[slot] < 0) continue;
       const at::Tensor raw = hook ? outputs[slot] : at::Tensor();

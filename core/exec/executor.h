@@ -36,6 +36,8 @@ struct GradientOptions {
   /// Learnable exponents by the root of their group in the ScaleForest: leaf tensors, one element per exponent, whose
   /// rounded values are the graph's exponents (see quantize_gradient.h).
   std::map<ScaleId, at::Tensor> log2_scales = {};
+  /// What becomes of an operation's first result before it is rounded, for those named here.
+  std::map<const Operation*, std::function<at::Tensor(const at::Tensor& result)>> results = {};
 };
 
 /// Runs a graph. Plans are compiled once per set of requested outputs: topological order, last uses, kernels, quantized

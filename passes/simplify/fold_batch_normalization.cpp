@@ -8,47 +8,25 @@
 namespace espq {
 namespace {
 
-struct Normalization {
-  at::Tensor gamma, beta, mean, deviation;
-  at::Tensor scale() const { return gamma / deviation; }
-  at::Tensor offset(const at::Tensor& bias) const { return gamma * (bias - mean) / deviation + beta; }
-};
-
-std::optional<Normalization> statistics(const Graph& graph, const Operation& operation, at::ScalarType arithmetic) {
-  if (operation.int_attribute("training_mode", 0) != 0) return std::nullopt;
-  for (size_t slot = 1; slot < 5; ++slot) {
-    const Variable* input = operation.input(slot);
-    if (!input || !input->is_parameter() || input->value.dim() != 1) return std::nullopt;
-  }
-  for (size_t slot = 1; slot < operation.outputs().size(); ++slot)
-    if (const Variable* output = operation.output(slot))
-      if (!output->uses().empty() || graph.is_output(output)) return std::nullopt;
-  const auto value = [&](size_t slot) { return operation.input(slot)->value.to(arithmetic); };
-  const double epsilon = operation.float_attribute("epsilon", 1e-5F);
-  return Normalization{value(1), value(2), value(3), (value(4) + epsilon).sqrt()};
-}
-
 void name_like_incumbent(Graph& graph, const Operation& operation, size_t slot, const char* suffix) {
   Variable* parameter = operation.input(slot);
   const std::string name = operation.name() + suffix;
   if (parameter->name() != name) graph.rename(*parameter, free_variable_name(graph, name));
 }
 
-bool fold_into_producer(Graph& graph, Operation& operation, const Normalization& normalization,
+void fold_into_producer(Graph& graph, Operation& operation, const FoldableNormalization& foldable,
                         const FoldBatchNormalizationOptions& options) {
-  const auto linear = linear_producer(graph, operation, 0);
-  if (!linear || !linear->takes_bias || linear->output_channels != normalization.gamma.numel()) return false;
-  const auto bias = linear->bias();
-  if (!bias) return false;
-  set_weight(graph, *linear, linear->scaled_rows(normalization.scale()));
-  set_bias(graph, *linear, normalization.offset(bias->to(normalization.gamma.scalar_type())));
-  take_over_output(graph, *linear->operation, operation);
+  const at::ScalarType arithmetic = options.like_incumbent ? at::kFloat : at::kDouble;
+  const LinearOperation& linear = foldable.linear;
+  const Normalization normalization = foldable.normalization.to(arithmetic);
+  set_weight(graph, linear, linear.scaled_rows(normalization.scale()));
+  set_bias(graph, linear, normalization.offset(foldable.bias.to(arithmetic)));
+  take_over_output(graph, *linear.operation, operation);
   if (options.like_incumbent) {
-    name_like_incumbent(graph, *linear->operation, 1, "_weight");
-    name_like_incumbent(graph, *linear->operation, 2, "_bias");
-    graph.move_to_end(*linear->operation);
+    name_like_incumbent(graph, *linear.operation, 1, "_weight");
+    name_like_incumbent(graph, *linear.operation, 2, "_bias");
+    graph.move_to_end(*linear.operation);
   }
-  return true;
 }
 
 /// gamma and beta become weight and bias under their names.
@@ -83,20 +61,51 @@ void replace_by_arithmetic(Graph& graph, Operation& operation, const Normalizati
 
 }  // namespace
 
+Normalization Normalization::to(at::ScalarType dtype) const {
+  return {gamma.to(dtype), beta.to(dtype), mean.to(dtype), variance.to(dtype), epsilon};
+}
+
+at::Tensor Normalization::scale() const { return gamma / (variance + epsilon).sqrt(); }
+
+at::Tensor Normalization::offset(const at::Tensor& bias) const {
+  return gamma * (bias - mean) / (variance + epsilon).sqrt() + beta;
+}
+
+std::optional<Normalization> normalization_of(const Graph& graph, const Operation& operation) {
+  if (operation.type != "BatchNormalization" || operation.int_attribute("training_mode", 0) != 0) return std::nullopt;
+  for (size_t slot = 1; slot < 5; ++slot) {
+    const Variable* input = operation.input(slot);
+    if (!input || !input->is_parameter() || input->value.dim() != 1) return std::nullopt;
+  }
+  for (size_t slot = 1; slot < operation.outputs().size(); ++slot)
+    if (const Variable* output = operation.output(slot))
+      if (!output->uses().empty() || graph.is_output(output)) return std::nullopt;
+  const auto value = [&](size_t slot) { return operation.input(slot)->value; };
+  return Normalization{value(1), value(2), value(3), value(4), operation.float_attribute("epsilon", 1e-5F)};
+}
+
+std::optional<FoldableNormalization> foldable_normalization(const Graph& graph, const Operation& operation) {
+  const auto normalization = normalization_of(graph, operation);
+  const auto linear = normalization ? linear_producer(graph, operation, 0) : std::nullopt;
+  if (!linear || !linear->takes_bias || linear->output_channels != normalization->gamma.numel()) return std::nullopt;
+  const auto bias = linear->bias();
+  if (!bias) return std::nullopt;
+  return FoldableNormalization{*linear, *bias, *normalization};
+}
+
 PassReport fold_batch_normalization(Graph& graph, const FoldBatchNormalizationOptions& options) {
   PassReport report{"fold_batch_normalization"};
   for (Operation* operation : graph.operations()) {
     if (operation->type != "BatchNormalization" || is_dead(graph, *operation)) continue;
-    const auto normalization = statistics(graph, *operation, options.like_incumbent ? at::kFloat : at::kDouble);
-    if (!normalization) continue;
-    const Operation* producer = operation->input(0)->producer();
-    const std::string target = producer ? producer->type : "";
-    if (fold_into_producer(graph, *operation, *normalization, options)) {
-      report.count("BatchNormalization folded into " + target);
+    if (const auto foldable = foldable_normalization(graph, *operation)) {
+      fold_into_producer(graph, *operation, *foldable, options);
+      report.count("BatchNormalization folded into " + foldable->linear.operation->type);
       continue;
     }
+    auto normalization = normalization_of(graph, *operation);
     const auto rank = rank_of(operation->input(0));
-    if (!options.replace_isolated || !rank || *rank < 2) continue;
+    if (!normalization || !options.replace_isolated || !rank || *rank < 2) continue;
+    normalization = normalization->to(options.like_incumbent ? at::kFloat : at::kDouble);
     for (size_t slot = 1; slot < operation->outputs().size(); ++slot) graph.set_output(*operation, slot, nullptr);
     if (*rank == 3 || *rank == 4) {
       replace_by_depthwise(graph, *operation, *normalization, *rank);

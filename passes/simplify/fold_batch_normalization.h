@@ -1,6 +1,11 @@
 #pragma once
+#include <ATen/core/Tensor.h>
+
+#include <optional>
+
 #include "core/graph/graph.h"
 #include "passes/report.h"
+#include "passes/simplify/linear.h"
 
 namespace espq {
 
@@ -12,6 +17,28 @@ struct FoldBatchNormalizationOptions {
   /// that took a BatchNormalization moves to the end of the insertion order.
   bool like_incumbent = false;
 };
+
+/// The numbers of a BatchNormalization, [channels] each, in one floating type.
+struct Normalization {
+  at::Tensor gamma, beta, mean, variance;
+  double epsilon = 1e-5;
+
+  Normalization to(at::ScalarType dtype) const;
+  /// What at inference multiplies the rows of the weight in front, and the bias that `bias` becomes.
+  at::Tensor scale() const;
+  at::Tensor offset(const at::Tensor& bias) const;
+};
+
+/// nullopt for training mode, statistics that are not constant and statistics that somebody reads.
+std::optional<Normalization> normalization_of(const Graph& graph, const Operation& operation);
+
+/// A BatchNormalization and the linear operation in front, whose weight and bias can take it.
+struct FoldableNormalization {
+  LinearOperation linear;
+  at::Tensor bias;  ///< of the linear operation: float64 [channels], zeros where it has none
+  Normalization normalization;
+};
+std::optional<FoldableNormalization> foldable_normalization(const Graph& graph, const Operation& operation);
 
 /// BatchNormalization at inference is s x + b with s = gamma / sqrt(var + epsilon), b = beta - s mean, one pair per
 /// channel. Folds it into the weights in front of it. Refuses training mode and statistics that are not constant.

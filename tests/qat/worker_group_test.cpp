@@ -81,7 +81,8 @@ TEST_F(Workers, AKilledOneEndsTheRunAndLeavesACheckpoint) {
 
 TEST_F(Workers, StopTogetherOnASignal) {
   // `timeout` signals only the process that the user started.
-  EXPECT_EQ(run("stopped", 2, "100000000", "timeout --foreground --preserve-status --signal=TERM 4"), 3) << log("stopped");
+  EXPECT_EQ(run("stopped", 2, "100000000", "timeout --foreground --preserve-status --signal=TERM 4"), 3)
+      << log("stopped");
   EXPECT_TRUE(std::filesystem::exists(folder_ / "stopped" / "checkpoint.pt"));
 }
 

@@ -1,0 +1,74 @@
+#include "qat/batch_normalization.h"
+
+#include <ATen/ATen.h>
+
+#include "core/support/error.h"
+
+namespace espq {
+
+std::vector<BatchNormalization> batch_normalizations(const Graph& network) {
+  std::vector<BatchNormalization> result;
+  for (const Operation* operation : network.operations()) {
+    const auto foldable = foldable_normalization(network, *operation);
+    if (!foldable || foldable->linear.operation->type == "ConvTranspose") continue;
+    const at::Tensor& weight = foldable->linear.operation->input(1)->value;
+    if (weight.scalar_type() != at::kFloat) continue;
+    result.push_back({operation->name(), foldable->linear.operation->name(), weight, foldable->bias,
+                      foldable->normalization.to(at::kFloat)});
+  }
+  return result;
+}
+
+KeptNormalization::KeptNormalization(Graph& graph, const BatchNormalization& kept, double momentum)
+    : weight(kept.weight.clone(at::MemoryFormat::Contiguous)),
+      normalization(kept.normalization),
+      name_(kept.name),
+      producer_bias_(kept.producer_bias),
+      momentum_(momentum) {
+  for (at::Tensor* tensor : {&normalization.gamma, &normalization.beta, &normalization.mean, &normalization.variance})
+    *tensor = tensor->clone();
+  Operation* operation = graph.find_operation(kept.producer);
+  const auto linear = operation ? linear_operation(*operation) : std::nullopt;
+  user_check(linear && operation->input(2) && operation->input(2)->is_parameter(),
+             "BatchNormalization '{}' cannot be kept: the quantized graph has no Conv or Gemm '{}' with a bias", name_,
+             kept.producer);
+  linear_ = *linear;
+  const at::Tensor folded_weight = weight_variable()->value, folded_bias = bias_variable()->value;
+  if (folded_weight.sizes() == weight.sizes()) fold();
+  // Recipes that fold in float32 differ in the last bits.
+  const bool same = folded_weight.sizes() == weight.sizes() &&
+                    at::allclose(weight_variable()->value, folded_weight, 1e-5, 1e-7) &&
+                    at::allclose(bias_variable()->value, folded_bias, 1e-5, 1e-5);
+  user_check(same && weight_variable()->uses().size() == 1 && bias_variable()->uses().size() == 1,
+             "BatchNormalization '{}' cannot be kept: the weights of '{}' are no longer those of the network with it "
+             "folded in; leave it out of the list, or leave out the pass that changed them",
+             name_, kept.producer);
+}
+
+void KeptNormalization::fold() {
+  const Normalization wide = normalization.to(at::kDouble);  // as fold_batch_normalization() does
+  const at::Tensor scale = wide.scale();
+  weight_variable()->value = weight;
+  weight_variable()->value = linear_.scaled_rows(scale).to(at::kFloat);
+  bias_variable()->value = wide.offset(producer_bias_).to(at::kFloat);
+  scale_ = scale.to(at::kFloat);
+}
+
+void KeptNormalization::use_batch_statistics() { bias_variable()->value = at::zeros_like(bias_variable()->value); }
+
+at::Tensor KeptNormalization::normalize(const at::Tensor& result) {
+  const int64_t channels = scale_.numel();
+  user_check(result.numel() > channels,
+             "BatchNormalization '{}': the statistics of a batch need more than one value per channel; train with "
+             "larger batches or freeze it",
+             name_);
+  std::vector<int64_t> shape(static_cast<size_t>(result.dim()), 1);
+  shape[1] = channels;
+  // A channel whose gamma is 0 has a weight of 0, and so has its result.
+  const at::Tensor divisor = at::where(scale_ == 0, at::ones_like(scale_), scale_).reshape(shape);
+  const at::Tensor plain = result / divisor + producer_bias_.to(at::kFloat).reshape(shape);
+  return at::batch_norm(plain, normalization.gamma, normalization.beta, normalization.mean, normalization.variance,
+                        true, momentum_, normalization.epsilon, false);
+}
+
+}  // namespace espq

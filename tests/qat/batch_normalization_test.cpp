@@ -1,0 +1,265 @@
+// BatchNormalizations that training keeps, against LibTorch's own.
+#include "qat/batch_normalization.h"
+
+#include <c10/core/GradMode.h>
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+
+#include "core/support/error.h"
+#include "passes/lowering/lower.h"
+#include "qat/training.h"
+#include "tests/qat/small_network.h"
+#include "tests/qat/straight_through.h"
+#include "tests/user_error.h"
+
+namespace espq {
+namespace {
+
+using ::testing::ElementsAre;
+using ::testing::HasSubstr;
+using Named = std::map<std::string, at::Tensor>;
+
+/// Conv 3x3 (2 -> 4) -> BN -> Relu -> depthwise Conv with bias -> BN -> Relu -> Flatten -> Gemm (192 -> 3) -> BN.
+struct NormalizedNetwork {
+  Graph graph;
+  std::vector<BatchNormalization> kept;
+
+  explicit NormalizedNetwork(const std::string& target = "esp32p4") {
+    at::manual_seed(3);
+    Variable& x = graph.add_variable("x");
+    x.shape = Shape{1, 2, 6, 8};
+    Variable* value = add("Conv", "conv", &x, {at::randn({4, 2, 3, 3}) * 0.3}, {{"pads", Shape{1, 1, 1, 1}}});
+    value = add("Relu", "relu", normalize("bn", value, 4), {});
+    value = add("Conv", "depthwise", value, {at::randn({4, 1, 3, 3}) * 0.4, at::randn({4})},
+                {{"pads", Shape{1, 1, 1, 1}}, {"group", int64_t{4}}});
+    value = add("Relu", "relu2", normalize("bn2", value, 4), {});
+    value = add("Flatten", "flatten", value, {});
+    value = add("Gemm", "gemm", value, {at::randn({3, 192}) * 0.1, at::randn({3})}, {{"transB", int64_t{1}}});
+    graph.outputs = {normalize("bn3", value, 3)};
+    graph.inputs = {&x};
+    kept = batch_normalizations(graph);
+    QuantizeOptions options;
+    options.target = target;
+    quantize(graph, small_data(), options);
+  }
+
+  TrainableGraph trainable(TrainOptions options = {}) const {
+    options.batch_normalizations = kept;
+    return TrainableGraph(graph, options);
+  }
+
+ private:
+  Variable* add(const char* type, const std::string& name, Variable* input, const Tensors& parameters,
+                AttributeMap attributes = {}) {
+    std::vector<Variable*> inputs{input};
+    for (const at::Tensor& parameter : parameters)
+      inputs.push_back(&graph.add_parameter(fmt::format("{}.{}", name, inputs.size()), parameter));
+    Variable& output = graph.add_variable(name + ".out");
+    normalize_attributes(graph.add_operation(type, name, inputs, {&output}, std::move(attributes)));
+    return &output;
+  }
+  Variable* normalize(const std::string& name, Variable* input, int64_t channels) {
+    return add("BatchNormalization", name, input,
+               {at::rand({channels}) + 0.5, at::randn({channels}) * 0.2, at::randn({channels}) * 0.3,
+                at::rand({channels}) + 0.5});
+  }
+};
+
+/// Parameters and running statistics, as leaves of their own.
+Named copies(TrainableGraph& trainable) {
+  Named result;
+  for (const auto& [name, value] : trainable.named_parameters())
+    result.emplace(name, value.detach().clone().requires_grad_());
+  for (const auto& [name, value] : trainable.named_buffers()) result.emplace(name, value.clone());
+  return result;
+}
+
+/// The network as LibTorch trains it, with `quantize(slot, value)` around what the quantized graph computes.
+struct HandWritten {
+  const NormalizedNetwork& network;
+  Named& p;
+
+  template <typename Quantize, typename Linear>
+  at::Tensor layer(const Quantize& quantize, const char* name, const std::string& norm, const at::Tensor& x,
+                   const Linear& linear) const {
+    const Operation& operation = *network.graph.find_operation(name);
+    const BatchNormalization& kept =
+        *std::find_if(network.kept.begin(), network.kept.end(), [&](const auto& one) { return one.name == norm; });
+    at::Tensor &mean = p.at(norm + ".running_mean"), &variance = p.at(norm + ".running_variance");
+    const at::Tensor gamma = p.at(norm + ".gamma"), weight = p.at(std::string(name) + ".1");
+    const at::Tensor s = (gamma.to(at::kDouble) / (variance.to(at::kDouble) + 1e-5F).sqrt());
+    Shape rows(weight.dim(), 1), channels(x.dim(), 1);
+    rows[0] = channels[1] = s.numel();
+    const at::Tensor folded = (weight.to(at::kDouble) * s.reshape(rows)).to(at::kFloat);
+    const at::Tensor plain = linear(quantize(operation.input_quant[0], x), quantize(operation.input_quant[1], folded)) /
+                                 s.to(at::kFloat).reshape(channels) +
+                             kept.producer_bias.to(at::kFloat).reshape(channels);
+    return quantize(operation.output_quant[0],
+                    at::batch_norm(plain, gamma, p.at(norm + ".beta"), mean, variance, true, 0.1, 1e-5F, false));
+  }
+
+  template <typename Quantize>
+  at::Tensor operator()(const Quantize& quantize, const at::Tensor& x) const {
+    const auto relu = [&](const char* name, const at::Tensor& value) {
+      const Operation& operation = *network.graph.find_operation(name);
+      return quantize(operation.output_quant[0], at::relu(quantize(operation.input_quant[0], value)));
+    };
+    const auto convolution = [](int64_t groups) {
+      return [groups](const at::Tensor& x, const at::Tensor& w) { return at::conv2d(x, w, {}, 1, 1, 1, groups); };
+    };
+    at::Tensor value = relu("relu", layer(quantize, "conv", "bn", x, convolution(1)));
+    value = relu("relu2", layer(quantize, "depthwise", "bn2", value, convolution(4)));
+    return layer(quantize, "gemm", "bn3", value.flatten(1),
+                 [](const at::Tensor& x, const at::Tensor& w) { return at::linear(x, w); });
+  }
+};
+
+TEST(KeptBatchNormalizations, AreListedAndNamed) {
+  const NormalizedNetwork network;
+  TrainableGraph trainable = network.trainable();
+  std::vector<std::string> parameters, buffers;
+  for (const auto& [name, value] : trainable.named_parameters()) parameters.push_back(name);
+  for (const auto& [name, value] : trainable.named_buffers()) buffers.push_back(name);
+  EXPECT_THAT(parameters, ElementsAre("conv.1", "bn.gamma", "bn.beta", "depthwise.1", "bn2.gamma", "bn2.beta", "gemm.1",
+                                      "bn3.gamma", "bn3.beta"));
+  EXPECT_THAT(buffers, ElementsAre("bn.running_mean", "bn.running_variance", "bn2.running_mean", "bn2.running_variance",
+                                   "bn3.running_mean", "bn3.running_variance"));
+  for (const auto& [name, value] : trainable.named_buffers()) EXPECT_TRUE(trainable.state().count(name)) << name;
+}
+
+TEST(KeptBatchNormalizations, ComputeWhatIsFoldedWhenTheyAreFrozen) {
+  const NormalizedNetwork network;
+  TrainableGraph trainable = network.trainable();
+  const at::Tensor x = at::randn({4, 2, 6, 8});
+  for (const Precision precision : {Precision::Simulated, Precision::Float}) {
+    const at::Tensor want = Executor(network.graph, precision).run(Tensors{x})[0];
+    trainable.eval();
+    EXPECT_TRUE(at::equal(trainable.forward({x}, precision)[0], want));
+    trainable.train();
+    trainable.freeze_batch_normalizations();
+    const at::Tensor frozen = trainable.forward({x}, precision)[0];
+    EXPECT_TRUE(frozen.requires_grad());
+    EXPECT_TRUE(at::equal(frozen, want));
+    trainable.freeze_batch_normalizations(false);
+    const NamedTensors before = trainable.state();
+    EXPECT_FALSE(at::equal(trainable.forward({x}, precision)[0], want));
+    trainable.load_state(before);  // the batch moved the running statistics
+  }
+}
+
+TEST(KeptBatchNormalizations, TrainLikeLibTorchWithoutRounding) {
+  const NormalizedNetwork network;
+  TrainableGraph trainable = network.trainable();
+  Named parameters = copies(trainable);
+  const HandWritten reference{network, parameters};
+  const auto plain = [](const SlotQuant&, const at::Tensor& value) { return value; };
+  for (int step = 0; step < 3; ++step) {
+    const at::Tensor x = at::randn({8, 2, 6, 8}), target = at::randn({8, 3});
+    at::mse_loss(trainable.forward({x}, Precision::Float)[0], target).backward();
+    at::mse_loss(reference(plain, x), target).backward();
+    c10::AutoGradMode no_gradients(false);
+    for (const auto& [name, leaf] : trainable.named_parameters()) {
+      at::Tensor& other = parameters.at(name);
+      // The same operators; only the order of additions in float32 may differ, over a few layers.
+      EXPECT_TRUE(at::allclose(leaf.grad(), other.grad(), 1e-4, 1e-6)) << name << " in step " << step;
+      for (const at::Tensor* one : {&leaf, static_cast<const at::Tensor*>(&other)}) one->sub_(one->grad() * 0.05);
+      other.mutable_grad().reset();
+    }
+    trainable.zero_grad();
+    for (const auto& [name, value] : trainable.named_buffers())
+      EXPECT_TRUE(at::allclose(value, parameters.at(name), 1e-5, 1e-6)) << name << " in step " << step;
+  }
+}
+
+class KeptGradients : public ::testing::TestWithParam<const char*> {};
+
+TEST_P(KeptGradients, EqualTheHandWrittenNetwork) {
+  const NormalizedNetwork network(GetParam());
+  TrainableGraph trainable = network.trainable();
+  Named parameters = copies(trainable);
+  const at::Tensor x = at::randn({8, 2, 6, 8}), target = at::randn({8, 3});
+  const at::Tensor ours = trainable.forward({x})[0];
+  const at::Tensor theirs = HandWritten{network, parameters}(StraightThrough{network.graph, false}, x);
+  EXPECT_TRUE(at::equal(ours, theirs));
+  at::mse_loss(ours, target).backward();
+  at::mse_loss(theirs, target).backward();
+  for (const auto& [name, leaf] : trainable.named_parameters())
+    EXPECT_TRUE(at::allclose(leaf.grad(), parameters.at(name).grad(), 1e-4, 1e-6)) << name;
+}
+
+INSTANTIATE_TEST_SUITE_P(Targets, KeptGradients, ::testing::Values("esp32p4", "esp32s3"));
+
+/// Plain gradient descent; normalizations freeze after half of the steps.
+void descend(TrainableGraph& trainable, int64_t from, int64_t to, MovingAverage* average = nullptr) {
+  FreezeSchedule schedule;
+  schedule.freeze_batch_normalizations(3);
+  for (int64_t step = from; step < to; ++step) {
+    at::manual_seed(100 + step);
+    schedule.apply(trainable, step);
+    trainable.zero_grad();
+    at::mse_loss(trainable.forward({at::randn({8, 2, 6, 8})})[0], at::randn({8, 3})).backward();
+    c10::AutoGradMode no_gradients(false);
+    for (const at::Tensor& parameter : trainable.parameters()) parameter.sub_(parameter.grad() * 0.05);
+    if (average) average->update();
+  }
+}
+
+TEST(KeptBatchNormalizations, AreFoldedIntoWhatIsExported) {
+  const NormalizedNetwork network;
+  TrainableGraph trainable = network.trainable();
+  descend(trainable, 0, 3);
+  const NamedTensors middle = trainable.state();
+  descend(trainable, 3, 6);
+  for (const auto& [name, value] : trainable.named_buffers()) EXPECT_TRUE(at::equal(value, middle.at(name))) << name;
+  const at::Tensor x = at::randn({1, 2, 6, 8});
+  const at::Tensor trained = trainable.forward({x})[0].detach();
+  const Graph result = trainable.graph();
+  EXPECT_FALSE(result.find_variable("conv.1")->value.requires_grad());
+  EXPECT_TRUE(at::equal(Executor(result, Precision::Simulated).run(Tensors{x})[0], trained));
+  trainable.eval();
+  EXPECT_TRUE(at::equal(trainable.forward({x})[0], trained));
+  const Graph chip = lower(result);
+  const at::Tensor codes = Executor(chip, Precision::Board).run(Tensors{x.permute({0, 2, 3, 1}).contiguous()})[0];
+  const float scale = std::ldexp(1.0F, chip.outputs[0]->storage->exponents[0]);
+  EXPECT_LE((codes.to(at::kFloat) * scale - trained).abs().max().item<float>(), scale);
+}
+
+TEST(KeptBatchNormalizations, GoOnFromACheckpoint) {
+  const NormalizedNetwork network;
+  const auto file = std::filesystem::path(::testing::TempDir()) / "espq_kept_normalizations.pt";
+  TrainableGraph whole = network.trainable();
+  MovingAverage whole_average(whole, 0.9);
+  descend(whole, 0, 5, &whole_average);
+  {
+    TrainableGraph first = network.trainable();
+    MovingAverage average(first, 0.9);
+    descend(first, 0, 2, &average);
+    save_checkpoint(file, {first, nullptr, &average, 2});
+  }
+  TrainableGraph second = network.trainable();
+  MovingAverage average(second, 0.9);
+  TrainingState state{second, nullptr, &average};
+  ASSERT_TRUE(load_checkpoint(file, state));
+  descend(second, state.step, 5, &average);
+  for (int exchanged = 0; exchanged < 2; ++exchanged) {
+    for (const auto& [name, value] : whole.state()) EXPECT_TRUE(at::equal(second.state().at(name), value)) << name;
+    whole_average.exchange();
+    average.exchange();
+  }
+  std::filesystem::remove(file);
+}
+
+TEST(KeptBatchNormalizations, RefuseWhatDoesNotFit) {
+  NormalizedNetwork network;
+  TrainableGraph trainable = network.trainable();
+  EXPECT_THAT(test::user_error_of([&] { trainable.forward({at::randn({1, 2, 6, 8})}); }), HasSubstr("'bn3'"));
+  Variable& weight = *network.graph.find_variable("depthwise.1");
+  weight.value = weight.value * 2;
+  EXPECT_THAT(test::user_error_of([&] { network.trainable(); }),
+              AllOf(HasSubstr("'bn2'"), HasSubstr("'depthwise'"), HasSubstr("leave it out of the list")));
+  network.kept[0].producer = "gone";
+  EXPECT_THAT(test::user_error_of([&] { network.trainable(); }), HasSubstr("'gone'"));
+}
+
+}  // namespace
+}  // namespace espq
