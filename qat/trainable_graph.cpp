@@ -7,6 +7,7 @@
 
 #include "core/ops/operator.h"
 #include "core/support/error.h"
+#include "core/support/memory.h"
 #include "passes/quantize/slots.h"
 #include "qat/tensor_file.h"
 
@@ -105,6 +106,7 @@ struct TrainableGraph::Implementation {
     collect_variables();
     if (options.learn_activation_exponents || options.learn_weight_exponents) collect_exponents();
     user_check(!weights.empty(), "the graph has no float32 weight or bias to train");
+    keep_freed_memory();
   }
 
   bool is_frozen(const std::string& name) const { return options.frozen && options.frozen(name); }
