@@ -4,6 +4,7 @@
 #include <c10/util/Exception.h>
 
 #include "core/exec/plan.h"
+#include "core/ops/conv_gradient.h"
 #include "core/quant/fake_quantize.h"
 #include "core/quant/quantize_gradient.h"
 #include "core/support/error.h"
@@ -61,7 +62,8 @@ struct Executor::Implementation {
     std::vector<const Variable*> requested;
     for (const std::string& name : outputs) requested.push_back(&variable(name));
     if (order.empty()) order = needed_operations(graph, requested);
-    return compile_plan({graph, precision, std::move(order), std::move(requested), !training, dequantized});
+    const bool fuse_relu = training && !hook && precision == Precision::Simulated && !graph.lowered;
+    return compile_plan({graph, precision, std::move(order), std::move(requested), !training, fuse_relu, dequantized});
   }
 
   const Plan& outputs_plan() {
@@ -117,12 +119,37 @@ struct Executor::Implementation {
     return fake_quantize(value, slot_exponents(graph, slot), slot.channel_axis, slot.bits, graph.target->rounding);
   }
 
-  at::Tensor quantized_with_gradient(const SlotQuant& slot, const at::Tensor& value) const {
+  at::Tensor quantized_with_gradient(const SlotQuant& slot, const at::Tensor& value, bool relu = false) const {
     const auto learned = gradient_options.log2_scales.find(graph.scales.root(slot.scale));
-    return fake_quantize_with_gradient(value, slot_exponents(graph, slot), slot.channel_axis, slot.bits,
-                                       graph.target->rounding,
-                                       slot.channel_axis < 0 || gradient_options.mask_per_channel,
-                                       learned != gradient_options.log2_scales.end() ? learned->second : at::Tensor());
+    return fake_quantize_with_gradient(
+        value, slot_exponents(graph, slot), slot.channel_axis, slot.bits, graph.target->rounding,
+        slot.channel_axis < 0 || gradient_options.mask_per_channel,
+        learned != gradient_options.log2_scales.end() ? learned->second : at::Tensor(), relu);
+  }
+
+  static const SlotQuant& output_quant(const Step& step, size_t slot) {
+    return (step.fused_relu ? step.fused_relu : step.operation)->output_quant[slot];
+  }
+
+  Grid grid_of(const SlotQuant& slot) const {
+    return slot.quantizes() ? Grid{slot.bits, slot_exponents(graph, slot)} : Grid{};
+  }
+
+  /// A Conv with its rounding as one node of the gradient graph; says whether the rounding is done.
+  at::Tensor convolution(const Step& step, const Tensors& inputs, bool& rounded) const {
+    const Operation& operation = *step.operation;
+    ConvGradientOptions options{.rounding = graph.target->rounding};
+    options.input = step.convolution_input;
+    if (options.input.quantized()) options.filters = grid_of(operation.input_quant[1]);
+    const SlotQuant& quant = output_quant(step, 0);
+    rounded = step.quantize_output[0] && quant.channel_axis < 0 && !gradient_options.results.count(&operation) &&
+              !gradient_options.log2_scales.count(graph.scales.root(quant.scale));
+    if (rounded) {
+      options.output = grid_of(quant);
+      options.relu = step.fused_relu != nullptr;
+    }
+    return convolve_with_gradient(operation, inputs[0], inputs[1], inputs.size() > 2 ? inputs[2] : at::Tensor(),
+                                  options);
   }
 
   at::Tensor quantized_output(const Step& step, size_t slot, at::Tensor value) const {
@@ -131,8 +158,8 @@ struct Executor::Implementation {
       const Grid grid = output_grid(*step.operation, slot);
       return fake_quantize_result(std::move(value), grid.exponents, -1, grid.bits, rounding);
     }
-    const SlotQuant& quant = step.operation->output_quant[slot];
-    if (training) return quantized_with_gradient(quant, value);
+    const SlotQuant& quant = output_quant(step, slot);
+    if (training) return quantized_with_gradient(quant, value, step.fused_relu != nullptr);
     return fake_quantize_result(std::move(value), slot_exponents(graph, quant), quant.channel_axis, quant.bits,
                                 rounding);
   }
@@ -168,10 +195,12 @@ struct Executor::Implementation {
     return inputs;
   }
 
-  Tensors compute(const Step& step, const Tensors& inputs) const {
+  Tensors compute(const Step& step, const Tensors& inputs, bool& rounded) const {
     try {
       if (step.board) return step.board(inputs);
       if (step.table) return {step.table(inputs[0])};
+      if (training && step.convolution && !hook && at::GradMode::is_enabled())
+        return {convolution(step, inputs, rounded)};
       const bool chip = precision != Precision::Float || graph.lowered;
       Tensors outputs =
           step.forward({*step.operation, chip, graph.lowered, graph.lowered ? graph.target : nullptr}, inputs);
@@ -185,7 +214,8 @@ struct Executor::Implementation {
   }
 
   void run_step(const Plan& plan, const Step& step, std::vector<at::Tensor>& values) const {
-    Tensors outputs = compute(step, gather(plan, step, values));
+    bool rounded = false;
+    Tensors outputs = compute(step, gather(plan, step, values), rounded);
     if (outputs.size() < step.outputs.size())
       internal_check(false, step.operation->type + ": kernel gave too few outputs");
     if (training && !gradient_options.results.empty()) {
@@ -196,7 +226,7 @@ struct Executor::Implementation {
       if (step.outputs[slot] < 0) continue;
       const at::Tensor raw = hook ? outputs[slot] : at::Tensor();
       at::Tensor value = std::move(outputs[slot]);
-      if (step.quantize_output[slot]) value = quantized_output(step, slot, std::move(value));
+      if (step.quantize_output[slot] && !rounded) value = quantized_output(step, slot, std::move(value));
       if (hook) value = observed(step, static_cast<int>(slot), true, raw, value, step.output_layout[slot]);
       values[step.outputs[slot]] = std::move(value);
     }
@@ -273,7 +303,10 @@ Tensors Executor::run_operations(const std::vector<Operation*>& operations, cons
   return self.execute(found->second, values);
 }
 
-void Executor::set_hook(Hook hook) { implementation_->hook = std::move(hook); }
+void Executor::set_hook(Hook hook) {
+  implementation_->hook = std::move(hook);
+  if (implementation_->training) invalidate();  // plans without a hook skip values that it wants to see
+}
 
 void Executor::set_dequantized(std::function<bool(const Operation&)> predicate) {
   implementation_->dequantized = std::move(predicate);

@@ -2,6 +2,7 @@
 
 #include <unordered_set>
 
+#include "core/ops/conv.h"
 #include "core/ops/table.h"
 #include "core/quant/fake_quantize.h"
 #include "core/support/error.h"
@@ -79,6 +80,23 @@ bool already_on_grid(const PlanRequest& request, const Variable& variable, const
          slot_exponents(graph, source) == slot_exponents(graph, slot);
 }
 
+/// The grid that a tensor lies on because its producer, or one before it that only moves values, put it there.
+Grid produced_grid(const PlanRequest& request, const Variable& variable) {
+  const Operation* producer = variable.producer();
+  if (!producer || !producer->quantized || (request.dequantized && request.dequantized(*producer))) return {};
+  const SlotQuant& slot = producer->output_quant[variable.producer_slot()];
+  if (slot.quantizes() && slot.channel_axis < 0) return {slot.bits, slot_exponents(request.graph, slot)};
+  const bool moves = slot.state == SlotState::Carries && definition_of(*producer).quantization.passive;
+  return moves && producer->input(0) ? produced_grid(request, *producer->input(0)) : Grid{};
+}
+
+/// The grid of what reaches `slot`; bits = 0 where none is known.
+Grid operand_grid(const PlanRequest& request, const Operation& operation, size_t slot) {
+  const SlotQuant& quant = operation.input_quant[slot];
+  if (quant.quantizes()) return {quant.bits, slot_exponents(request.graph, quant)};
+  return operation.input(slot) ? produced_grid(request, *operation.input(slot)) : Grid{};
+}
+
 /// The operation only moves values, and those that reach it are on the grid of its output.
 bool keeps_grid(const PlanRequest& request, const OperatorDefinition& definition, const Operation& operation,
                 const SlotQuant& output) {
@@ -147,6 +165,8 @@ void compile_float(const PlanRequest& request, const OperatorDefinition& definit
     }
   }
   if (simulate && (graph.lowered || operation.quantized)) step.table = simulated_table(graph, definition, operation);
+  step.convolution = !graph.lowered && definition.board == &conv_board;
+  if (step.convolution && simulate && operation.quantized) step.convolution_input = operand_grid(request, operation, 0);
   step.relu = graph.lowered && operation.string_attribute("activation", "Linear") == "Relu";
 }
 
@@ -158,6 +178,30 @@ void mark_layouts(const Graph& graph, const OperatorDefinition& definition, Step
     if (input && !input->is_parameter()) step.input_layout[slot] = Layout::ChannelsFirst;
   }
   std::fill(step.output_layout.begin(), step.output_layout.end(), Layout::ChannelsFirst);
+}
+
+/// Lets the step in front of a Relu do its work where rounding follows: one pass over memory instead of two.
+void fuse_relus(Plan& plan) {
+  std::unordered_map<int, size_t> producers;
+  for (size_t i = 0; i < plan.steps.size(); ++i) {
+    Step& relu = plan.steps[i];
+    const Variable* between = relu.operation->type == "Relu" ? relu.operation->input(0) : nullptr;
+    const auto found = between ? producers.find(relu.inputs[0]) : producers.end();
+    const bool wanted = std::find(plan.requested.begin(), plan.requested.end(), between) != plan.requested.end();
+    if (found == producers.end() || wanted || between->uses().size() != 1 || !relu.quantize_output[0] ||
+        relu.quantize_input[0] || relu.table) {
+      for (int output : relu.outputs)
+        if (relu.outputs.size() == 1) producers[output] = i;
+      continue;
+    }
+    Step& producer = plan.steps[found->second];
+    if (producer.quantize_output[0] || producer.table || producer.fused_relu) continue;
+    producer.outputs[0] = relu.outputs[0];
+    producer.quantize_output[0] = true;
+    producer.fused_relu = relu.operation;
+    relu.operation = nullptr;
+  }
+  std::erase_if(plan.steps, [](const Step& step) { return !step.operation; });
 }
 
 void mark_last_uses(Plan& plan) {
@@ -223,6 +267,7 @@ Plan compile_plan(const PlanRequest& request) {
   }
   for (const Variable* variable : request.requested) index_of(variable);
   plan.requested = request.requested;
+  if (request.fuse_relu) fuse_relus(plan);
   plan.layout.resize(plan.index.size(), Layout::OfFile);
   for (const Step& step : plan.steps)
     for (size_t slot = 0; slot < step.outputs.size(); ++slot)

@@ -23,6 +23,10 @@ struct Step {
   std::vector<Layout> input_layout, output_layout;  ///< what the kernel wants and gives
   std::vector<int> release;                         ///< values that nobody reads after this step
   bool relu = false;                                ///< fused activation of a chip graph, for float kernels
+  bool convolution = false;                         ///< a Conv of a graph that can be trained
+  Grid convolution_input;                           ///< of its input, where the plan knows one
+  /// Training: the Relu behind the operation, which runs in the same pass as the rounding of its output.
+  const Operation* fused_relu = nullptr;
 };
 
 /// What the executor does for one set of requested variables.
@@ -40,6 +44,7 @@ struct PlanRequest {
   std::vector<Operation*> order;           ///< operations to run, in order
   std::vector<const Variable*> requested;  ///< values to keep
   bool cache_parameters = true;
+  bool fuse_relu = false;  ///< for plans whose inner values nobody watches
   const std::function<bool(const Operation&)>& dequantized;
 };
 

@@ -1,10 +1,10 @@
 #include "core/quant/fake_quantize.h"
 
 #include <ATen/ATen.h>
-#include <ATen/Parallel.h>
 
 #include <cmath>
 
+#include "core/quant/grid_rows.h"
 #include "core/support/error.h"
 
 namespace espq {
@@ -24,72 +24,19 @@ at::Tensor scale_tensor(const std::vector<int>& exponents, int channel_axis, con
   return scale.reshape(shape).to(like.device());
 }
 
-/// The whole grid operation in one pass over memory. The clones let the compiler use vector rounding where the machine
-/// has it; no multiply-add is fused in either, so both give the same numbers.
-__attribute__((target_clones("avx2", "default"))) void quantize_half_even(const float* in, float* out, int64_t count,
-                                                                          float inverse, float scale, float low,
-                                                                          float high) {
-  for (int64_t i = 0; i < count; ++i) {
-    float q = std::nearbyintf(in[i] * inverse);
-    q = q < low ? low : q;
-    out[i] = (q > high ? high : q) * scale;
-  }
-}
-
-__attribute__((target_clones("avx2", "default"))) void quantize_half_up(const float* in, float* out, int64_t count,
-                                                                        float inverse, float scale, float low,
-                                                                        float high) {
-  for (int64_t i = 0; i < count; ++i) {
-    const float shifted = in[i] * inverse + 0.5f;
-    float q = std::floor(shifted);
-    q = q < low ? low : q;
-    out[i] = (q > high ? high : q) * scale;
-  }
-}
-
-/// `result`: dense in the memory order of `value`, or `value` itself.
-void quantize_dense(const at::Tensor& value, at::Tensor& result, int exponent, int bits, Rounding rounding,
-                    float output_scale) {
-  const float inverse = std::ldexp(1.0f, -exponent);
-  const auto low = static_cast<float>(quant_min(bits)), high = static_cast<float>(quant_max(bits));
-  const float* in = value.const_data_ptr<float>();
-  float* out = result.mutable_data_ptr<float>();
-  at::parallel_for(0, value.numel(), 16384, [&](int64_t begin, int64_t end) {
-    if (rounding == Rounding::HalfEven) {
-      quantize_half_even(in + begin, out + begin, end - begin, inverse, output_scale, low, high);
-    } else {
-      quantize_half_up(in + begin, out + begin, end - begin, inverse, output_scale, low, high);
-    }
-  });
-}
-
-/// One exponent, a range of float32 numbers: what quantize_dense() can do (after a copy when `value` is not dense).
-bool has_fast_path(const at::Tensor& value, const std::vector<int>& exponents, int bits) {
-  return exponents.size() == 1 && bits <= 16 && value.scalar_type() == at::kFloat && value.is_cpu();
-}
-
-/// `overwrite`: the result may take the place of `value`.
-at::Tensor quantize_fast(const at::Tensor& value, int exponent, int bits, Rounding rounding, float output_scale,
-                         bool overwrite) {
-  const bool dense = value.is_non_overlapping_and_dense();
-  at::Tensor result = overwrite && dense ? value : dense ? at::empty_like(value) : value.clone();
-  quantize_dense(dense ? value : result, result, exponent, bits, rounding, output_scale);
-  return result;
-}
-
 at::Tensor codes_of(const at::Tensor& value, const std::vector<int>& exponents, int channel_axis, int bits,
                     Rounding rounding) {
   internal_check(!exponents.empty(), "quantizing with an unknown exponent");
   const at::Tensor real = value.is_floating_point() ? value : value.to(at::kFloat);
-  if (has_fast_path(real, exponents, bits)) return quantize_fast(real, exponents[0], bits, rounding, 1.0f, false);
+  if (has_grid_rows(real, exponents)) return round_rows(real, exponents, channel_axis, bits, rounding, {.codes = true});
   const at::Tensor scaled = real / scale_tensor(exponents, channel_axis, real);
   return round_tensor(scaled, rounding).clamp(quant_min(bits), quant_max(bits));
 }
 
 at::Tensor forward_value(const at::Tensor& value, const std::vector<int>& exponents, int channel_axis, int bits,
                          Rounding rounding, bool overwrite = false) {
-  if (has_fast_path(value, exponents, bits))
-    return quantize_fast(value, exponents[0], bits, rounding, std::ldexp(1.0f, exponents[0]), overwrite);
+  if (has_grid_rows(value, exponents))
+    return round_rows(value, exponents, channel_axis, bits, rounding, {.overwrite = overwrite});
   return codes_of(value, exponents, channel_axis, bits, rounding) * scale_tensor(exponents, channel_axis, value);
 }
 

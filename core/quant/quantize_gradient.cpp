@@ -8,6 +8,7 @@
 #include <numbers>
 
 #include "core/quant/fake_quantize.h"
+#include "core/quant/grid_rows.h"
 #include "core/quant/scheme.h"
 #include "core/support/error.h"
 
@@ -17,53 +18,21 @@ namespace {
 // The clones give the same numbers: every element is rounded once per operation in the order written.
 #define ESPQ_CLONES __attribute__((target_clones("avx2", "default")))
 
-/// Elements that share one grid. Multiplying by a power of two is exact, in either direction.
-struct Grid {
-  float inverse, scale, low, high;
-};
-
-Grid grid_of(int exponent, int bits) {
-  return {std::ldexp(1.0f, -exponent), std::ldexp(1.0f, exponent), static_cast<float>(quant_min(bits)),
-          static_cast<float>(quant_max(bits))};
-}
-
 template <Rounding rounding>
 inline float rounded(float value) {
   return rounding == Rounding::HalfEven ? std::nearbyint(value) : std::floor(value + 0.5f);
 }
 
-inline float clamped(float value, const Grid& grid) {
+inline float clamped(float value, const GridFloats& grid) {
   const float q = value < grid.low ? grid.low : value;
   return q > grid.high ? grid.high : q;
-}
-
-#define ESPQ_FORWARD(name, rounding)                                                                                  \
-  ESPQ_CLONES void name(const float* __restrict in, float* __restrict out, uint8_t* __restrict inside, int64_t count, \
-                        Grid grid) {                                                                                  \
-    for (int64_t i = 0; i < count; ++i) {                                                                             \
-      const float r = rounded<rounding>(in[i] * grid.inverse), q = clamped(r, grid);                                  \
-      out[i] = q * grid.scale;                                                                                        \
-      inside[i] = r == q;                                                                                             \
-    }                                                                                                                 \
-  }                                                                                                                   \
-  ESPQ_CLONES void name##_unmasked(const float* __restrict in, float* __restrict out, uint8_t*, int64_t count,        \
-                                   Grid grid) {                                                                       \
-    for (int64_t i = 0; i < count; ++i) out[i] = clamped(rounded<rounding>(in[i] * grid.inverse), grid) * grid.scale; \
-  }
-ESPQ_FORWARD(forward_half_even, Rounding::HalfEven)
-ESPQ_FORWARD(forward_half_up, Rounding::HalfUp)
-#undef ESPQ_FORWARD
-
-ESPQ_CLONES void mask_row(const float* __restrict gradient, const uint8_t* __restrict inside, float* __restrict out,
-                          int64_t count) {
-  for (int64_t i = 0; i < count; ++i) out[i] = inside[i] ? gradient[i] : 0.0f;
 }
 
 /// Masks the gradient and adds up what reaches the scale, in lanes of float32 over short stretches.
 constexpr int kLanes = 16;
 #define ESPQ_LEARN(name, rounding)                                                                           \
   ESPQ_CLONES void name(const float* __restrict in, const float* __restrict gradient, float* __restrict out, \
-                        float* __restrict lanes, int64_t count, Grid grid) {                                 \
+                        float* __restrict lanes, int64_t count, GridFloats grid) {                           \
     for (int64_t i = 0; i < count; ++i) {                                                                    \
       const float v = in[i] * grid.inverse, r = rounded<rounding>(v), q = clamped(r, grid);                  \
       out[i] = r == q ? gradient[i] : 0.0f;                                                                  \
@@ -75,7 +44,7 @@ ESPQ_LEARN(learn_half_up, Rounding::HalfUp)
 #undef ESPQ_LEARN
 
 /// d loss / d log2_scale of one row; masks the gradient on the way.
-double learn_row(const float* in, const float* gradient, float* out, int64_t count, const Grid& grid,
+double learn_row(const float* in, const float* gradient, float* out, int64_t count, const GridFloats& grid,
                  Rounding rounding) {
   constexpr int64_t stretch = 512;
   float products[stretch];
@@ -94,61 +63,6 @@ double learn_row(const float* in, const float* gradient, float* out, int64_t cou
   return sum * grid.scale * std::numbers::ln2;
 }
 
-/// How a tensor falls into rows of one grid: [outer, channels, row] in memory.
-struct Rows {
-  int64_t outer = 1, channels = 1, length = 0;
-
-  Rows(const at::Tensor& value, int channel_axis, size_t exponents) {
-    if (exponents == 1) {
-      length = value.numel();
-      return;
-    }
-    for (int axis = 0; axis < channel_axis; ++axis) outer *= value.size(axis);
-    channels = value.size(channel_axis);
-    length = value.numel() / std::max<int64_t>(outer * channels, 1);
-    internal_check(channels == static_cast<int64_t>(exponents),
-                   "number of exponents differs from the number of channels");
-  }
-};
-
-constexpr int64_t kGrain = 1 << 14;
-
-/// function(exponent index, first element, number of elements): pieces that can run side by side.
-template <typename Function>
-void for_each_row(const Rows& rows, const Function& function) {
-  if (rows.outer * rows.channels == 1) {
-    at::parallel_for(0, rows.length, kGrain, [&](int64_t begin, int64_t end) { function(0, begin, end - begin); });
-    return;
-  }
-  at::parallel_for(0, rows.outer * rows.channels, std::max<int64_t>(1, kGrain / std::max<int64_t>(rows.length, 1)),
-                   [&](int64_t begin, int64_t end) {
-                     for (int64_t row = begin; row < end; ++row)
-                       function(row % rows.channels, row * rows.length, rows.length);
-                   });
-}
-
-/// Whether the rows can be walked as they lie in memory: per tensor in any dense order, per channel in plain order.
-at::Tensor walkable(const at::Tensor& value, size_t exponents) {
-  return exponents == 1 && value.is_non_overlapping_and_dense() ? value : value.contiguous();
-}
-
-/// Rounds; `inside`, unless nullptr, gets one byte per element.
-at::Tensor forward_rows(const at::Tensor& value, const std::vector<Grid>& grids, const Rows& rows, Rounding rounding,
-                        at::Tensor* inside) {
-  at::Tensor result = at::empty_like(value);
-  if (inside) *inside = at::empty_like(value, at::kByte);
-  const float* in = value.const_data_ptr<float>();
-  float* out = result.mutable_data_ptr<float>();
-  uint8_t* mask = inside ? inside->mutable_data_ptr<uint8_t>() : nullptr;
-  const bool even = rounding == Rounding::HalfEven;
-  const auto forward = inside ? (even ? forward_half_even : forward_half_up)
-                              : (even ? forward_half_even_unmasked : forward_half_up_unmasked);
-  for_each_row(rows, [&](int64_t channel, int64_t begin, int64_t count) {
-    forward(in + begin, out + begin, mask ? mask + begin : nullptr, count, grids[channel]);
-  });
-  return result;
-}
-
 at::Tensor masked_gradient(const at::Tensor& gradient, const at::Tensor& inside) {
   if (gradient.scalar_type() != at::kFloat || !gradient.is_cpu() || gradient.strides() != inside.strides())
     return at::where(inside.to(at::kBool), gradient, at::zeros({}, gradient.options()));
@@ -156,14 +70,14 @@ at::Tensor masked_gradient(const at::Tensor& gradient, const at::Tensor& inside)
   const float* in = gradient.const_data_ptr<float>();
   const uint8_t* mask = inside.const_data_ptr<uint8_t>();
   float* out = result.mutable_data_ptr<float>();
-  at::parallel_for(0, inside.numel(), kGrain,
+  at::parallel_for(0, inside.numel(), kRowGrain,
                    [&](int64_t begin, int64_t end) { mask_row(in + begin, mask + begin, out + begin, end - begin); });
   return result;
 }
 
 /// Gradients to the value and, per exponent, to log2_scale.
 std::pair<at::Tensor, at::Tensor> learned_gradients(const at::Tensor& value, const at::Tensor& gradient,
-                                                    const std::vector<Grid>& grids, const Rows& rows,
+                                                    const std::vector<GridFloats>& grids, const GridRows& rows,
                                                     Rounding rounding) {
   at::Tensor result = at::empty_like(value);
   const at::Tensor matching = gradient.strides() == value.strides() ? gradient : at::empty_like(value).copy_(gradient);
@@ -171,18 +85,18 @@ std::pair<at::Tensor, at::Tensor> learned_gradients(const at::Tensor& value, con
   float* out = result.mutable_data_ptr<float>();
   // One sum per row, added in order: the number of threads does not decide the result.
   std::vector<double> sums(rows.outer * rows.channels, 0.0), scales(grids.size(), 0.0);
-  const int64_t pieces = rows.outer * rows.channels == 1 ? (rows.length + kGrain - 1) / kGrain : 0;
+  const int64_t pieces = rows.outer * rows.channels == 1 ? (rows.length + kRowGrain - 1) / kRowGrain : 0;
   if (pieces > 1) {
     std::vector<double> partial(pieces, 0.0);
     at::parallel_for(0, pieces, 1, [&](int64_t begin, int64_t end) {
       for (int64_t piece = begin; piece < end; ++piece) {
-        const int64_t first = piece * kGrain, count = std::min(kGrain, rows.length - first);
+        const int64_t first = piece * kRowGrain, count = std::min(kRowGrain, rows.length - first);
         partial[piece] = learn_row(in + first, incoming + first, out + first, count, grids[0], rounding);
       }
     });
     for (double part : partial) scales[0] += part;
   } else {
-    for_each_row(rows, [&](int64_t channel, int64_t begin, int64_t count) {
+    rows.for_each([&](int64_t channel, int64_t begin, int64_t count) {
       sums[rows.length ? begin / rows.length : 0] =
           learn_row(in + begin, incoming + begin, out + begin, count, grids[channel], rounding);
     });
@@ -212,13 +126,11 @@ class QuantizeGradient : public torch::autograd::Function<QuantizeGradient> {
     int channel_axis, bits;
     Rounding rounding;
     bool masked;
+    bool relu = false;
 
-    bool fits_float32() const {
-      return std::all_of(exponents.begin(), exponents.end(), [](int e) { return e > -120 && e < 90; });
-    }
-    std::vector<Grid> grids() const {
-      std::vector<Grid> result;
-      for (int exponent : exponents) result.push_back(grid_of(exponent, bits));
+    std::vector<GridFloats> grids() const {
+      std::vector<GridFloats> result;
+      for (int exponent : exponents) result.push_back(grid_floats(exponent, bits));
       return result;
     }
     at::Tensor scale(const at::Tensor& like) const { return dequantize(at::ones_like(like), exponents, channel_axis); }
@@ -227,7 +139,7 @@ class QuantizeGradient : public torch::autograd::Function<QuantizeGradient> {
   static at::Tensor forward(torch::autograd::AutogradContext* context, const at::Tensor& value,
                             const std::optional<at::Tensor>& log2_scale, const Settings& settings) {
     context->set_materialize_grads(false);
-    const bool fast = value.is_cpu() && value.scalar_type() == at::kFloat && settings.fits_float32();
+    const bool fast = has_grid_rows(value, settings.exponents);
     if (log2_scale) {
       const at::Tensor kept = walkable(value, settings.exponents.size());
       context->save_for_backward({kept});
@@ -239,9 +151,8 @@ class QuantizeGradient : public torch::autograd::Function<QuantizeGradient> {
     }
     at::Tensor inside, result;
     if (fast) {
-      const at::Tensor dense = walkable(value, settings.exponents.size());
-      const Rows rows(dense, settings.channel_axis, settings.exponents.size());
-      result = forward_rows(dense, settings.grids(), rows, settings.rounding, settings.masked ? &inside : nullptr);
+      result = round_rows(value.detach(), settings.exponents, settings.channel_axis, settings.bits, settings.rounding,
+                          {.relu = settings.relu}, settings.masked ? &inside : nullptr);
     } else {
       result = plain(value, settings);
       if (settings.masked) {
@@ -277,7 +188,7 @@ class QuantizeGradient : public torch::autograd::Function<QuantizeGradient> {
                             static_cast<int>(grid[1]),
                             static_cast<Rounding>(grid[2]),
                             true};
-    const Rows rows(value, settings.channel_axis, exponents.size());
+    const GridRows rows(value, settings.channel_axis, exponents.size());
     auto [to_value, to_scale] = grid[3] ? learned_gradients(value, gradient, settings.grids(), rows, settings.rounding)
                                         : general_gradients(value, gradient, settings.scale(value),
                                                             exponents.size() == 1 ? -1 : settings.channel_axis,
@@ -289,13 +200,16 @@ class QuantizeGradient : public torch::autograd::Function<QuantizeGradient> {
 }  // namespace
 
 at::Tensor fake_quantize_with_gradient(const at::Tensor& value, const std::vector<int>& exponents, int channel_axis,
-                                       int bits, Rounding rounding, bool masked, const at::Tensor& log2_scale) {
+                                       int bits, Rounding rounding, bool masked, const at::Tensor& log2_scale,
+                                       bool relu) {
   internal_check(!exponents.empty(), "quantizing with an unknown exponent");
   const bool learns = log2_scale.defined() && log2_scale.requires_grad();
-  if (!at::GradMode::is_enabled() || (!value.requires_grad() && !learns))
-    return fake_quantize(value, exponents, channel_axis, bits, rounding);
+  const bool plain = !at::GradMode::is_enabled() || (!value.requires_grad() && !learns);
+  if (relu && (plain || learns || !masked || !has_grid_rows(value, exponents)))
+    return fake_quantize_with_gradient(at::relu(value), exponents, channel_axis, bits, rounding, masked, log2_scale);
+  if (plain) return fake_quantize(value, exponents, channel_axis, bits, rounding);
   return QuantizeGradient::apply(value, learns ? std::optional(log2_scale) : std::nullopt,
-                                 QuantizeGradient::Settings{exponents, channel_axis, bits, rounding, masked});
+                                 QuantizeGradient::Settings{exponents, channel_axis, bits, rounding, masked, relu});
 }
 
 }  // namespace espq

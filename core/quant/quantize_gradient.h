@@ -13,7 +13,9 @@ namespace espq {
 /// When `log2_scale` is defined (one element per exponent, whose rounded value is that exponent), it learns, too, by
 /// the rule of TQT (Jain et al. 2019, "Trained Quantization Thresholds"); the mask then always applies:
 ///   d result / d log2_scale = ln 2 * s * (r - v) inside the range, ln 2 * s * q outside, summed over its elements.
+/// `relu`: of max(value, 0), whose gradient is 0 where the value is not positive.
 at::Tensor fake_quantize_with_gradient(const at::Tensor& value, const std::vector<int>& exponents, int channel_axis,
-                                       int bits, Rounding rounding, bool masked, const at::Tensor& log2_scale = {});
+                                       int bits, Rounding rounding, bool masked, const at::Tensor& log2_scale = {},
+                                       bool relu = false);
 
 }  // namespace espq

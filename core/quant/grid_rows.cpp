@@ -1,0 +1,137 @@
+#include "core/quant/grid_rows.h"
+
+#include <ATen/ATen.h>
+#include <ATen/Parallel.h>
+
+#include <cmath>
+
+#include "core/quant/scheme.h"
+#include "core/support/error.h"
+
+namespace espq {
+namespace {
+
+// The clones let the compiler use vector rounding where the machine has it. They give the same numbers: every element
+// is rounded once per operation in the order written.
+#define ESPQ_CLONES __attribute__((target_clones("avx2", "default")))
+// `out` is `in` or apart from it.
+#define ESPQ_EACH(i, count) _Pragma("GCC ivdep") for (int64_t i = 0; i < (count); ++i)
+
+template <Rounding rounding>
+inline float rounded(float value) {
+  return rounding == Rounding::HalfEven ? std::nearbyint(value) : std::floor(value + 0.5f);
+}
+
+inline float clamped(float value, const GridFloats& grid) {
+  const float q = value < grid.low ? grid.low : value;
+  return q > grid.high ? grid.high : q;
+}
+
+#define ESPQ_ROUND(name, rounding)                                                                            \
+  ESPQ_CLONES void name(const float* in, float* out, uint8_t*, int64_t count, GridFloats grid) {              \
+    ESPQ_EACH(i, count) out[i] = clamped(rounded<rounding>(in[i] * grid.inverse), grid) * grid.scale;         \
+  }                                                                                                           \
+  ESPQ_CLONES void name##_masked(const float* in, float* out, uint8_t* __restrict inside, int64_t count,      \
+                                 GridFloats grid) {                                                           \
+    ESPQ_EACH(i, count) {                                                                                     \
+      const float r = rounded<rounding>(in[i] * grid.inverse), q = clamped(r, grid);                          \
+      inside[i] = r == q;                                                                                     \
+      out[i] = q * grid.scale;                                                                                \
+    }                                                                                                         \
+  }                                                                                                           \
+  ESPQ_CLONES void name##_relu(const float* in, float* out, uint8_t*, int64_t count, GridFloats grid) {       \
+    ESPQ_EACH(i, count) {                                                                                     \
+      const float value = in[i] < 0 ? 0.0f : in[i];                                                           \
+      out[i] = clamped(rounded<rounding>(value * grid.inverse), grid) * grid.scale;                           \
+    }                                                                                                         \
+  }                                                                                                           \
+  ESPQ_CLONES void name##_relu_masked(const float* in, float* out, uint8_t* __restrict inside, int64_t count, \
+                                      GridFloats grid) {                                                      \
+    ESPQ_EACH(i, count) {                                                                                     \
+      const float value = in[i] < 0 ? 0.0f : in[i];                                                           \
+      const float r = rounded<rounding>(value * grid.inverse), q = clamped(r, grid);                          \
+      inside[i] = (r == q ? value : 0.0f) > 0;                                                                \
+      out[i] = q * grid.scale;                                                                                \
+    }                                                                                                         \
+  }
+ESPQ_ROUND(half_even, Rounding::HalfEven)
+ESPQ_ROUND(half_up, Rounding::HalfUp)
+#undef ESPQ_ROUND
+
+using Round = void (*)(const float*, float*, uint8_t*, int64_t, GridFloats);
+
+Round round_function(Rounding rounding, bool relu, bool masked) {
+  if (rounding == Rounding::HalfEven)
+    return relu ? (masked ? half_even_relu_masked : half_even_relu) : (masked ? half_even_masked : half_even);
+  return relu ? (masked ? half_up_relu_masked : half_up_relu) : (masked ? half_up_masked : half_up);
+}
+
+}  // namespace
+
+GridFloats grid_floats(int exponent, int bits) {
+  return {std::ldexp(1.0f, -exponent), std::ldexp(1.0f, exponent), static_cast<float>(quant_min(bits)),
+          static_cast<float>(quant_max(bits))};
+}
+
+void round_row(const float* in, float* out, uint8_t* inside, int64_t count, const GridFloats& grid, Rounding rounding,
+               bool relu) {
+  round_function(rounding, relu, inside != nullptr)(in, out, inside, count, grid);
+}
+
+ESPQ_CLONES void mask_row(const float* gradient, const uint8_t* inside, float* out, int64_t count) {
+  ESPQ_EACH(i, count) out[i] = inside[i] ? gradient[i] : 0.0f;
+}
+
+GridRows::GridRows(const at::Tensor& value, int channel_axis, size_t exponents) {
+  if (exponents == 1) {
+    length = value.numel();
+    return;
+  }
+  internal_check(channel_axis >= 0 && channel_axis < value.dim(), "channel axis outside the tensor's rank");
+  for (int axis = 0; axis < channel_axis; ++axis) outer *= value.size(axis);
+  channels = value.size(channel_axis);
+  length = value.numel() / std::max<int64_t>(outer * channels, 1);
+  internal_check(channels == static_cast<int64_t>(exponents),
+                 "number of exponents differs from the number of channels");
+}
+
+void GridRows::for_each(const std::function<void(int64_t, int64_t, int64_t)>& function) const {
+  if (outer * channels == 1) {
+    at::parallel_for(0, length, kRowGrain, [&](int64_t begin, int64_t end) { function(0, begin, end - begin); });
+    return;
+  }
+  at::parallel_for(0, outer * channels, std::max<int64_t>(1, kRowGrain / std::max<int64_t>(length, 1)),
+                   [&](int64_t begin, int64_t end) {
+                     for (int64_t row = begin; row < end; ++row) function(row % channels, row * length, length);
+                   });
+}
+
+bool has_grid_rows(const at::Tensor& value, const std::vector<int>& exponents) {
+  return value.is_cpu() && value.scalar_type() == at::kFloat &&
+         std::all_of(exponents.begin(), exponents.end(), [](int e) { return e > -120 && e < 90; });
+}
+
+at::Tensor walkable(const at::Tensor& value, size_t exponents) {
+  return exponents == 1 && value.is_non_overlapping_and_dense() ? value : value.contiguous();
+}
+
+at::Tensor round_rows(const at::Tensor& value, const std::vector<int>& exponents, int channel_axis, int bits,
+                      Rounding rounding, RowOptions options, at::Tensor* inside) {
+  const at::Tensor dense = walkable(value, exponents.size());
+  const bool reuse = options.overwrite || !dense.is_same(value);
+  at::Tensor result = reuse ? dense : at::empty_like(dense);
+  if (inside) *inside = at::empty_like(dense, at::kByte);
+  const float* in = dense.const_data_ptr<float>();
+  float* out = result.mutable_data_ptr<float>();
+  uint8_t* mask = inside ? inside->mutable_data_ptr<uint8_t>() : nullptr;
+  const Round round = round_function(rounding, options.relu, mask != nullptr);
+  const GridRows rows(dense, channel_axis, exponents.size());
+  rows.for_each([&](int64_t channel, int64_t begin, int64_t count) {
+    GridFloats grid = grid_floats(exponents[channel], bits);
+    if (options.codes) grid.scale = 1;
+    round(in + begin, out + begin, mask ? mask + begin : nullptr, count, grid);
+  });
+  return result;
+}
+
+}  // namespace espq
