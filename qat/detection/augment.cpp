@@ -2,6 +2,8 @@
 
 #include <ATen/ATen.h>
 
+#include <cmath>
+
 namespace espq::detection {
 namespace {
 
@@ -22,8 +24,9 @@ Motion random_motion(Random& random, int64_t image_width, int64_t image_height, 
   motion.scale_x = random.uniform(0, 1) < change.flip ? -motion.scale_y : motion.scale_y;
   const double middle_x = double(options.width) * (0.5 + random.uniform(-change.translate, change.translate));
   const double middle_y = double(options.height) * (0.5 + random.uniform(-change.translate, change.translate));
-  motion.offset_x = middle_x - motion.scale_x * double(image_width) / 2;
-  motion.offset_y = middle_y - motion.scale_y * double(image_height) / 2;
+  // Whole pixels: an image that keeps its size stays as sharp as it is.
+  motion.offset_x = std::round(middle_x - motion.scale_x * double(image_width) / 2);
+  motion.offset_y = std::round(middle_y - motion.scale_y * double(image_height) / 2);
   return motion;
 }
 

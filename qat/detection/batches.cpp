@@ -48,8 +48,10 @@ struct Batches::Implementation {
   size_t keypoints;
   std::vector<size_t> mirrored;
   std::vector<std::vector<const CocoAnnotation*>> objects;  ///< of every image
+  mutable std::mutex mutex;                                 ///< of what follows
   mutable std::vector<at::Tensor> kept;
-  mutable std::mutex kept_mutex;
+  mutable std::vector<size_t> order;  ///< of the images in epoch `order_epoch`
+  mutable size_t order_epoch = 0;
 
   Implementation(const CocoDataset& data, const BatchOptions& options)
       : data(data),
@@ -67,7 +69,7 @@ struct Batches::Implementation {
     }
   }
 
-  std::vector<size_t> order(size_t epoch) const {
+  std::vector<size_t> shuffled(size_t epoch) const {
     std::vector<size_t> result(data.images.size());
     std::iota(result.begin(), result.end(), size_t{0});
     if (!options.shuffle) return result;
@@ -78,9 +80,22 @@ struct Batches::Implementation {
     return result;
   }
 
+  /// The images of a batch.
+  std::vector<size_t> indexes(size_t epoch, size_t batch) const {
+    const std::lock_guard lock(mutex);
+    if (order.empty() || order_epoch != epoch) {
+      order = shuffled(epoch);
+      order_epoch = epoch;
+    }
+    const auto per_batch = static_cast<size_t>(options.batch_size), begin = batch * per_batch;
+    internal_check(begin < order.size(), "no such batch");
+    const size_t end = std::min(begin + per_batch, order.size());
+    return {order.begin() + std::ptrdiff_t(begin), order.begin() + std::ptrdiff_t(end)};
+  }
+
   at::Tensor load(size_t index) const {
     if (options.keep_images) {
-      const std::lock_guard lock(kept_mutex);
+      const std::lock_guard lock(mutex);
       if (kept[index].defined()) return kept[index];
     }
     const CocoImage& image = data.images[index];
@@ -89,7 +104,7 @@ struct Batches::Implementation {
                "{}: has {}x{} pixels, the annotations say {}x{}", image.file.string(), pixels.size(1), pixels.size(0),
                image.width, image.height);
     if (options.keep_images) {
-      const std::lock_guard lock(kept_mutex);
+      const std::lock_guard lock(mutex);
       kept[index] = pixels;
     }
     return pixels;
@@ -154,12 +169,8 @@ size_t Batches::size() const {
 }
 
 Batch Batches::get(size_t epoch, size_t index) const {
-  const auto per_batch = static_cast<size_t>(implementation_->options.batch_size);
-  const std::vector<size_t> order = implementation_->order(epoch);
-  internal_check(index < size(), "no such batch");
   Batch batch;
-  const size_t end = std::min((index + 1) * per_batch, order.size());
-  for (size_t i = index * per_batch; i < end; ++i) batch.indexes.push_back(order[i]);
+  batch.indexes = implementation_->indexes(epoch, index);
   std::vector<Example> examples(batch.indexes.size());
   at::parallel_for(0, static_cast<int64_t>(examples.size()), 1, [&](int64_t begin, int64_t stop) {
     for (int64_t i = begin; i < stop; ++i) {

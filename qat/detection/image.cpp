@@ -76,16 +76,11 @@ void write_png(const std::filesystem::path& file, const at::Tensor& image) {
   header.width = static_cast<png_uint_32>(image.size(1));
   header.height = static_cast<png_uint_32>(image.size(0));
   header.format = PNG_FORMAT_RGB;
-  png_alloc_size_t size = 0;
-  std::string bytes;
-  const auto write = [&](char* target) {  // into nothing first, which gives the size
-    const auto* data = pixels.data_ptr<uint8_t>();
-    const bool written = png_image_write_to_memory(&header, target, &size, 0, data, 0, nullptr) != 0;
-    user_check(written, "{}: cannot be written as PNG ({})", file.string(), header.message);
-  };
-  write(nullptr);
-  bytes.resize(size);
-  write(bytes.data());
+  png_alloc_size_t size = PNG_IMAGE_PNG_SIZE_MAX(header);
+  std::string bytes(size, '\0');
+  const auto* data = pixels.data_ptr<uint8_t>();
+  const bool written = png_image_write_to_memory(&header, bytes.data(), &size, 0, data, 0, nullptr) != 0;
+  user_check(written, "{}: cannot be written as PNG ({})", file.string(), header.message);
   bytes.resize(size);
   write_file(file, bytes);
 }

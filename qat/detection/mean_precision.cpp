@@ -2,6 +2,7 @@
 #include "qat/detection/mean_precision.h"
 
 #include <algorithm>
+#include <array>
 #include <cmath>
 #include <limits>
 #include <numeric>
@@ -143,59 +144,72 @@ Curve make_curve(std::vector<Answer> answers, size_t objects) {
   return curve;
 }
 
-/// Curves of a category at every threshold, with at most `limit` detections per image; none without objects.
-std::vector<Curve> category_curves(const Category& category, const AreaRange& range, size_t limit) {
+/// Objects of a category that have to be found.
+size_t count_objects(const Category& category, const AreaRange& range) {
   size_t objects = 0;
   for (const Scene& scene : category) {
     for (size_t i = 0; i < scene.objects.size(); ++i) {
       objects += !scene.ignored[i] && range.holds(scene.objects[i]->area) ? 1 : 0;
     }
   }
-  std::vector<Curve> curves;
-  if (objects == 0) return curves;
-  for (size_t t = 0; t < kThresholds; ++t) {
-    std::vector<Answer> answers;
-    for (const Scene& scene : category) {
-      const Outcome outcome = match(scene, range, threshold(t));
-      for (size_t i = 0; i < std::min(limit, scene.found.size()); ++i) {
-        if (!outcome.ignored[i]) answers.push_back({scene.found[i]->score, outcome.matched[i]});
+  return objects;
+}
+
+/// Curves of a category at one threshold, one for every limit of detections per image. One matching serves all of
+/// them: what a detection takes depends on better ones alone.
+std::vector<Curve> limited_curves(const Category& category, const AreaRange& range, double least, size_t objects,
+                                  const std::vector<size_t>& limits) {
+  std::vector<std::vector<Answer>> answers(limits.size());
+  for (const Scene& scene : category) {
+    const Outcome outcome = match(scene, range, least);
+    for (size_t limit = 0; limit < limits.size(); ++limit) {
+      for (size_t i = 0; i < std::min(limits[limit], scene.found.size()); ++i) {
+        if (!outcome.ignored[i]) answers[limit].push_back({scene.found[i]->score, outcome.matched[i]});
       }
     }
-    curves.push_back(make_curve(std::move(answers), objects));
   }
+  std::vector<Curve> curves;
+  for (std::vector<Answer>& part : answers) curves.push_back(make_curve(std::move(part), objects));
   return curves;
 }
 
 struct Summary {
   double precision = -1, recall = -1, precision50 = -1, precision75 = -1, recall50 = -1, recall75 = -1;
+  std::array<double*, 6> values() { return {&precision, &recall, &precision50, &precision75, &recall50, &recall75}; }
 };
 
-Summary summarize(const std::vector<Category>& categories, const AreaRange& range, size_t limit) {
+/// One summary for every limit of detections per image.
+std::vector<Summary> summarize(const std::vector<Category>& categories, const AreaRange& range,
+                               const std::vector<size_t>& limits) {
   constexpr size_t kAt50 = 0, kAt75 = 5;
-  Summary sum{0, 0, 0, 0, 0, 0};
+  std::vector<Summary> sums(limits.size(), Summary{0, 0, 0, 0, 0, 0});
   size_t count = 0;
-  const auto mean = [](const Curve& curve) {
-    return std::accumulate(curve.precision.begin(), curve.precision.end(), 0.0) / double(kRecallPoints);
-  };
   for (const Category& category : categories) {
-    const std::vector<Curve> curves = category_curves(category, range, limit);
-    if (curves.empty()) continue;
+    const size_t objects = count_objects(category, range);
+    if (objects == 0) continue;
     ++count;
-    for (const Curve& curve : curves) {
-      sum.precision += mean(curve) / double(kThresholds);
-      sum.recall += curve.recall / double(kThresholds);
+    for (size_t t = 0; t < kThresholds; ++t) {
+      const std::vector<Curve> curves = limited_curves(category, range, threshold(t), objects, limits);
+      for (size_t limit = 0; limit < limits.size(); ++limit) {
+        const Curve& curve = curves[limit];
+        const double precision =
+            std::accumulate(curve.precision.begin(), curve.precision.end(), 0.0) / double(kRecallPoints);
+        sums[limit].precision += precision / double(kThresholds);
+        sums[limit].recall += curve.recall / double(kThresholds);
+        if (t == kAt50) sums[limit].precision50 += precision, sums[limit].recall50 += curve.recall;
+        if (t == kAt75) sums[limit].precision75 += precision, sums[limit].recall75 += curve.recall;
+      }
     }
-    sum.precision50 += mean(curves[kAt50]);
-    sum.precision75 += mean(curves[kAt75]);
-    sum.recall50 += curves[kAt50].recall;
-    sum.recall75 += curves[kAt75].recall;
   }
-  if (count == 0) return {};
-  for (double* value :
-       {&sum.precision, &sum.recall, &sum.precision50, &sum.precision75, &sum.recall50, &sum.recall75}) {
-    *value /= double(count);
+  if (count == 0) return std::vector<Summary>(limits.size());
+  for (Summary& sum : sums) {
+    for (double* value : sum.values()) *value /= double(count);
   }
-  return sum;
+  return sums;
+}
+
+Summary summarize(const std::vector<Category>& categories, const AreaRange& range, size_t limit) {
+  return summarize(categories, range, std::vector<size_t>{limit})[0];
 }
 
 /// What boxes and keypoints have in common: everything but the numbers that only one of them has.
@@ -251,9 +265,10 @@ MeanPrecision box_precision(const CocoDataset& truth, const std::vector<CocoDete
   const std::vector<Category> categories = make_scenes(
       truth, found, kLimit, box_similarity, [](const CocoDetection& d) { return d.box[2] * d.box[3]; },
       [](const CocoAnnotation&) { return false; });
-  MeanPrecision result = mean_precision(categories, summarize(categories, kAll, kLimit), kLimit);
-  result.recall_1 = summarize(categories, kAll, 1).recall;
-  result.recall_10 = summarize(categories, kAll, 10).recall;
+  const std::vector<Summary> all = summarize(categories, kAll, {kLimit, 10, 1});
+  MeanPrecision result = mean_precision(categories, all[0], kLimit);
+  result.recall_10 = all[1].recall;
+  result.recall_1 = all[2].recall;
   const Summary small = summarize(categories, kSmall, kLimit);
   result.small = small.precision;
   result.recall_small = small.recall;

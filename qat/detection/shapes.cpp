@@ -69,6 +69,11 @@ struct Figure {
   }
 };
 
+/// Pixels that an object may reach.
+struct Window {
+  int64_t left, top, right, bottom;
+};
+
 /// An image that is being drawn, with what each object covers.
 class Canvas {
  public:
@@ -92,10 +97,10 @@ class Canvas {
 
   /// Colors the pixels where `distance` (in pixels) is negative; they belong to `object` from now on. Returns how many.
   template <typename Distance>
-  int64_t draw(Distance distance, const Color& color, int object) {
+  int64_t draw(Distance distance, const Window& window, const Color& color, int object) {
     int64_t count = 0;
-    for (int64_t y = 0; y < height_; ++y) {
-      for (int64_t x = 0; x < width_; ++x) {
+    for (int64_t y = window.top; y < window.bottom; ++y) {
+      for (int64_t x = window.left; x < window.right; ++x) {
         const double part = std::clamp(0.5 - distance(Point{double(x) + 0.5, double(y) + 0.5}), 0.0, 1.0);
         if (part <= 0) continue;
         for (size_t c = 0; c < 3; ++c) at(x, y)[c] += part * (color[c] - at(x, y)[c]);
@@ -141,14 +146,21 @@ struct Pose {
     const Point q = (p - middle) * (1 / size);
     return {std::cos(turn) * q.x + std::sin(turn) * q.y, -std::sin(turn) * q.x + std::cos(turn) * q.y};
   }
+  /// No shape or figure reaches further than 1.25 times `size`, and half a pixel more is blended.
+  Window window(int64_t width, int64_t height) const {
+    const double reach = 1.3 * size + 2;
+    const auto cut = [](double value, int64_t most) { return std::clamp<int64_t>(std::llround(value), 0, most); };
+    return {cut(middle.x - reach, width), cut(middle.y - reach, height), cut(middle.x + reach, width),
+            cut(middle.y + reach, height)};
+  }
 };
 
 /// The box of pixels where `distance` is negative, whether something covers them or not.
 template <typename Distance>
-CocoBox box_of(Distance distance, int64_t width, int64_t height) {
-  int64_t left = width, top = height, right = 0, bottom = 0;
-  for (int64_t y = 0; y < height; ++y) {
-    for (int64_t x = 0; x < width; ++x) {
+CocoBox box_of(Distance distance, const Window& window) {
+  int64_t left = window.right, top = window.bottom, right = 0, bottom = 0;
+  for (int64_t y = window.top; y < window.bottom; ++y) {
+    for (int64_t x = window.left; x < window.right; ++x) {
       if (distance(Point{double(x) + 0.5, double(y) + 0.5}) > 0) continue;
       left = std::min(left, x);
       top = std::min(top, y);
@@ -208,8 +220,9 @@ class Scenery {
       const Point q = pose.to_object(p);
       return pose.size * (figure ? figure->distance(q) : kShapes[annotation.category](q));
     };
-    annotation.box = box_of(distance, options_.width, options_.height);
-    annotation.area = double(canvas_.draw(distance, random_object_color(), object));
+    const Window window = pose.window(options_.width, options_.height);
+    annotation.box = box_of(distance, window);
+    annotation.area = double(canvas_.draw(distance, window, random_object_color(), object));
     if (figure) {
       for (Point point : figure->points) {
         const Point p = pose.to_image(point);
