@@ -11,8 +11,8 @@
 #include <iostream>
 
 #include "benchmarks/eager.h"
+#include "core/exec/float_layout.h"
 #include "core/support/error.h"
-#include "export/conversion/test_values.h"
 #include "onnx_frontend/onnx_frontend.h"
 #include "passes/lowering/lower.h"
 #include "passes/pipeline.h"

@@ -6,6 +6,7 @@
 #include "core/analysis/statistics.h"
 #include "core/data/dataset.h"
 #include "core/exec/executor.h"
+#include "core/exec/float_layout.h"
 #include "core/graph/graph.h"
 #include "core/ops/operator.h"
 #include "core/support/error.h"

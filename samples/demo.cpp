@@ -7,7 +7,7 @@
 #include <iostream>
 
 #include "core/analysis/error_analysis.h"
-#include "core/quant/fake_quantize.h"
+#include "core/exec/float_layout.h"
 #include "core/support/error.h"
 #include "export/conversion/recipe.h"
 #include "export/conversion/test_values.h"
@@ -41,18 +41,6 @@ std::string judge_digits(const at::Tensor& outputs, const TrainedNetwork& networ
                      answers.numel(), percent(network.test_outputs.argmax(1)));
 }
 
-/// What the chip answers to every row of `inputs`, as real numbers.
-at::Tensor run_on_board(const Graph& chip, const at::Tensor& inputs) {
-  Executor executor(chip, Precision::Board);
-  const std::vector<int> exponents = chip.outputs[0]->storage->exponents;
-  Tensors rows;
-  for (int64_t row = 0; row < inputs.size(0); ++row) {
-    const at::Tensor codes = executor.run({to_chip_layout(*chip.inputs[0], inputs.slice(0, row, row + 1))}).at(0);
-    rows.push_back(exponents.empty() ? codes : dequantize(codes.to(at::kFloat), exponents, -1));
-  }
-  return at::cat(rows);
-}
-
 void quantize_for(const std::string& chip, const std::filesystem::path& model, const TrainedNetwork& network,
                   Judge judge) {
   Recipe recipe;
@@ -71,8 +59,9 @@ void quantize_for(const std::string& chip, const std::filesystem::path& model, c
   export_espdl(chip_graph, tests, file, options);
   require_verified(file, find_target(chip));
 
+  Executor board(chip_graph, Precision::Board);
   std::cout << fmt::format("\n{} (8 bit, Board precision): {}\n", chip,
-                           judge(run_on_board(chip_graph, network.test_inputs), network));
+                           judge(run_in_float_layout(board, chip_graph, {network.test_inputs})[0], network));
   std::cout << fmt::format("{}: {} bytes, verified\n", file.string(), std::filesystem::file_size(file));
   for (const std::string& warning : report.warnings) std::cout << "warning: " << warning << "\n";
   const ErrorAnalysisOptions analysis;

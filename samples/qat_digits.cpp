@@ -1,33 +1,26 @@
 // Quantization-aware training with a loop of one's own: LibTorch's optimizer, espq's network.
-//   qat_digits [FOLDER [EPOCHS]]      (docs/qat.md)
+//   qat_digits [FOLDER [EPOCHS]] [--nproc N]      (docs/qat.md)
 #include <ATen/Parallel.h>
 #include <spdlog/spdlog.h>
 #include <torch/nn/functional/loss.h>
 #include <torch/optim/adam.h>
 
+#include <CLI/CLI.hpp>
 #include <iostream>
 #include <numbers>
 
+#include "core/exec/float_layout.h"
 #include "export/conversion/recipe.h"
 #include "export/conversion/test_values.h"
 #include "export/conversion/verify.h"
 #include "export/export.h"
 #include "passes/pipeline.h"
 #include "qat/training.h"
+#include "qat/worker_group.h"
 #include "samples/training.h"
 
 namespace espq::samples {
 namespace {
-
-/// Answers of the chip, one image after the other: its graph has a fixed batch size.
-at::Tensor answers_on_board(const Graph& quantized, const at::Tensor& images) {
-  const Graph chip = lower(quantized);
-  Executor executor(chip, Precision::Board);
-  Tensors rows;
-  for (int64_t row = 0; row < images.size(0); ++row)
-    rows.push_back(executor.run({to_chip_layout(*chip.inputs[0], images.slice(0, row, row + 1))})[0]);
-  return at::cat(rows).argmax(1);
-}
 
 struct Score {
   double simulated, board;  ///< percent right
@@ -36,16 +29,21 @@ struct Score {
 
 Score score(const Graph& quantized, const Digits& digits) {
   const at::Tensor simulated = Executor(quantized, Precision::Simulated).run(Tensors{digits.test_images})[0].argmax(1);
-  const at::Tensor board = answers_on_board(quantized, digits.test_images);
+  const Graph chip = lower(quantized);
+  Executor executor(chip, Precision::Board);
+  const at::Tensor board = run_in_float_layout(executor, chip, {digits.test_images})[0].argmax(1);
   const auto percent = [&](const at::Tensor& answers) {
     return 100 * answers.eq(digits.test_labels).to(at::kDouble).mean().item<double>();
   };
   return {percent(simulated), percent(board), simulated.ne(board).sum().item<int64_t>()};
 }
 
-/// The loop: what a user writes.
-Graph train(const Graph& quantized, const Digits& digits, int64_t epochs) {
+/// The loop: what a user writes. A step adds up the gradients of the pieces of its batch; several processes share them.
+/// One process takes two pieces, so that two processes add up the same numbers and give the same bytes.
+Graph train(const Graph& quantized, const Digits& digits, int64_t epochs, WorkerGroup& group) {
   TrainableGraph network(quantized);
+  group.broadcast(network.parameters());
+  const int64_t pieces = std::max(2, group.size());
   const double rate = 2e-3;
   torch::optim::Adam optimizer(network.parameters(), torch::optim::AdamOptions(rate));
   MovingAverage average(network, 0.99);
@@ -54,10 +52,14 @@ Graph train(const Graph& quantized, const Digits& digits, int64_t epochs) {
   for (int64_t step = 0; step < steps; ++step) {
     static_cast<torch::optim::AdamOptions&>(optimizer.param_groups()[0].options())
         .lr(0.5 * rate * (1 + std::cos(std::numbers::pi * static_cast<double>(step) / static_cast<double>(steps))));
-    const at::Tensor rows = order.batch(step);
     optimizer.zero_grad();
-    const at::Tensor scores = network.forward({digits.train_images.index_select(0, rows)})[0];
-    torch::nn::functional::cross_entropy(scores, digits.train_labels.index_select(0, rows)).backward();
+    const at::Tensor batch = group.share(order.batch(step));
+    for (const at::Tensor& rows : batch.chunk(pieces / group.size())) {
+      const at::Tensor scores = network.forward({digits.train_images.index_select(0, rows)})[0];
+      const at::Tensor loss = torch::nn::functional::cross_entropy(scores, digits.train_labels.index_select(0, rows));
+      (loss * group.size() / pieces).backward();
+    }
+    group.average_gradients(network.parameters());
     optimizer.step();
     average.update();
   }
@@ -73,6 +75,8 @@ void write_verified(const Graph& quantized, const Digits& digits, const std::fil
 }
 
 int run(const std::filesystem::path& folder, int64_t epochs) {
+  WorkerGroup group = WorkerGroup::join(std::chrono::minutes(10));  // the first one also evaluates
+  if (!group.is_first()) std::cout.setstate(std::ios::failbit);     // and prints
   std::filesystem::create_directories(folder);
   const Digits digits = load_digits(ESPQ_DIGITS_FILE);
   const TrainedNetwork network = train_small_digits(digits, 20);
@@ -86,7 +90,8 @@ int run(const std::filesystem::path& folder, int64_t epochs) {
     QuantizeOptions options;
     options.target = target;
     quantize(quantized, network.calibration, options);
-    Graph trained = train(quantized, digits, epochs);
+    Graph trained = train(quantized, digits, epochs, group);
+    if (!group.is_first()) continue;
     // Weights that grew may need coarser grids on a chip with narrow accumulators (esp32s3).
     if (fit_accumulators(trained, network.calibration, options.accumulators).changed())
       derive_exponents(trained, options.derive);
@@ -104,10 +109,23 @@ int run(const std::filesystem::path& folder, int64_t epochs) {
 }  // namespace espq::samples
 
 int main(int argc, char** argv) {
+  std::string folder = "out/qat_digits";
+  int64_t epochs = 10;
+  int processes = 1;
+  CLI::App app{"Quantization-aware training of a small network that reads digits: prints accuracies, writes .espdl"};
+  app.add_option("folder", folder, "Folder for what is written")->capture_default_str();
+  app.add_option("epochs", epochs, "Passes over the training images")
+      ->capture_default_str()
+      ->check(CLI::PositiveNumber);
+  app.add_option("--nproc", processes, "Processes that share every batch: 1, 2, 4 ...")
+      ->capture_default_str()
+      ->check(CLI::PositiveNumber);
+  CLI11_PARSE(app, argc, argv);
   at::set_num_threads(1);
   spdlog::set_level(spdlog::level::warn);
   try {
-    return espq::samples::run(argc > 1 ? argv[1] : "out/qat_digits", argc > 2 ? std::stoll(argv[2]) : 10);
+    if (processes > 1 && !espq::is_worker()) return espq::run_workers(processes, argv);
+    return espq::samples::run(folder, epochs);
   } catch (const espq::UserError& error) {
     std::cerr << "qat_digits: error: " << error.what() << "\n";
     return 1;

@@ -2,17 +2,10 @@
 
 #include <ATen/ATen.h>
 
+#include "core/exec/float_layout.h"
 #include "core/support/error.h"
 
 namespace espq {
-
-at::Tensor to_chip_layout(const Variable& variable, const at::Tensor& tensor) {
-  const std::vector<int>& order = variable.permutation;
-  if (order.empty()) return tensor;
-  user_check(tensor.dim() == static_cast<int64_t>(order.size()),
-             "input '{}': {} dimensions were given, {} are expected", variable.name(), tensor.dim(), order.size());
-  return tensor.permute(std::vector<int64_t>(order.begin(), order.end())).contiguous();
-}
 
 namespace {
 

@@ -4,9 +4,6 @@
 
 namespace espq {
 
-/// The tensor of the float network in the layout of the chip graph's variable.
-at::Tensor to_chip_layout(const Variable& variable, const at::Tensor& tensor);
-
 /// Test values for a file: the inputs (layout of the float network, by name) as the chip gets them, and the outputs
 /// that Board precision computes for them. Throws UserError naming an input that is missing, unknown or of another
 /// shape.

@@ -1,0 +1,26 @@
+# cmake -DPROGRAM=... -DNETWORKS=... -DFOLDER=... -P check_yolo_networks.cmake: one network in four forms (.onnx, .pt, .pt2,
+# and a whole .onnx that is cut at its raw maps) trains with the same loss and finds the same objects.
+file(REMOVE_RECURSE "${FOLDER}")
+set(cut --outputs /heads.0/Conv_output_0 /heads.1/Conv_output_0 /heads.2/Conv_output_0 /heads.3/Conv_output_0)
+set(maps.onnx_options)
+set(maps.pt_options --size 64)
+set(maps.pt2_options --size 64)
+set(whole.onnx_options ${cut})
+foreach(name maps.onnx maps.pt maps.pt2 whole.onnx)
+  execute_process(COMMAND "${PROGRAM}" --network "${NETWORKS}/${name}" ${${name}_options} --drawn-images 24
+                          --calibration-images 8 --epochs 1 --batch 8 --threads 1 --out "${FOLDER}/${name}"
+                  COMMAND_ERROR_IS_FATAL ANY OUTPUT_VARIABLE text)
+  if(NOT text MATCHES "epoch 1: loss ([0-9]+\\.[0-9][0-9])")
+    message(FATAL_ERROR "${name}: no loss in ${text}")
+  endif()
+  set(loss "${CMAKE_MATCH_1}")
+  if(NOT text MATCHES "verified" OR NOT text MATCHES "board [0-9.]+")
+    message(FATAL_ERROR "${name}: no verified file in ${text}")
+  endif()
+  if(NOT DEFINED wanted)
+    set(wanted "${loss}")
+  endif()
+  if(NOT loss STREQUAL wanted)
+    message(FATAL_ERROR "${name}: loss ${loss}, maps.onnx has ${wanted}")
+  endif()
+endforeach()
