@@ -3,6 +3,8 @@
 #include <ATen/ATen.h>
 #include <ATen/Parallel.h>
 
+#include <cstring>
+
 #if defined(__x86_64__)
 #include <immintrin.h>
 #define ESPQ_AVX2 __attribute__((target("avx2,fma")))
@@ -116,6 +118,30 @@ constexpr Band kBands[kRows] = {};
 constexpr Dots kDots[kRows][3] = {};
 #endif
 
+/// Copies rows; without gaps on either side they are one. Rows of small pictures are too short for memcpy's start-up.
+void copy_rows(const float* from, int64_t from_pitch, float* to, int64_t to_pitch, int64_t rows, int64_t columns) {
+  if (from_pitch == columns && to_pitch == columns) {
+    std::copy_n(from, rows * columns, to);
+    return;
+  }
+  for (int64_t row = 0; row < rows; ++row, from += from_pitch, to += to_pitch) {
+    int64_t column = 0;
+    for (; column + kLanes <= columns; column += kLanes)
+      std::memcpy(to + column, from + column, kLanes * sizeof(float));
+    for (; column < columns; ++column) to[column] = from[column];
+  }
+}
+
+/// Between a picture and one of its phases: function(every `stride`-th element, the packed one).
+template <typename Function>
+void for_each_strided(int64_t count, int64_t stride, const Function& function) {
+  if (stride == 2) {
+    for (int64_t i = 0; i < count; ++i) function(2 * i, i);
+  } else {
+    for (int64_t i = 0; i < count; ++i) function(stride * i, i);
+  }
+}
+
 /// function(begin, end) for stretches of `count` positions, side by side.
 template <typename Function>
 void for_each_stretch(int64_t count, const Function& function) {
@@ -189,17 +215,16 @@ at::Tensor PlaneConvolution::pack_input(const at::Tensor& input) const {
       float* out = to + plane * length_;
       std::fill(out, out + length_, 0.0f);
       for (int64_t sample = 0; sample < samples_; ++sample) {
-        for (int64_t i = 0; i < row_count; ++i) {
-          const int64_t row = (first_row + i) * rows_.stride + row_phase - rows_.begin;
-          const float* in = from + ((sample * channels_ + channel) * rows_.input + row) * columns_.input +
-                            first_column * columns_.stride + column_phase - columns_.begin;
-          float* at = out + front_ + row_start(sample, first_row + i) + first_column;
-          if (columns_.stride == 1) {
-            std::copy_n(in, column_count, at);
-          } else {
-            for (int64_t j = 0; j < column_count; ++j) at[j] = in[j * columns_.stride];
-          }
+        const int64_t row = first_row * rows_.stride + row_phase - rows_.begin;
+        const float* in = from + ((sample * channels_ + channel) * rows_.input + row) * columns_.input +
+                          first_column * columns_.stride + column_phase - columns_.begin;
+        float* at = out + front_ + row_start(sample, first_row) + first_column;
+        if (columns_.stride == 1) {
+          copy_rows(in, columns_.input * rows_.stride, at, columns_.pitch, row_count, column_count);
+          continue;
         }
+        for (int64_t i = 0; i < row_count; ++i, in += columns_.input * rows_.stride, at += columns_.pitch)
+          for_each_strided(column_count, columns_.stride, [in, at](int64_t far, int64_t near) { at[near] = in[far]; });
       }
     }
   });
@@ -236,8 +261,8 @@ at::Tensor PlaneConvolution::forward(const at::Tensor& planes, const at::Tensor&
   at::parallel_for(0, samples_ * filters_, 16, [&](int64_t begin, int64_t end) {
     for (int64_t picture = begin; picture < end; ++picture) {
       const float* in = to + picture % filters_ * length_ + row_start(picture / filters_, 0);
-      for (int64_t row = 0; row < rows_.output; ++row)
-        std::copy_n(in + row * columns_.pitch, columns_.output, out + (picture * rows_.output + row) * columns_.output);
+      copy_rows(in, columns_.pitch, out + picture * rows_.output * columns_.output, columns_.output, rows_.output,
+                columns_.output);
     }
   });
   return result;
@@ -253,9 +278,8 @@ at::Tensor PlaneConvolution::pack_gradient(const at::Tensor& gradient, const Fin
       float* out = to + filter * length_;
       std::fill(out, out + length_, 0.0f);
       for (int64_t sample = 0; sample < samples_; ++sample)
-        for (int64_t row = 0; row < rows_.output; ++row)
-          std::copy_n(from + ((sample * filters_ + filter) * rows_.output + row) * columns_.output, columns_.output,
-                      out + front_ + row_start(sample, row));
+        copy_rows(from + (sample * filters_ + filter) * rows_.output * columns_.output, columns_.output,
+                  out + front_ + row_start(sample, 0), columns_.pitch, rows_.output, columns_.output);
       if (finish) finish(out + front_, filter * length_ + front_, positions());
     }
   });
@@ -295,21 +319,20 @@ void PlaneConvolution::unpack_phase(const float* planes, int64_t phase, float* r
   const int64_t row_phase = phase / columns_.stride, column_phase = phase % columns_.stride;
   const auto [first_row, row_count] = rows_.content(row_phase);
   const auto [first_column, column_count] = columns_.content(column_phase);
-  const int64_t start_row = first_row, start_column = first_column, row_end = first_row + row_count,
-                columns = column_count;
+  const int64_t start_row = first_row, start_column = first_column, rows = row_count, columns = column_count;
   at::parallel_for(0, samples_ * channels_, 16, [&](int64_t begin, int64_t end) {
     for (int64_t picture = begin; picture < end; ++picture) {
       const float* in = planes + picture % channels_ * length_ + start_column;
-      for (int64_t row = start_row; row < row_end; ++row) {
-        const float* from = in + row_start(picture / channels_, row);
-        float* to = result + (picture * rows_.input + row * rows_.stride + row_phase - rows_.begin) * columns_.input +
-                    start_column * columns_.stride + column_phase - columns_.begin;
-        if (columns_.stride == 1) {
-          std::copy_n(from, columns, to);
-        } else {
-          for (int64_t i = 0; i < columns; ++i) to[i * columns_.stride] = from[i];
-        }
+      const int64_t sample = picture / channels_, row = start_row * rows_.stride + row_phase - rows_.begin;
+      const float* from = in + row_start(sample, start_row);
+      float* to = result + (picture * rows_.input + row) * columns_.input + start_column * columns_.stride +
+                  column_phase - columns_.begin;
+      if (columns_.stride == 1) {
+        copy_rows(from, columns_.pitch, to, columns_.input * rows_.stride, rows, columns);
+        continue;
       }
+      for (int64_t i = 0; i < rows; ++i, from += columns_.pitch, to += columns_.input * rows_.stride)
+        for_each_strided(columns, columns_.stride, [from, to](int64_t far, int64_t near) { to[far] = from[near]; });
     }
   });
 }

@@ -1,4 +1,5 @@
 #include <ATen/ATen.h>
+#include <c10/core/GradMode.h>
 
 #include <limits>
 
@@ -6,6 +7,7 @@
 #include "core/ops/chip_math.h"
 #include "core/ops/families.h"
 #include "core/ops/map_floats.h"
+#include "core/ops/max_pool_gradient.h"
 #include "core/ops/window.h"
 #include "core/support/error.h"
 
@@ -96,10 +98,16 @@ Tensors max_pool_forward(const ForwardContext& context, const Tensors& inputs) {
   const at::Tensor padded =
       direct ? input : pad_spatial(input, window.begin, window.end, -std::numeric_limits<double>::infinity());
   const std::vector<int64_t> none(window.rank(), 0);
-  auto [maximum, index] = max_pool(padded, window, direct ? window.begin : none);
   const auto finish = [&](const at::Tensor& tensor) { return declared.rank() == 1 ? tensor.squeeze(2) : tensor; };
+  const bool wants_index = operation.outputs().size() > 1 && operation.output(1);
+  if (context.chip && !wants_index && at::GradMode::is_enabled() && padded.requires_grad()) {
+    Window whole = window;
+    if (!direct) whole.begin = none;
+    if (const at::Tensor result = max_pool_with_gradient(padded, whole); result.defined()) return {finish(result)};
+  }
+  auto [maximum, index] = max_pool(padded, window, direct ? window.begin : none);
   Tensors results = {finish(maximum).to(given.scalar_type())};
-  if (operation.outputs().size() > 1 && operation.output(1)) {
+  if (wants_index) {
     Window shift = window;  // a direct call already counts positions without padding
     if (direct) shift.begin = none;
     results.push_back(finish(global_index(operation, index, shift, input.sizes(), padded.sizes())));
