@@ -27,6 +27,10 @@ struct Geometry {
     columns = (width + 2 * padding[1] - window.reach(1)) / stride[1] + 1;
   }
 
+  bool is_2x2() const {
+    return kernel[0] == 2 && kernel[1] == 2 && dilation[0] == 1 && dilation[1] == 1 && padding[0] == 0 &&
+           padding[1] == 0;
+  }
   /// Row or column of the input that output `index` sees through element `tap` of the kernel.
   int64_t source(int axis, int64_t index, int64_t tap) const {
     return index * stride[axis] + tap * dilation[axis] - padding[axis];
@@ -48,6 +52,28 @@ void keep_larger(const float* __restrict in, int64_t stride, int64_t count, int3
     const bool larger = (value > best[i]) | (value != value);
     best[i] = larger ? value : best[i];
     taps[i] = larger ? tap : taps[i];
+  }
+}
+
+/// The usual window, whose rows are too short for loops per element of the kernel.
+void pool_plane_2x2(const Geometry& g, const float* in, float* out, uint8_t* taps) {
+  for (int64_t row = 0; row < g.rows; ++row) {
+    const float* upper = in + row * g.stride[0] * g.width;
+    const float* lower = upper + g.width;
+    for (int64_t column = 0; column < g.columns; ++column, ++out, ++taps) {
+      const int64_t at = column * g.stride[1];
+      const float values[4] = {upper[at], upper[at + 1], lower[at], lower[at + 1]};
+      float best = values[0];
+      int tap = 0;
+#pragma GCC unroll 4
+      for (int i = 1; i < 4; ++i) {
+        const bool larger = (values[i] > best) | (values[i] != values[i]);
+        best = larger ? values[i] : best;
+        tap = larger ? i : tap;
+      }
+      *out = best;
+      *taps = static_cast<uint8_t>(tap);
+    }
   }
 }
 
@@ -92,10 +118,10 @@ class MaxPoolGradient : public torch::autograd::Function<MaxPoolGradient> {
     const float* in = input.const_data_ptr<float>();
     float* out = result.mutable_data_ptr<float>();
     uint8_t* chosen = taps.mutable_data_ptr<uint8_t>();
+    const auto pool = g.is_2x2() ? pool_plane_2x2 : pool_plane;
     at::parallel_for(0, g.planes, 8, [&](int64_t begin, int64_t end) {
       for (int64_t plane = begin; plane < end; ++plane)
-        pool_plane(g, in + plane * g.height * g.width, out + plane * g.rows * g.columns,
-                   chosen + plane * g.rows * g.columns);
+        pool(g, in + plane * g.height * g.width, out + plane * g.rows * g.columns, chosen + plane * g.rows * g.columns);
     });
     context->save_for_backward({taps});
     context->saved_data["shape"] = input.sizes().vec();
