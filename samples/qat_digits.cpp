@@ -1,5 +1,5 @@
 // Quantization-aware training with a loop of one's own: LibTorch's optimizer, espq's network.
-//   qat_digits [FOLDER [EPOCHS]] [--nproc N]      (docs/qat.md)
+//   qat_digits [FOLDER [EPOCHS]] [--nproc N] [--keep-normalizations] [--rate R]      (docs/qat.md)
 #include <ATen/Parallel.h>
 #include <spdlog/spdlog.h>
 #include <torch/nn/functional/loss.h>
@@ -38,20 +38,33 @@ Score score(const Graph& quantized, const Digits& digits) {
   return {percent(simulated), percent(board), simulated.ne(board).sum().item<int64_t>()};
 }
 
-/// The loop: what a user writes. A step adds up the gradients of the pieces of its batch; several processes share them.
-/// One process takes two pieces, so that two processes add up the same numbers and give the same bytes.
-Graph train(const Graph& quantized, const Digits& digits, int64_t epochs, WorkerGroup& group) {
-  TrainableGraph network(quantized);
+struct Options {
+  std::string folder = "out/qat_digits";
+  int64_t epochs = 10;
+  double rate = 2e-3;
+  bool keep_normalizations = false;
+  int processes = 1;
+};
+
+/// The loop: what a user writes. `kept` BatchNormalizations go by the batch for two thirds of the steps. A step adds up
+/// the gradients of the pieces of its batch; several processes share them. One process takes two pieces, so that two
+/// processes add up the same numbers and give the same bytes.
+Graph train(const Graph& quantized, std::vector<BatchNormalization> kept, const Digits& digits, const Options& options,
+            WorkerGroup& group) {
+  TrainableGraph network(quantized, {.batch_normalizations = std::move(kept)});
   group.broadcast(network.parameters());
   const int64_t pieces = std::max(2, group.size());
-  const double rate = 2e-3;
-  torch::optim::Adam optimizer(network.parameters(), torch::optim::AdamOptions(rate));
+  torch::optim::Adam optimizer(network.parameters(), torch::optim::AdamOptions(options.rate));
   MovingAverage average(network, 0.99);
   BatchOrder order(digits.train_images.size(0), 32, 1);
-  const int64_t steps = epochs * order.batches_per_epoch();
+  const int64_t steps = options.epochs * order.batches_per_epoch();
+  FreezeSchedule schedule;
+  schedule.freeze_batch_normalizations(2 * steps / 3);
   for (int64_t step = 0; step < steps; ++step) {
+    schedule.apply(network, step);
     static_cast<torch::optim::AdamOptions&>(optimizer.param_groups()[0].options())
-        .lr(0.5 * rate * (1 + std::cos(std::numbers::pi * static_cast<double>(step) / static_cast<double>(steps))));
+        .lr(0.5 * options.rate *
+            (1 + std::cos(std::numbers::pi * static_cast<double>(step) / static_cast<double>(steps))));
     optimizer.zero_grad();
     const at::Tensor batch = group.share(order.batch(step));
     for (const at::Tensor& rows : batch.chunk(pieces / group.size())) {
@@ -60,6 +73,7 @@ Graph train(const Graph& quantized, const Digits& digits, int64_t epochs, Worker
       (loss * group.size() / pieces).backward();
     }
     group.average_gradients(network.parameters());
+    group.broadcast(network.buffers());
     optimizer.step();
     average.update();
   }
@@ -74,7 +88,8 @@ void write_verified(const Graph& quantized, const Digits& digits, const std::fil
   require_verified(file, *quantized.target);
 }
 
-int run(const std::filesystem::path& folder, int64_t epochs) {
+int run(const Options& wanted) {
+  const std::filesystem::path folder = wanted.folder;
   WorkerGroup group = WorkerGroup::join(std::chrono::minutes(10));  // the first one also evaluates
   if (!group.is_first()) std::cout.setstate(std::ios::failbit);     // and prints
   std::filesystem::create_directories(folder);
@@ -90,7 +105,9 @@ int run(const std::filesystem::path& folder, int64_t epochs) {
     QuantizeOptions options;
     options.target = target;
     quantize(quantized, network.calibration, options);
-    Graph trained = train(quantized, digits, epochs, group);
+    std::vector<BatchNormalization> kept;
+    if (wanted.keep_normalizations) kept = batch_normalizations(network.graph);
+    Graph trained = train(quantized, std::move(kept), digits, wanted, group);
     if (!group.is_first()) continue;
     // Weights that grew may need coarser grids on a chip with narrow accumulators (esp32s3).
     if (fit_accumulators(trained, network.calibration, options.accumulators).changed())
@@ -109,23 +126,26 @@ int run(const std::filesystem::path& folder, int64_t epochs) {
 }  // namespace espq::samples
 
 int main(int argc, char** argv) {
-  std::string folder = "out/qat_digits";
-  int64_t epochs = 10;
-  int processes = 1;
+  espq::samples::Options options;
   CLI::App app{"Quantization-aware training of a small network that reads digits: prints accuracies, writes .espdl"};
-  app.add_option("folder", folder, "Folder for what is written")->capture_default_str();
-  app.add_option("epochs", epochs, "Passes over the training images")
+  app.add_option("folder", options.folder, "Folder for what is written")->capture_default_str();
+  app.add_option("epochs", options.epochs, "Passes over the training images")
       ->capture_default_str()
       ->check(CLI::PositiveNumber);
-  app.add_option("--nproc", processes, "Processes that share every batch: 1, 2, 4 ...")
+  app.add_option("--nproc", options.processes, "Processes that share every batch: 1, 2, 4 ...")
+      ->capture_default_str()
+      ->check(CLI::PositiveNumber);
+  app.add_flag("--keep-normalizations", options.keep_normalizations,
+               "Train with the statistics of the batch, frozen for the last third of the steps");
+  app.add_option("--rate", options.rate, "Learning rate at the start")
       ->capture_default_str()
       ->check(CLI::PositiveNumber);
   CLI11_PARSE(app, argc, argv);
   at::set_num_threads(1);
   spdlog::set_level(spdlog::level::warn);
   try {
-    if (processes > 1 && !espq::is_worker()) return espq::run_workers(processes, argv);
-    return espq::samples::run(folder, epochs);
+    if (options.processes > 1 && !espq::is_worker()) return espq::run_workers(options.processes, argv);
+    return espq::samples::run(options);
   } catch (const espq::UserError& error) {
     std::cerr << "qat_digits: error: " << error.what() << "\n";
     return 1;
