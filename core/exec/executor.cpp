@@ -135,15 +135,34 @@ struct Executor::Implementation {
     return slot.quantizes() ? Grid{slot.bits, slot_exponents(graph, slot)} : Grid{};
   }
 
+  bool learns(const SlotQuant& slot) const {
+    return slot.scale != kNoScale && gradient_options.log2_scales.count(graph.scales.root(slot.scale));
+  }
+  /// Runs as one node of the gradient graph.
+  bool is_single_node(const Step& step) const {
+    return training && step.convolution && !hook && at::GradMode::is_enabled();
+  }
+  /// The node rounds this operand itself.
+  bool is_rounded_inside(const Step& step, size_t slot) const {
+    return is_single_node(step) && slot > 0 && step.quantize_input[slot] &&
+           step.operation->input(slot)->is_parameter() && !learns(step.operation->input_quant[slot]);
+  }
+  ConvGradientOptions::Parameter inside_rounding(const Step& step, size_t slot) const {
+    if (slot >= step.inputs.size() || step.inputs[slot] < 0 || !is_rounded_inside(step, slot)) return {};
+    const SlotQuant& quant = step.operation->input_quant[slot];
+    return {grid_of(quant), quant.channel_axis, quant.channel_axis < 0 || gradient_options.mask_per_channel};
+  }
+
   /// A Conv with its rounding as one node of the gradient graph; says whether the rounding is done.
   at::Tensor convolution(const Step& step, const Tensors& inputs, bool& rounded) const {
     const Operation& operation = *step.operation;
-    ConvGradientOptions options{.rounding = graph.target->rounding};
+    ConvGradientOptions options{.round_filters = inside_rounding(step, 1), .round_bias = inside_rounding(step, 2)};
+    if (graph.target) options.rounding = graph.target->rounding;
     options.input = step.convolution_input;
     if (options.input.quantized()) options.filters = grid_of(operation.input_quant[1]);
     const SlotQuant& quant = output_quant(step, 0);
     rounded = step.quantize_output[0] && quant.channel_axis < 0 && !gradient_options.results.count(&operation) &&
-              !gradient_options.log2_scales.count(graph.scales.root(quant.scale));
+              !learns(quant);
     if (rounded) {
       options.output = grid_of(quant);
       options.relu = step.fused_relu != nullptr;
@@ -180,9 +199,10 @@ struct Executor::Implementation {
     user_check(raw.defined(), "{} '{}': its input '{}' has no value", step.operation->type, step.operation->name(),
                variable.name());
     const bool constant = step.constants[slot].defined();
-    at::Tensor value = constant                    ? step.constants[slot]
-                       : step.quantize_input[slot] ? quantized(step.operation->input_quant[slot], raw)
-                                                   : raw;
+    at::Tensor value = constant ? step.constants[slot]
+                       : step.quantize_input[slot] && !is_rounded_inside(step, slot)
+                           ? quantized(step.operation->input_quant[slot], raw)
+                           : raw;
     const Layout have = plan.layout[index];
     if (hook) value = observed(step, static_cast<int>(slot), false, raw, value, have);
     return in_layout(value, have, step.input_layout[slot]);
@@ -199,8 +219,7 @@ struct Executor::Implementation {
     try {
       if (step.board) return step.board(inputs);
       if (step.table) return {step.table(inputs[0])};
-      if (training && step.convolution && !hook && at::GradMode::is_enabled())
-        return {convolution(step, inputs, rounded)};
+      if (is_single_node(step)) return {convolution(step, inputs, rounded)};
       const bool chip = precision != Precision::Float || graph.lowered;
       Tensors outputs =
           step.forward({*step.operation, chip, graph.lowered, graph.lowered ? graph.target : nullptr}, inputs);

@@ -43,6 +43,28 @@ bool exact_in_any_order(const at::Tensor& filters, const at::Tensor& bias, const
   return true;
 }
 
+/// A parameter as the chip will have it; `inside` gets the mask of its gradient where there is one.
+at::Tensor rounded_parameter(const at::Tensor& value, const ConvGradientOptions::Parameter& parameter,
+                             Rounding rounding, at::Tensor& inside) {
+  const at::Tensor dense = value.contiguous();
+  if (!parameter.grid.quantized()) return dense;
+  return round_rows(dense, parameter.grid.exponents, parameter.channel_axis, parameter.grid.bits, rounding, {},
+                    parameter.masked ? &inside : nullptr);
+}
+
+at::Tensor rounded_with_gradient(const at::Tensor& value, const ConvGradientOptions::Parameter& parameter,
+                                 Rounding rounding) {
+  if (!parameter.grid.quantized()) return value;
+  return fake_quantize_with_gradient(value, parameter.grid.exponents, parameter.channel_axis, parameter.grid.bits,
+                                     rounding, parameter.masked);
+}
+
+void mask_gradient(at::Tensor& gradient, const at::Tensor& inside) {
+  if (!inside.defined()) return;
+  float* values = gradient.mutable_data_ptr<float>();
+  mask_row(values, inside.const_data_ptr<uint8_t>(), values, gradient.numel());
+}
+
 class ConvGradient : public torch::autograd::Function<ConvGradient> {
  public:
   using Context = torch::autograd::AutogradContext;
@@ -52,7 +74,9 @@ class ConvGradient : public torch::autograd::Function<ConvGradient> {
                             const std::optional<at::Tensor>& given_bias, const Window& window, int64_t groups,
                             const ConvGradientOptions& options) {
     context->set_materialize_grads(false);
-    const at::Tensor bias = given_bias ? given_bias->contiguous() : at::Tensor(), weights = filters.contiguous();
+    at::Tensor filters_inside, bias_inside, bias;
+    const at::Tensor weights = rounded_parameter(filters, options.round_filters, options.rounding, filters_inside);
+    if (given_bias) bias = rounded_parameter(*given_bias, options.round_bias, options.rounding, bias_inside);
     const PlaneConvolution convolution(window, groups, input.sizes(), filters.sizes());
     const at::Tensor planes = convolution.pack_input(input);
     at::Tensor result, inside;
@@ -65,7 +89,7 @@ class ConvGradient : public torch::autograd::Function<ConvGradient> {
         result = round_rows(result, options.output.exponents, -1, options.output.bits, options.rounding,
                             {.relu = options.relu, .overwrite = true}, &inside);
     }
-    context->save_for_backward({planes, weights, inside});
+    context->save_for_backward({planes, weights, inside, filters_inside, bias_inside});
     context->saved_data["in_planes"] = in_planes;
     context->saved_data["window"] = packed(window, groups, input.sizes());
     return result;
@@ -91,6 +115,8 @@ class ConvGradient : public torch::autograd::Function<ConvGradient> {
     if (context->needs_input_grad(0)) result[0] = convolution.input_gradient(packed_gradient, weights);
     if (context->needs_input_grad(1)) result[1] = convolution.filter_gradient(packed_gradient, planes);
     if (context->needs_input_grad(2)) result[2] = convolution.bias_gradient(packed_gradient);
+    if (result[1].defined()) mask_gradient(result[1], saved[3]);
+    if (result[2].defined()) mask_gradient(result[2], saved[4]);
     return result;
   }
 
@@ -132,14 +158,18 @@ at::Tensor convolve_with_gradient(const Operation& operation, const at::Tensor& 
                                   const at::Tensor& bias, const ConvGradientOptions& options) {
   const int64_t groups = operation.int_attribute("group", 1);
   const bool fits = input.dim() == filters.dim() && filters.dim() >= 3 && groups > 0 &&
-                    filters.size(1) * groups == input.size(1) && filters.numel() <= kMostFactors * groups;
+                    filters.size(1) * groups == input.size(1) && filters.numel() <= kMostFactors * groups &&
+                    has_grid_rows(filters, options.round_filters.grid.exponents) &&
+                    (!bias.defined() || has_grid_rows(bias, options.round_bias.grid.exponents));
   if (fits) {
     const Window window = read_window(operation, input.sizes(), filters.sizes().slice(2).vec());
     if (PlaneConvolution::supports(window, input, filters))
       return ConvGradient::apply(input, filters, bias.defined() ? std::optional(bias) : std::nullopt, window, groups,
                                  options);
   }
-  at::Tensor result = convolve(operation, input, filters, bias);
+  at::Tensor result =
+      convolve(operation, input, rounded_with_gradient(filters, options.round_filters, options.rounding),
+               bias.defined() ? rounded_with_gradient(bias, options.round_bias, options.rounding) : bias);
   if (options.output.bits == 0) return result;
   return fake_quantize_with_gradient(result, options.output.exponents, -1, options.output.bits, options.rounding, true,
                                      {}, options.relu);

@@ -6,6 +6,13 @@ namespace espq {
 
 /// What a training step knows about a Conv and what follows it.
 struct ConvGradientOptions {
+  /// Rounding of a parameter with a straight-through gradient, in the same node; 0 bits: it comes as it is used.
+  struct Parameter {
+    Grid grid = {};
+    int channel_axis = -1;
+    bool masked = false;  ///< no gradient where the value was clipped
+  };
+  Parameter round_filters = {}, round_bias = {};
   /// Grids of the input (0 bits: none, or not known) and of the filters, which have one exponent or one per filter.
   Grid input = {}, filters = {};
   /// What becomes of the result in the same pass: Relu, and rounding (0 bits: none) with a mask for the gradient.
