@@ -91,6 +91,7 @@ class ConvGradient : public torch::autograd::Function<ConvGradient> {
     }
     context->save_for_backward({planes, weights, inside, filters_inside, bias_inside});
     context->saved_data["in_planes"] = in_planes;
+    context->saved_data["has_bias"] = bias.defined();
     context->saved_data["window"] = packed(window, groups, input.sizes());
     return result;
   }
@@ -114,7 +115,9 @@ class ConvGradient : public torch::autograd::Function<ConvGradient> {
     const at::Tensor packed_gradient = convolution.pack_gradient(gradient, mask);
     if (context->needs_input_grad(0)) result[0] = convolution.input_gradient(packed_gradient, weights);
     if (context->needs_input_grad(1)) result[1] = convolution.filter_gradient(packed_gradient, planes);
-    if (context->needs_input_grad(2)) result[2] = convolution.bias_gradient(packed_gradient);
+    // An operand that was not given is none that autograd counts.
+    const bool has_bias = context->saved_data["has_bias"].toBool();
+    if (has_bias && context->needs_input_grad(2)) result[2] = convolution.bias_gradient(packed_gradient);
     if (result[1].defined()) mask_gradient(result[1], saved[3]);
     if (result[2].defined()) mask_gradient(result[2], saved[4]);
     return result;

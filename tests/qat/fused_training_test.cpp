@@ -61,7 +61,8 @@ INSTANTIATE_TEST_SUITE_P(
     Networks, FusedTraining,
     ::testing::Combine(::testing::Values("mobilenet_relu", "residual_shared", "inverted_residual", "dilated_conv",
                                          "group_edges", "conv1d_chain", "swish", "pad_modes", "odd_channels", "unet",
-                                         "pooling", "conv_transpose", "split_branches"),
+                                         "pooling", "conv_transpose", "split_branches", "yolo_head", "se_block",
+                                         "channel_shuffle"),
                        ::testing::Values("esp32p4", "esp32s3")),
     [](const auto& info) { return std::string(std::get<0>(info.param)) + "_" + std::get<1>(info.param); });
 
