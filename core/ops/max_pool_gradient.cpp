@@ -66,10 +66,10 @@ void pool_plane_2x2(const Geometry& g, const float* in, float* out, uint8_t* tap
       float best = values[0];
       int tap = 0;
 #pragma GCC unroll 4
-      for (int i = 1; i < 4; ++i) {
-        const bool larger = (values[i] > best) | (values[i] != values[i]);
-        best = larger ? values[i] : best;
-        tap = larger ? i : tap;
+      for (int i = 1; i < 4; ++i) {  // arithmetic: which one is larger is nothing that a branch could foresee
+        const int larger = (values[i] > best) | (values[i] != values[i]);
+        tap += larger * (i - tap);
+        best = values[tap];
       }
       *out = best;
       *taps = static_cast<uint8_t>(tap);
