@@ -38,10 +38,10 @@ void add_options(CLI::App& app, YoloOptions& options) {
   app.add_option("--test-annotations", options.test.annotations,
                  "COCO JSON of images that decide nothing: the final numbers are theirs");
   app.add_option("--test-images", options.test.images, "Folder of the test images");
-  app.add_option(
-         "--drawn-images", options.drawn_images,
-         "Training images of the drawn data set->check(CLI::PositiveNumber); a third as many validate, two thirds test")
-      ->capture_default_str();
+  app.add_option("--drawn-images", options.drawn_images,
+                 "Training images of the drawn data set; a third as many validate (at most 400), twice these test")
+      ->capture_default_str()
+      ->check(CLI::PositiveNumber);
   app.add_flag("--draw-only", options.draw_only, "Write the drawn data set and stop");
   app.add_option("--target", options.chip, "The chip")->capture_default_str();
   app.add_option("--recipe", options.recipe, "Quantization recipe (JSON)");
@@ -158,7 +158,7 @@ namespace {
 CocoDataset draw(const YoloOptions& options, const std::filesystem::path& folder, int64_t images, uint64_t seed) {
   ShapesOptions shapes;
   shapes.kind = options.pose ? ShapeKind::Figures : ShapeKind::Shapes;
-  shapes.images = std::max<int64_t>(images, 1);
+  shapes.images = images;
   shapes.seed = seed;
   return write_shapes(folder, shapes);
 }
@@ -174,8 +174,8 @@ YoloData open_data(const YoloOptions& options, bool drawn) {
     const std::filesystem::path folder = options.output / name;
     return drawn ? read_coco(folder / "annotations.json", folder / "images") : draw(options, folder, images, seed);
   };
-  const int64_t images = options.drawn_images;
-  return {open("train", images, 1), open("validation", images / 3, 2), open("test", 2 * images / 3, 3)};
+  const int64_t images = options.drawn_images, third = std::clamp<int64_t>(images / 3, 1, 400);
+  return {open("train", images, 1), open("validation", third, 2), open("test", 2 * third, 3)};
 }
 
 Dataset make_calibration(const Batches& batches, int64_t images) {

@@ -24,10 +24,10 @@ struct YoloOptions {
   DataFolder train, validation, test;
   std::string chip = "esp32s3";
   int64_t size = 0, keypoint_values = 3;
-  int64_t drawn_images = 1200, calibration_images = 64;
-  int64_t epochs = 8, batch_size = 16, accumulate = 1;
-  double rate = 4e-3, momentum = 0.9, weight_decay = 5e-4;
-  double distill = 5, average = 0.995;
+  int64_t drawn_images = 4800, calibration_images = 64;
+  int64_t epochs = 3, batch_size = 16, accumulate = 1;
+  double rate = 2e-3, momentum = 0.9, weight_decay = 5e-4;
+  double distill = 1, average = 0.998;
   int64_t checkpoint_every = 500, stop_after = 0;
   double augment_scale = 0.5;
   bool augment = false, draw_only = false, pose = false, resume = false, board = true;
