@@ -59,12 +59,6 @@ at::Tensor rounded_with_gradient(const at::Tensor& value, const ConvGradientOpti
                                      rounding, parameter.masked);
 }
 
-void mask_gradient(at::Tensor& gradient, const at::Tensor& inside) {
-  if (!inside.defined()) return;
-  float* values = gradient.mutable_data_ptr<float>();
-  mask_row(values, inside.const_data_ptr<uint8_t>(), values, gradient.numel());
-}
-
 class ConvGradient : public torch::autograd::Function<ConvGradient> {
  public:
   using Context = torch::autograd::AutogradContext;
@@ -109,7 +103,7 @@ class ConvGradient : public torch::autograd::Function<ConvGradient> {
       if (context->saved_data["in_planes"].toBool()) {
         mask = [bytes](float* values, int64_t begin, int64_t count) { mask_row(values, bytes + begin, values, count); };
       } else {
-        gradient = at::where(inside.to(at::kBool), gradient, at::zeros({}, gradient.options()));
+        gradient = masked_gradient(gradient, inside);
       }
     }
     const at::Tensor packed_gradient = convolution.pack_gradient(gradient, mask);
@@ -118,8 +112,8 @@ class ConvGradient : public torch::autograd::Function<ConvGradient> {
     // An operand that was not given is none that autograd counts.
     const bool has_bias = context->saved_data["has_bias"].toBool();
     if (has_bias && context->needs_input_grad(2)) result[2] = convolution.bias_gradient(packed_gradient);
-    if (result[1].defined()) mask_gradient(result[1], saved[3]);
-    if (result[2].defined()) mask_gradient(result[2], saved[4]);
+    for (size_t i = 1; i < 3; ++i)
+      if (result[i].defined() && saved[i + 2].defined()) result[i] = masked_gradient(result[i], saved[i + 2]);
     return result;
   }
 

@@ -58,6 +58,19 @@ ESPQ_ROUND(half_even, Rounding::HalfEven)
 ESPQ_ROUND(half_up, Rounding::HalfUp)
 #undef ESPQ_ROUND
 
+#define ESPQ_PRODUCTS(name, rounding)                                                                        \
+  ESPQ_CLONES void name(const float* __restrict in, const float* __restrict gradient, float* __restrict out, \
+                        float* __restrict products, int64_t count, GridFloats grid) {                        \
+    for (int64_t i = 0; i < count; ++i) {                                                                    \
+      const float v = in[i] * grid.inverse, r = rounded<rounding>(v), q = clamped(r, grid);                  \
+      out[i] = r == q ? gradient[i] : 0.0f;                                                                  \
+      products[i] = gradient[i] * (r == q ? r - v : q);                                                      \
+    }                                                                                                        \
+  }
+ESPQ_PRODUCTS(products_half_even, Rounding::HalfEven)
+ESPQ_PRODUCTS(products_half_up, Rounding::HalfUp)
+#undef ESPQ_PRODUCTS
+
 using Round = void (*)(const float*, float*, uint8_t*, int64_t, GridFloats);
 
 Round round_function(Rounding rounding, bool relu, bool masked) {
@@ -80,6 +93,24 @@ void round_row(const float* in, float* out, uint8_t* inside, int64_t count, cons
 
 ESPQ_CLONES void mask_row(const float* gradient, const uint8_t* inside, float* out, int64_t count) {
   ESPQ_EACH(i, count) out[i] = inside[i] ? gradient[i] : 0.0f;
+}
+
+at::Tensor masked_gradient(const at::Tensor& gradient, const at::Tensor& inside) {
+  if (gradient.scalar_type() != at::kFloat || !gradient.is_cpu() || gradient.strides() != inside.strides())
+    return at::where(inside.to(at::kBool), gradient, at::zeros({}, gradient.options()));
+  at::Tensor result = at::empty_like(inside, at::kFloat);
+  const float* in = gradient.const_data_ptr<float>();
+  const uint8_t* mask = inside.const_data_ptr<uint8_t>();
+  float* out = result.mutable_data_ptr<float>();
+  at::parallel_for(0, inside.numel(), kRowGrain,
+                   [&](int64_t begin, int64_t end) { mask_row(in + begin, mask + begin, out + begin, end - begin); });
+  return result;
+}
+
+void scale_products(const float* in, const float* gradient, float* out, float* products, int64_t count,
+                    const GridFloats& grid, Rounding rounding) {
+  const auto function = rounding == Rounding::HalfEven ? products_half_even : products_half_up;
+  function(in, gradient, out, products, count, grid);
 }
 
 GridRows::GridRows(const at::Tensor& value, int channel_axis, size_t exponents) {

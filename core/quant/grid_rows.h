@@ -22,6 +22,14 @@ void round_row(const float* in, float* out, uint8_t* inside, int64_t count, cons
 /// out[i] = inside[i] ? gradient[i] : 0; `out` may be `gradient`.
 void mask_row(const float* gradient, const uint8_t* inside, float* out, int64_t count);
 
+/// The same for a tensor; `inside` has one byte per element of `gradient`.
+at::Tensor masked_gradient(const at::Tensor& gradient, const at::Tensor& inside);
+
+/// With v = in / 2^e, r = round(v) and q = clamp(r): out = gradient where r == q, else 0; products = gradient times
+/// (r - v where r == q, else q), what reaches the scale. No two of the arrays overlap.
+void scale_products(const float* in, const float* gradient, float* out, float* products, int64_t count,
+                    const GridFloats& grid, Rounding rounding);
+
 /// How a tensor falls into rows of one grid: [outer, channels, length] in memory.
 struct GridRows {
   int64_t outer = 1, channels = 1, length = 0;

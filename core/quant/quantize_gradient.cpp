@@ -15,33 +15,8 @@
 namespace espq {
 namespace {
 
-// The clones give the same numbers: every element is rounded once per operation in the order written.
-#define ESPQ_CLONES __attribute__((target_clones("avx2", "default")))
-
-template <Rounding rounding>
-inline float rounded(float value) {
-  return rounding == Rounding::HalfEven ? std::nearbyint(value) : std::floor(value + 0.5f);
-}
-
-inline float clamped(float value, const GridFloats& grid) {
-  const float q = value < grid.low ? grid.low : value;
-  return q > grid.high ? grid.high : q;
-}
-
-/// Masks the gradient and adds up what reaches the scale, in lanes of float32 over short stretches.
+/// Products are added up in lanes of float32 over short stretches.
 constexpr int kLanes = 16;
-#define ESPQ_LEARN(name, rounding)                                                                           \
-  ESPQ_CLONES void name(const float* __restrict in, const float* __restrict gradient, float* __restrict out, \
-                        float* __restrict lanes, int64_t count, GridFloats grid) {                           \
-    for (int64_t i = 0; i < count; ++i) {                                                                    \
-      const float v = in[i] * grid.inverse, r = rounded<rounding>(v), q = clamped(r, grid);                  \
-      out[i] = r == q ? gradient[i] : 0.0f;                                                                  \
-      lanes[i] = gradient[i] * (r == q ? r - v : q);                                                         \
-    }                                                                                                        \
-  }
-ESPQ_LEARN(learn_half_even, Rounding::HalfEven)
-ESPQ_LEARN(learn_half_up, Rounding::HalfUp)
-#undef ESPQ_LEARN
 
 /// d loss / d log2_scale of one row; masks the gradient on the way.
 double learn_row(const float* in, const float* gradient, float* out, int64_t count, const GridFloats& grid,
@@ -51,8 +26,7 @@ double learn_row(const float* in, const float* gradient, float* out, int64_t cou
   double sum = 0;
   for (int64_t begin = 0; begin < count; begin += stretch) {
     const int64_t size = std::min(stretch, count - begin);
-    const auto learn = rounding == Rounding::HalfEven ? learn_half_even : learn_half_up;
-    learn(in + begin, gradient + begin, out + begin, products, size, grid);
+    scale_products(in + begin, gradient + begin, out + begin, products, size, grid, rounding);
     float lanes[kLanes] = {};
     int64_t i = 0;
     for (; i + kLanes <= size; i += kLanes)
@@ -61,18 +35,6 @@ double learn_row(const float* in, const float* gradient, float* out, int64_t cou
     for (float lane : lanes) sum += lane;
   }
   return sum * grid.scale * std::numbers::ln2;
-}
-
-at::Tensor masked_gradient(const at::Tensor& gradient, const at::Tensor& inside) {
-  if (gradient.scalar_type() != at::kFloat || !gradient.is_cpu() || gradient.strides() != inside.strides())
-    return at::where(inside.to(at::kBool), gradient, at::zeros({}, gradient.options()));
-  at::Tensor result = at::empty_like(inside, at::kFloat);
-  const float* in = gradient.const_data_ptr<float>();
-  const uint8_t* mask = inside.const_data_ptr<uint8_t>();
-  float* out = result.mutable_data_ptr<float>();
-  at::parallel_for(0, inside.numel(), kRowGrain,
-                   [&](int64_t begin, int64_t end) { mask_row(in + begin, mask + begin, out + begin, end - begin); });
-  return result;
 }
 
 /// Gradients to the value and, per exponent, to log2_scale.
