@@ -4,12 +4,14 @@
 #include <functional>
 #include <vector>
 
+#include "core/ops/plane_kernels.h"
 #include "core/ops/window.h"
 
 namespace espq {
 
-/// A 1-D or 2-D convolution of training in float32, forward and backward, for processors with AVX2 and FMA. It saves
-/// what at::convolution spends on small networks: changes of memory layout and the set-up of each call.
+/// A 1-D or 2-D convolution of training in float32, forward and backward, for processors with AVX2 and FMA or with
+/// AVX-512. It saves what at::convolution spends on small networks: changes of memory layout and the set-up of each
+/// call.
 ///
 /// Tensors lie as *planes*: one row of memory per channel with all positions of all samples, zeros where a window
 /// leaves the picture, and one set of planes per phase of the strides. A tap of the kernel is then one offset, and a
@@ -19,8 +21,9 @@ class PlaneConvolution {
   /// Whether this processor and these operands fit.
   static bool supports(const Window& window, const at::Tensor& input, const at::Tensor& filters);
 
-  /// `input`: [N, C, spatial...], `filters`: [M, C/groups, kernel...].
-  PlaneConvolution(const Window& window, int64_t groups, at::IntArrayRef input, at::IntArrayRef filters);
+  /// `input`: [N, C, spatial...], `filters`: [M, C/groups, kernel...]; without `kernels` the fastest ones.
+  PlaneConvolution(const Window& window, int64_t groups, at::IntArrayRef input, at::IntArrayRef filters,
+                   const PlaneKernels* kernels = nullptr);
 
   int64_t plane_length() const { return length_; }
   at::IntArrayRef output_shape() const { return output_shape_; }
@@ -58,6 +61,7 @@ class PlaneConvolution {
   int64_t row_start(int64_t sample, int64_t row) const { return (sample * rows_.pitch + row) * columns_.pitch; }
   void unpack_phase(const float* planes, int64_t phase, float* result) const;
 
+  const PlaneKernels* kernels_;
   int64_t samples_, groups_, channels_, filters_;  ///< channels_, filters_: of all groups
   Axis rows_, columns_;
   std::vector<Tap> taps_;

@@ -30,14 +30,16 @@ TEST_P(PlaneConvolutions, EqualLibTorch) {
   const at::Tensor gradient = at::randint(-8, 8, want.sizes(), at::kFloat);
   want.backward(gradient);
 
-  const PlaneConvolution convolution(window, c.groups, input.sizes(), filters.sizes());
-  const at::Tensor planes = convolution.pack_input(input.detach());
-  const at::Tensor got = convolution.forward(planes, filters.detach(), bias.detach(), nullptr);
-  EXPECT_TRUE(at::equal(got, want));
-  const at::Tensor gradients = convolution.pack_gradient(gradient, nullptr);
-  EXPECT_TRUE(at::equal(convolution.bias_gradient(gradients), bias.grad()));
-  EXPECT_TRUE(at::equal(convolution.filter_gradient(gradients, planes), filters.grad()));
-  EXPECT_TRUE(at::equal(convolution.input_gradient(gradients, filters.detach()), input.grad()));
+  for (const PlaneKernels* kernels : plane_kernels()) {
+    const PlaneConvolution convolution(window, c.groups, input.sizes(), filters.sizes(), kernels);
+    const at::Tensor planes = convolution.pack_input(input.detach());
+    const at::Tensor got = convolution.forward(planes, filters.detach(), bias.detach(), nullptr);
+    EXPECT_TRUE(at::equal(got, want));
+    const at::Tensor gradients = convolution.pack_gradient(gradient, nullptr);
+    EXPECT_TRUE(at::equal(convolution.bias_gradient(gradients), bias.grad()));
+    EXPECT_TRUE(at::equal(convolution.filter_gradient(gradients, planes), filters.grad()));
+    EXPECT_TRUE(at::equal(convolution.input_gradient(gradients, filters.detach()), input.grad()));
+  }
 }
 
 INSTANTIATE_TEST_SUITE_P(
