@@ -13,7 +13,7 @@ namespace {
 /// Positions worked on at a time: what they need of all channels stays in the cache.
 constexpr int64_t kStretch = 384;
 /// The same where sums run over positions, and every stretch ends with adding up lanes.
-constexpr int64_t kSumStretch = 768;
+constexpr int64_t kSumStretch = 1536;
 /// Multiplications that are worth a thread.
 constexpr int64_t kProducts = 1 << 19;
 

@@ -53,7 +53,8 @@ ESPQ_TARGET void dots(const float* rows, int64_t row_pitch, const float* base, c
     for (int k = 0; k < K; ++k) values[k] = load(base + offsets[k] + position);
 #pragma GCC unroll 12
     for (int m = 0; m < M; ++m) {
-      const Vector row = load(rows + m * row_pitch + position);
+      Vector row = load(rows + m * row_pitch + position);
+      if constexpr (K > 1) asm("" : "+v"(row));  // else every product would load it again
 #pragma GCC unroll 12
       for (int k = 0; k < K; ++k) partial[m][k] = with_product(row, values[k], partial[m][k]);
     }
