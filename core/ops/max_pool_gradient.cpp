@@ -4,7 +4,10 @@
 #include <ATen/Parallel.h>
 #include <torch/csrc/autograd/custom_function.h>
 
+#include <cstring>
 #include <limits>
+
+#include "core/quant/grid_rows.h"
 
 namespace espq {
 namespace {
@@ -27,10 +30,15 @@ struct Geometry {
     columns = (width + 2 * padding[1] - window.reach(1)) / stride[1] + 1;
   }
 
+  /// The usual window: 2x2 elements that no other window has.
   bool is_2x2() const {
-    return kernel[0] == 2 && kernel[1] == 2 && dilation[0] == 1 && dilation[1] == 1 && padding[0] == 0 &&
-           padding[1] == 0;
+    return kernel[0] == 2 && kernel[1] == 2 && stride[0] == 2 && stride[1] == 2 && dilation[0] == 1 &&
+           dilation[1] == 1 && padding[0] == 0 && padding[1] == 0;
   }
+  /// Every element of the input is in a window of is_2x2().
+  bool is_covered() const { return height == 2 * rows && width == 2 * columns; }
+  /// Planes that are worth a thread.
+  int64_t grain() const { return std::max<int64_t>(1, kRowGrain / std::max<int64_t>(height * width, 1)); }
   /// Row or column of the input that output `index` sees through element `tap` of the kernel.
   int64_t source(int axis, int64_t index, int64_t tap) const {
     return index * stride[axis] + tap * dilation[axis] - padding[axis];
@@ -44,42 +52,112 @@ struct Geometry {
   }
 };
 
-template <int64_t kStride>
-void keep_larger(const float* __restrict in, int64_t stride, int64_t count, int32_t tap, float* __restrict best,
-                 int32_t* __restrict taps) {
-  for (int64_t i = 0; i < count; ++i) {
-    const float value = in[i * (kStride ? kStride : stride)];
-    const bool larger = (value > best[i]) | (value != value);
-    best[i] = larger ? value : best[i];
-    taps[i] = larger ? tap : taps[i];
-  }
+/// Of two elements of a window and their indices the larger one, the first of equal ones, the last that is not a
+/// number.
+template <typename Value, typename Index>
+void keep_larger(Value& best, Index& tap, const Value& later, const Index& later_tap) {
+  const auto larger = (later > best) | (later != later);
+  best = larger ? later : best;
+  tap = larger ? later_tap : tap;
 }
 
-/// The usual window, whose rows are too short for loops per element of the kernel.
-void pool_plane_2x2(const Geometry& g, const float* in, float* out, uint8_t* taps) {
-  for (int64_t row = 0; row < g.rows; ++row) {
-    const float* upper = in + row * g.stride[0] * g.width;
-    const float* lower = upper + g.width;
-    for (int64_t column = 0; column < g.columns; ++column, ++out, ++taps) {
-      const int64_t at = column * g.stride[1];
-      const float values[4] = {upper[at], upper[at + 1], lower[at], lower[at + 1]};
-      float best = values[0];
-      int tap = 0;
-#pragma GCC unroll 4
-      for (int i = 1; i < 4; ++i) {  // arithmetic: which one is larger is nothing that a branch could foresee
-        const int larger = (values[i] > best) | (values[i] != values[i]);
-        tap += larger * (i - tap);
-        best = values[tap];
-      }
-      *out = best;
-      *taps = static_cast<uint8_t>(tap);
-    }
+template <int64_t kStride>
+void keep_larger_row(const float* __restrict in, int64_t stride, int64_t count, int32_t tap, float* __restrict best,
+                     int32_t* __restrict taps) {
+  for (int64_t i = 0; i < count; ++i) keep_larger(best[i], taps[i], in[i * (kStride ? kStride : stride)], tap);
+}
+
+using FourFloats __attribute__((vector_size(16))) = float;
+using FourIntegers __attribute__((vector_size(16))) = int32_t;
+using FourBytes __attribute__((vector_size(4))) = uint8_t;
+
+template <typename Vector>
+Vector load(const void* from) {
+  Vector value;
+  std::memcpy(&value, from, sizeof(value));
+  return value;
+}
+template <typename Vector>
+void store(void* to, const Vector& value) {
+  std::memcpy(to, &value, sizeof(value));
+}
+
+/// The larger of [left, right] above and below. Arithmetic: which one it is is nothing that a branch could foresee.
+template <typename Value, typename Index>
+void pool_2x2(Value& best, Index& tap, const Value& right, Value lower, const Value& lower_right) {
+  const Index zero = {};
+  Index lower_tap = zero + 2;
+  keep_larger(best, tap, right, zero + 1);
+  keep_larger(lower, lower_tap, lower_right, zero + 3);
+  keep_larger(best, tap, lower, lower_tap);
+}
+
+/// Four windows at a time while there are as many, in two pairs that may lie in different rows, as rows are short:
+/// four(first output, first element of each pair), then one(output, element) for the others.
+template <typename Four, typename One>
+void for_each_2x2(const Geometry& g, const Four& four, const One& one) {
+  const int64_t pairs = g.columns / 2, count = g.columns % 2 ? 0 : g.rows * pairs;
+  int64_t element = 0, pair_of_row = 0;
+  const auto next_pair = [&] {
+    const int64_t result = element;
+    element += 4;
+    if (++pair_of_row < pairs) return result;
+    pair_of_row = 0;
+    element += 2 * g.width - 4 * pairs;
+    return result;
+  };
+  int64_t pair = 0;
+  for (; pair + 2 <= count; pair += 2) {
+    const int64_t first = next_pair();
+    four(2 * pair, first, next_pair());
   }
+  for (int64_t output = 2 * pair; output < g.rows * g.columns; ++output)
+    one(output, output / g.columns * 2 * g.width + output % g.columns * 2);
+}
+
+void pool_plane_2x2(const Geometry& g, const float* in, float* out, uint8_t* taps) {
+  const auto four = [&](int64_t output, int64_t first, int64_t second) {
+    const auto row = [&](int64_t offset, FourFloats& left, FourFloats& right) {
+      const auto a = load<FourFloats>(in + first + offset), b = load<FourFloats>(in + second + offset);
+      left = __builtin_shufflevector(a, b, 0, 2, 4, 6);
+      right = __builtin_shufflevector(a, b, 1, 3, 5, 7);
+    };
+    FourFloats best, right, lower, lower_right;
+    FourIntegers tap = {};
+    row(0, best, right);
+    row(g.width, lower, lower_right);
+    pool_2x2(best, tap, right, lower, lower_right);
+    store(out + output, best);
+    store(taps + output, __builtin_convertvector(tap, FourBytes));
+  };
+  for_each_2x2(g, four, [&](int64_t output, int64_t first) {
+    const float *upper = in + first, *lower = upper + g.width;
+    out[output] = upper[0];
+    int32_t tap = 0;
+    pool_2x2(out[output], tap, upper[1], lower[0], lower[1]);
+    taps[output] = static_cast<uint8_t>(tap);
+  });
+}
+
+void spread_plane_2x2(const Geometry& g, const float* gradient, const uint8_t* taps, float* result) {
+  const auto four = [&](int64_t output, int64_t first, int64_t second) {
+    const auto from = load<FourFloats>(gradient + output);
+    const auto tap = __builtin_convertvector(load<FourBytes>(taps + output), FourIntegers);
+    for (int32_t row = 0; row < 2; ++row) {
+      const FourFloats left = tap == 2 * row ? from : FourFloats{}, right = tap == 2 * row + 1 ? from : FourFloats{};
+      store(result + first + row * g.width, __builtin_shufflevector(left, right, 0, 4, 1, 5));
+      store(result + second + row * g.width, __builtin_shufflevector(left, right, 2, 6, 3, 7));
+    }
+  };
+  for_each_2x2(g, four, [&](int64_t output, int64_t first) {
+    for (int tap = 0; tap < 4; ++tap)
+      result[first + tap / 2 * g.width + tap % 2] = taps[output] == tap ? gradient[output] : 0;
+  });
 }
 
 void pool_plane(const Geometry& g, const float* in, float* out, uint8_t* taps) {
   std::vector<int32_t> chosen(g.columns);
-  const auto keep = g.stride[1] == 1 ? keep_larger<1> : g.stride[1] == 2 ? keep_larger<2> : keep_larger<0>;
+  const auto keep = g.stride[1] == 1 ? keep_larger_row<1> : g.stride[1] == 2 ? keep_larger_row<2> : keep_larger_row<0>;
   for (int64_t row = 0; row < g.rows; ++row, out += g.columns, taps += g.columns) {
     std::fill_n(out, g.columns, -std::numeric_limits<float>::infinity());
     std::fill(chosen.begin(), chosen.end(), kNone);
@@ -119,7 +197,7 @@ class MaxPoolGradient : public torch::autograd::Function<MaxPoolGradient> {
     float* out = result.mutable_data_ptr<float>();
     uint8_t* chosen = taps.mutable_data_ptr<uint8_t>();
     const auto pool = g.is_2x2() ? pool_plane_2x2 : pool_plane;
-    at::parallel_for(0, g.planes, 8, [&](int64_t begin, int64_t end) {
+    at::parallel_for(0, g.planes, g.grain(), [&](int64_t begin, int64_t end) {
       for (int64_t plane = begin; plane < end; ++plane)
         pool(g, in + plane * g.height * g.width, out + plane * g.rows * g.columns, chosen + plane * g.rows * g.columns);
     });
@@ -140,14 +218,16 @@ class MaxPoolGradient : public torch::autograd::Function<MaxPoolGradient> {
     const Geometry g(shape, {saved["kernel"].toIntVector(), saved["strides"].toIntVector(),
                              saved["dilations"].toIntVector(), begin, begin});
     const at::Tensor gradient = gradients[0].contiguous(), taps = context->get_saved_variables()[0];
-    at::Tensor result = at::zeros(shape, gradient.options());
+    const auto spread = g.is_2x2() ? spread_plane_2x2 : spread_plane;
+    at::Tensor result = at::empty(shape, gradient.options());
+    if (!g.is_2x2() || !g.is_covered()) result.zero_();
     const float* from = gradient.const_data_ptr<float>();
     const uint8_t* chosen = taps.const_data_ptr<uint8_t>();
     float* to = result.mutable_data_ptr<float>();
-    at::parallel_for(0, g.planes, 8, [&](int64_t first, int64_t last) {
+    at::parallel_for(0, g.planes, g.grain(), [&](int64_t first, int64_t last) {
       for (int64_t plane = first; plane < last; ++plane)
-        spread_plane(g, from + plane * g.rows * g.columns, chosen + plane * g.rows * g.columns,
-                     to + plane * g.height * g.width);
+        spread(g, from + plane * g.rows * g.columns, chosen + plane * g.rows * g.columns,
+               to + plane * g.height * g.width);
     });
     return {result, at::Tensor()};
   }

@@ -34,6 +34,10 @@ TEST_P(MaxPoolGradients, EqualLibTorch) {
 
 INSTANTIATE_TEST_SUITE_P(Windows, MaxPoolGradients,
                          ::testing::Values(Case{"halves", {3, 4, 8, 10}, {2, 2}, {2, 2}, {1, 1}, {0, 0}},
+                                           Case{"halves_of_pairs", {3, 4, 6, 4}, {2, 2}, {2, 2}, {1, 1}, {0, 0}},
+                                           Case{"halves_with_rest", {3, 4, 9, 9}, {2, 2}, {2, 2}, {1, 1}, {0, 0}},
+                                           Case{"odd_halves", {3, 4, 8, 6}, {2, 2}, {2, 2}, {1, 1}, {0, 0}},
+                                           Case{"2x2_apart", {3, 4, 8, 9}, {2, 2}, {3, 1}, {1, 1}, {0, 0}},
                                            Case{"overlapping", {2, 3, 9, 9}, {3, 3}, {2, 2}, {1, 1}, {1, 1}},
                                            Case{"same", {1, 2, 7, 6}, {5, 5}, {1, 1}, {1, 1}, {2, 2}},
                                            Case{"uneven", {2, 2, 10, 13}, {2, 4}, {3, 1}, {1, 1}, {0, 2}},
