@@ -1,4 +1,4 @@
-# Defines espq::libtorch from an installed LibTorch. Used by the build and by the installed package.
+# Defines espq::libtorch and espq::libtorch_cuda from an installed LibTorch. Used by the build and by the installed package.
 # ESPQ_TORCH_HINT, the folder that make deps linked or that the installed package was built with, Torch_DIR and
 # CMAKE_PREFIX_PATH are searched, in this order.
 # LibTorch's own CMake package is not used: it demands the CUDA toolkit for wheels that can do CUDA, while espq needs
@@ -28,5 +28,13 @@ foreach(directory include include/torch/csrc/api/include)
 endforeach()
 target_link_libraries(espq::libtorch INTERFACE ${ESPQ_TORCH_CPU_LIBRARY} ${ESPQ_C10_LIBRARY})
 target_link_options(espq::libtorch INTERFACE "LINKER:-rpath,${ESPQ_TORCH_PREFIX}/lib")
+# Nothing calls the CUDA library: loading it is what lets tensors live on CUDA devices. Empty without CUDA.
+add_library(espq::libtorch_cuda INTERFACE IMPORTED GLOBAL)
+find_library(ESPQ_TORCH_CUDA_LIBRARY torch_cuda PATHS "${ESPQ_TORCH_PREFIX}/lib" NO_DEFAULT_PATH)
+if(ESPQ_TORCH_CUDA_LIBRARY)
+  find_library(ESPQ_C10_CUDA_LIBRARY c10_cuda PATHS "${ESPQ_TORCH_PREFIX}/lib" NO_DEFAULT_PATH REQUIRED)
+  target_link_libraries(espq::libtorch_cuda INTERFACE
+    "-Wl,--push-state,--no-as-needed,${ESPQ_TORCH_CUDA_LIBRARY},${ESPQ_C10_CUDA_LIBRARY},--pop-state")
+endif()
 # Whatever is searched for after this comes from the system, not from the wheel.
 list(APPEND CMAKE_IGNORE_PREFIX_PATH "${ESPQ_TORCH_PREFIX}")

@@ -25,14 +25,17 @@ KeptNormalization::KeptNormalization(Graph& graph, const BatchNormalization& kep
       name_(kept.name),
       producer_bias_(kept.producer_bias),
       momentum_(momentum) {
-  for (at::Tensor* tensor : {&normalization.gamma, &normalization.beta, &normalization.mean, &normalization.variance})
-    *tensor = tensor->clone();
   Operation* operation = graph.find_operation(kept.producer);
   const auto linear = operation ? linear_operation(*operation) : std::nullopt;
   user_check(linear && operation->input(2) && operation->input(2)->is_parameter(),
              "BatchNormalization '{}' cannot be kept: the quantized graph has no Conv or Gemm '{}' with a bias", name_,
              kept.producer);
   linear_ = *linear;
+  const at::Device device = weight_variable()->value.device();
+  weight = weight.to(device);
+  if (producer_bias_.defined()) producer_bias_ = producer_bias_.to(device);
+  for (at::Tensor* tensor : {&normalization.gamma, &normalization.beta, &normalization.mean, &normalization.variance})
+    *tensor = tensor->to(device, tensor->scalar_type(), false, /*copy=*/true);
   const at::Tensor folded_weight = weight_variable()->value, folded_bias = bias_variable()->value;
   if (folded_weight.sizes() == weight.sizes()) fold();
   // Recipes that fold in float32 differ in the last bits.

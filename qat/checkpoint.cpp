@@ -27,7 +27,10 @@ at::Tensor optimizer_bytes(const torch::optim::Optimizer& optimizer) {
 
 void load_optimizer(torch::optim::Optimizer& optimizer, const at::Tensor& bytes) {
   torch::serialize::InputArchive archive;
-  archive.load_from(reinterpret_cast<const char*>(bytes.const_data_ptr<uint8_t>()), static_cast<size_t>(bytes.numel()));
+  // A run may go on where it did not start.
+  const at::Device device = optimizer.param_groups()[0].params()[0].device();
+  archive.load_from(reinterpret_cast<const char*>(bytes.const_data_ptr<uint8_t>()), static_cast<size_t>(bytes.numel()),
+                    device);
   optimizer.load(archive);
 }
 

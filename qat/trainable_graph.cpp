@@ -5,6 +5,7 @@
 
 #include <cmath>
 
+#include "core/exec/device.h"
 #include "core/ops/operator.h"
 #include "core/support/error.h"
 #include "core/support/memory.h"
@@ -71,9 +72,22 @@ std::vector<at::Tensor> without_names(TrainableGraph::NamedParameters parameters
   return result;
 }
 
-at::Tensor exponents_as_tensor(const std::vector<int>& exponents) {
-  return at::tensor(std::vector<float>(exponents.begin(), exponents.end()));
+at::Tensor exponents_as_tensor(const std::vector<int>& exponents, at::Device device) {
+  return at::tensor(std::vector<float>(exponents.begin(), exponents.end())).to(device);
 }
+
+/// `device` with its number: cuda -> cuda:0. Throws UserError when there is no such device.
+at::Device existing_device(at::Device device) {
+  try {
+    return at::empty({0}, at::TensorOptions().device(device)).device();
+  } catch (const c10::Error& error) {
+    const std::string reason = error.what_without_backtrace();
+    user_error("the network cannot be trained on {}: {}", device.str(), reason.substr(0, reason.find('\n')));
+  }
+}
+
+/// A copy on the processor.
+at::Tensor kept_copy(const at::Tensor& value) { return value.detach().to(at::kCPU, false, true); }
 
 }  // namespace
 
@@ -102,6 +116,8 @@ struct TrainableGraph::Implementation {
   Implementation(const Graph& quantized, TrainOptions wanted) : graph(quantized.clone()), options(std::move(wanted)) {
     user_check(!graph.lowered, "training needs the quantized graph as quantize() leaves it, not a chip graph");
     user_check(graph.target, "training needs a quantized graph: call quantize() first");
+    options.device = existing_device(options.device);
+    if (!options.device.is_cpu()) move_parameters(graph, options.device);
     collect_kept();
     collect_variables();
     if (options.learn_activation_exponents || options.learn_weight_exponents) collect_exponents();
@@ -157,7 +173,7 @@ struct TrainableGraph::Implementation {
       // A tensor that several readers round to grids of their own has several groups.
       std::string name = group.name + ".exponent";
       for (int copy = 2; !names.insert(name).second; ++copy) name = fmt::format("{}.exponent.{}", group.name, copy);
-      const at::Tensor leaf = exponents_as_tensor(graph.scales.exponents(root));
+      const at::Tensor leaf = exponents_as_tensor(graph.scales.exponents(root), options.device);
       leaf.requires_grad_(!is_frozen(name));
       exponents.push_back({root, name, leaf});
     }
@@ -186,7 +202,7 @@ struct TrainableGraph::Implementation {
     for (const Exponent& exponent : exponents) {
       const std::vector<int>& possible = graph.scales.exponents(exponent.root);
       if (rounded_exponents(exponent.name, exponent.leaf) == possible) continue;
-      const at::Tensor allowed = exponents_as_tensor(possible);
+      const at::Tensor allowed = exponents_as_tensor(possible, options.device);
       exponent.leaf.copy_(at::where(at::round(exponent.leaf) == allowed, exponent.leaf, allowed));
     }
     invalidate();
@@ -301,6 +317,10 @@ Tensors TrainableGraph::forward(const Tensors& inputs, Precision precision) {
   user_check(precision != Precision::Board,
              "a network trains in Float or Simulated precision; for Board precision run "
              "lower(trainable.graph())");
+  for (const at::Tensor& input : inputs)
+    user_check(!input.defined() || input.device() == implementation_->options.device,
+               "the network trains on {}, an input is on {}: move it with to()", implementation_->options.device.str(),
+               input.device().str());
   implementation_->fold();
   if (precision == Precision::Simulated) implementation_->refresh_exponents();
   return implementation_->run(inputs, precision);
@@ -346,14 +366,15 @@ Graph TrainableGraph::graph() {
   self.refresh_exponents();
   self.derive();  // biases may have outgrown their room
   Graph copy = self.graph.clone();
+  move_parameters(copy, at::kCPU);
   for (const Variable* variable : self.variables)
-    copy.find_variable(variable->name())->value = variable->value.detach().clone();
+    copy.find_variable(variable->name())->value = kept_copy(variable->value);
   return copy;
 }
 
 NamedTensors TrainableGraph::state() {
   NamedTensors result;
-  for (const auto& [name, leaf] : implementation_->leaves()) result.emplace(name, leaf.detach().clone());
+  for (const auto& [name, leaf] : implementation_->leaves()) result.emplace(name, kept_copy(leaf));
   result.emplace(kScaleGroups, implementation_->scale_groups_tensor());
   return result;
 }

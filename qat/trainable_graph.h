@@ -32,6 +32,9 @@ struct TrainOptions {
   std::vector<BatchNormalization> batch_normalizations = {};
   /// Share of a batch in the running statistics.
   double batch_normalization_momentum = 0.1;
+  /// Where the network trains: parameters live there and inputs have to be there. On CUDA sums are added in another
+  /// order than on the processor, so that values in the middle between two steps of a grid may fall either way.
+  at::Device device = at::kCPU;
   /// How biases and shifts follow when exponents change; the options that the graph was quantized with.
   DeriveOptions derive = {};
 };
@@ -74,11 +77,11 @@ class TrainableGraph {
   void eval() { train(false); }
   bool is_training() const;
 
-  /// A copy of the quantized graph with the current values and exponents: what lower(), the exporters and the analyses
-  /// take. The graph that the constructor was given stays as it is.
+  /// A copy of the quantized graph with the current values and exponents, on the processor: what lower(), the exporters
+  /// and the analyses take. The graph that the constructor was given stays as it is.
   Graph graph();
 
-  /// Everything that training changes, frozen parameters included: copies, by name.
+  /// Everything that training changes, frozen parameters included: copies on the processor, by name.
   NamedTensors state();
   /// Throws UserError naming the tensor when one is missing, unknown or of another shape; then nothing has changed.
   void load_state(const NamedTensors& state);

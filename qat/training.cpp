@@ -74,7 +74,8 @@ void MovingAverage::exchange() {
 
 NamedTensors MovingAverage::state() const {
   NamedTensors result{{"updates", at::tensor({updates_}, at::kLong)}};
-  for (size_t i = 0; i < averages_.size(); ++i) result.emplace("/" + parameters_[i].first, averages_[i].clone());
+  for (size_t i = 0; i < averages_.size(); ++i)
+    result.emplace("/" + parameters_[i].first, averages_[i].to(at::kCPU, false, true));
   return result;
 }
 

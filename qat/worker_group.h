@@ -6,18 +6,33 @@
 #include <vector>
 
 // Data-parallel training: several processes hold the same network, each computes gradients on its share of every batch,
-// and all take the same step with the mean of their gradients. LibTorch's own c10d moves the numbers (gloo, on
-// processors).
+// and all take the same step with the mean of their gradients. LibTorch's own c10d moves the numbers.
 namespace espq {
+
+/// What moves the numbers: gloo (over the processors' memory, wherever the tensors are) or NCCL (from one CUDA device
+/// to the next, each of which serves one process).
+enum class Transport { Automatic, Gloo, Nccl };
+
+/// True where espq was built with NCCL: LibTorch for CUDA and the headers of CUDA and NCCL were there.
+bool has_nccl();
+
+struct GroupOptions {
+  /// For joining and for every exchange.
+  std::chrono::seconds timeout{60};
+  /// Where the processes train. CUDA without a number: LOCAL_RANK (or RANK) modulo the number of CUDA devices.
+  at::Device device = at::kCPU;
+  /// Automatic: NCCL for CUDA when espq has it and no two processes of this machine share a device, else gloo.
+  Transport transport = Transport::Automatic;
+};
 
 /// The processes that train together, as one of them sees it. All of them must make the same calls in the same order.
 /// Every call throws UserError when another process is gone or does not answer in time.
 class WorkerGroup {
  public:
   /// Joins the group that the environment names by RANK, WORLD_SIZE, MASTER_ADDR and MASTER_PORT, as run_workers() and
-  /// launchers such as torchrun set them; a group of one where they are not set. `timeout` is for joining and for every
-  /// exchange. Throws UserError when only some of them are set or the others do not come.
-  static WorkerGroup join(std::chrono::seconds timeout = std::chrono::seconds(60));
+  /// launchers such as torchrun set them; a group of one where they are not set. Throws UserError when only some of
+  /// them are set or the others do not come, when there is no such device, and when NCCL is asked for but not there.
+  static WorkerGroup join(const GroupOptions& options = {});
   ~WorkerGroup();
   WorkerGroup(WorkerGroup&&) noexcept;
 
@@ -25,6 +40,10 @@ class WorkerGroup {
   int size() const;
   /// True in the one process that prints, evaluates and writes files.
   bool is_first() const { return rank() == 0; }
+  /// Where this process trains, with its number: what TrainOptions::device wants.
+  at::Device device() const;
+  /// What moves its numbers: gloo or NCCL, also in a group of one.
+  Transport transport() const;
 
   /// The rows of a batch (along dimension 0) that are this process's. Throws UserError when the number of rows is no
   /// multiple of the number of processes: unequal shares would weigh some rows more than others.

@@ -9,6 +9,7 @@
 #include <iostream>
 #include <numbers>
 
+#include "core/exec/device.h"
 #include "core/exec/float_layout.h"
 #include "core/support/error.h"
 #include "passes/pipeline.h"
@@ -40,8 +41,7 @@ struct Examples {
 
 class Session {
  public:
-  explicit Session(const YoloOptions& options)
-      : options_(options), group_(WorkerGroup::join(std::chrono::hours(2))) {}  // evaluations may take long
+  explicit Session(const YoloOptions& options) : options_(options), group_(WorkerGroup::join(group_options(options))) {}
   /// Returns the exit code.
   int run();
 
@@ -171,10 +171,12 @@ void Session::add_gradients(TrainableGraph& network, int64_t step) {
 }
 
 at::Tensor Session::loss_of(TrainableGraph& network, const Batch& batch) {
-  const Tensors maps = network.forward({batch.images});
-  at::Tensor loss = detection_loss(gather_maps(maps, layout_), batch.targets, layout_).total() / batch.images.size(0);
+  const at::Tensor images = batch.images.to(group_.device());
+  const Tensors maps = network.forward({images});
+  const Targets targets = batch.targets.to(group_.device());
+  at::Tensor loss = detection_loss(gather_maps(maps, layout_), targets, layout_).total() / images.size(0);
   if (options_.distill > 0) {
-    loss = loss + options_.distill * relative_error_loss(maps, float_network_->run({batch.images}));
+    loss = loss + options_.distill * relative_error_loss(maps, float_network_->run(Tensors{images}));
   }
   return loss;
 }
@@ -197,14 +199,14 @@ void Session::end_epoch(TrainableGraph& network, MovingAverage* average, int64_t
 // ------------------------------------------------------------------------------------------------ before and after
 
 Quality Session::float_quality(const Examples& examples) {
-  return measure([&](const at::Tensor& images) { return float_network_->run({images}); }, examples.data,
-                 examples.batches, layout_);
+  const auto run = [&](const at::Tensor& images) { return float_network_->run(Tensors{images.to(group_.device())}); };
+  return measure(run, examples.data, examples.batches, layout_);
 }
 
 Quality Session::simulated_quality(TrainableGraph& network, const Examples& examples) {
   network.eval();
-  const Quality quality = measure([&](const at::Tensor& images) { return network.forward({images}); }, examples.data,
-                                  examples.batches, layout_);
+  const auto run = [&](const at::Tensor& images) { return network.forward({images.to(group_.device())}); };
+  const Quality quality = measure(run, examples.data, examples.batches, layout_);
   network.train();
   return quality;
 }
@@ -227,6 +229,7 @@ void Session::open() {
   graph_ = read_network(options_);
   layout_ = layout_of(graph_, options_, data_.validation);
   float_graph_ = graph_.clone();
+  if (!group_.device().is_cpu()) move_parameters(float_graph_, group_.device());
   float_network_ = std::make_unique<Executor>(float_graph_, Precision::Float);
 
   BatchOptions batches;
@@ -268,7 +271,7 @@ void Session::print_table(TrainableGraph& network, const Graph& chip) {
     std::cout << fmt::format("  {:<6}{}{}", name, quality.text(), note) << std::endl;
     return quality.main();
   };
-  TrainableGraph untrained(graph_);
+  TrainableGraph untrained(graph_, {.device = group_.device()});
   const double in_float = row("float", float_quality(examples));
   const double before = row("PTQ", simulated_quality(untrained, examples));
   const double after = row("QAT", simulated_quality(network, examples));
@@ -291,7 +294,7 @@ int Session::run() {
   read_data();
   if (options_.draw_only) return 0;
   open();
-  TrainableGraph network(graph_);
+  TrainableGraph network(graph_, {.device = group_.device()});
   if (!train(network)) return kStopped;
   if (!group_.is_first()) return 0;
   network.save(options_.output / "last.state");

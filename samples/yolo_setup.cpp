@@ -81,6 +81,9 @@ void add_options(CLI::App& app, YoloOptions& options) {
   app.add_option("--nproc", options.processes, "Processes that share the batches of every step (--accumulate)")
       ->capture_default_str()
       ->check(CLI::PositiveNumber);
+  app.add_option("--device", options.device,
+                 "Where to train: cpu, cuda (each process on a device of its own, as far as there are), cuda:1 ...")
+      ->capture_default_str();
   app.add_option("--threads", options.threads, "Threads of LibTorch; 0 = all cores");
   app.add_option("--out", options.output, "Folder for what is written")->capture_default_str();
 }
@@ -105,6 +108,16 @@ void check_options(const YoloOptions& options) {
              "give annotations to train on and to validate with, or neither");
   user_check(options.train.given() || !options.test.given(),
              "--test-annotations needs --train-annotations and --val-annotations: a drawn data set has test images");
+}
+
+GroupOptions group_options(const YoloOptions& options) {
+  GroupOptions group{.timeout = std::chrono::hours(2)};  // evaluations may take long
+  try {
+    group.device = at::Device(options.device);
+  } catch (const c10::Error&) {
+    user_error("--device {}: give cpu, cuda or cuda:NUMBER", options.device);
+  }
+  return group;
 }
 
 // ------------------------------------------------------------------------------------------------ network

@@ -7,6 +7,7 @@
 #include "export/conversion/recipe.h"
 #include "qat/detection/batches.h"
 #include "qat/detection/head.h"
+#include "qat/worker_group.h"
 
 // What surrounds the training loop of samples/yolo.cpp: options, network, data, numbers, files.
 namespace espq::samples {
@@ -19,7 +20,7 @@ struct DataFolder {
 
 struct YoloOptions {
   std::filesystem::path network, recipe, output;
-  std::string input = "images", optimizer = "sgd";
+  std::string input = "images", optimizer = "sgd", device = "cpu";
   std::vector<std::string> outputs;
   DataFolder train, validation, test;
   std::string chip = "esp32s3";
@@ -38,6 +39,8 @@ struct YoloOptions {
 std::optional<int> parse_options(YoloOptions& options, int argc, char** argv);
 /// Throws UserError when options contradict each other.
 void check_options(const YoloOptions& options);
+/// How the processes train together. Throws UserError when --device names none.
+GroupOptions group_options(const YoloOptions& options);
 
 /// The float network, cut at --outputs. Throws UserError when it has not one input [1, 3, height, width].
 Graph read_network(const YoloOptions& options);

@@ -1,5 +1,6 @@
 #include "core/exec/executor.h"
 
+#include <ATen/Context.h>
 #include <c10/core/GradMode.h>
 #include <c10/util/Exception.h>
 
@@ -90,6 +91,9 @@ struct Executor::Implementation {
   /// What flows inside a plan: codes in Board precision, floats otherwise.
   at::Tensor enter(const Variable& input, const at::Tensor& value) const {
     user_check(value.defined(), "input '{}': no tensor was given", input.name());
+    user_check(precision != Precision::Board || value.is_cpu(),
+               "input '{}': Board precision computes on the processor, the tensor is on {}; give input.cpu()",
+               input.name(), value.device().str());
     check_shape(input, value);
     const Grid grid = graph.lowered ? variable_grid(&input) : Grid{};
     if (!grid.quantized()) return value.scalar_type() == at::kDouble ? value.to(at::kFloat) : value;
@@ -254,6 +258,7 @@ struct Executor::Implementation {
 
   Tensors execute(const Plan& plan, const std::vector<std::pair<const Variable*, at::Tensor>>& feed) const {
     c10::AutoGradMode gradients(training && c10::GradMode::is_enabled());
+    const at::NoTF32Guard whole_float32;  // CUDA would drop 13 bits of what it multiplies
     std::vector<at::Tensor> values(plan.index.size());
     for (const auto& [input, value] : feed) {
       const auto found = plan.index.find(input);

@@ -41,7 +41,8 @@ struct GradientOptions {
 };
 
 /// Runs a graph. Plans are compiled once per set of requested outputs: topological order, last uses, kernels, quantized
-/// parameters. Tensors: NCHW for graphs as imported; the file's own layout for lowered graphs.
+/// parameters. Tensors: NCHW for graphs as imported; the file's own layout for lowered graphs. They are on the device
+/// that the graph's parameters are on (see device.h); Board precision is the processor's.
 /// Board precision: inputs are integers of the file's dtype or floats (rounded to the input's grid as the chip does),
 /// outputs come in the file's dtype.
 /// Throws UserError naming the input on missing inputs, wrong shape or dtype; on operators without a kernel for the

@@ -10,20 +10,6 @@
 namespace espq {
 namespace {
 
-/// 2^e per channel (or one), shaped to broadcast along channel_axis.
-at::Tensor scale_tensor(const std::vector<int>& exponents, int channel_axis, const at::Tensor& like) {
-  std::vector<double> scales;
-  for (int exponent : exponents) scales.push_back(std::ldexp(1.0, exponent));
-  at::Tensor scale = at::tensor(scales, at::kDouble).to(like.scalar_type());
-  if (exponents.size() == 1 && channel_axis < 0) return scale.reshape({});
-  std::vector<int64_t> shape(like.dim(), 1);
-  internal_check(channel_axis >= 0 && channel_axis < like.dim(), "channel axis outside the tensor's rank");
-  internal_check(exponents.size() == 1 || like.size(channel_axis) == static_cast<int64_t>(exponents.size()),
-                 "number of exponents differs from the number of channels");
-  shape[channel_axis] = static_cast<int64_t>(exponents.size());
-  return scale.reshape(shape).to(like.device());
-}
-
 at::Tensor codes_of(const at::Tensor& value, const std::vector<int>& exponents, int channel_axis, int bits,
                     Rounding rounding) {
   internal_check(!exponents.empty(), "quantizing with an unknown exponent");
@@ -41,6 +27,19 @@ at::Tensor forward_value(const at::Tensor& value, const std::vector<int>& expone
 }
 
 }  // namespace
+
+at::Tensor scale_tensor(const std::vector<int>& exponents, int channel_axis, const at::Tensor& like) {
+  std::vector<double> scales;
+  for (int exponent : exponents) scales.push_back(std::ldexp(1.0, exponent));
+  at::Tensor scale = at::tensor(scales, at::kDouble).to(like.scalar_type());
+  if (exponents.size() == 1 && channel_axis < 0) return scale.reshape({});
+  std::vector<int64_t> shape(like.dim(), 1);
+  internal_check(channel_axis >= 0 && channel_axis < like.dim(), "channel axis outside the tensor's rank");
+  internal_check(exponents.size() == 1 || like.size(channel_axis) == static_cast<int64_t>(exponents.size()),
+                 "number of exponents differs from the number of channels");
+  shape[channel_axis] = static_cast<int64_t>(exponents.size());
+  return scale.reshape(shape).to(like.device());
+}
 
 at::Tensor fake_quantize(const at::Tensor& value, const std::vector<int>& exponents, int channel_axis, int bits,
                          Rounding rounding) {

@@ -26,6 +26,9 @@ at::Tensor quantize_to_codes(const at::Tensor& value, const std::vector<int>& ex
 at::Tensor quantize_to_integers(const at::Tensor& value, const std::vector<int>& exponents, int channel_axis, int bits,
                                 Rounding rounding);
 
+/// 2^e per channel (or one), in the dtype of `like` and of a shape that broadcasts along its channel_axis.
+at::Tensor scale_tensor(const std::vector<int>& exponents, int channel_axis, const at::Tensor& like);
+
 /// codes * 2^e in float32 (float64 when the codes are float64).
 at::Tensor dequantize(const at::Tensor& codes, const std::vector<int>& exponents, int channel_axis);
 

@@ -95,7 +95,7 @@ class QuantizeGradient : public torch::autograd::Function<QuantizeGradient> {
       for (int exponent : exponents) result.push_back(grid_floats(exponent, bits));
       return result;
     }
-    at::Tensor scale(const at::Tensor& like) const { return dequantize(at::ones_like(like), exponents, channel_axis); }
+    at::Tensor scale(const at::Tensor& like) const { return scale_tensor(exponents, channel_axis, like); }
   };
 
   static at::Tensor forward(torch::autograd::AutogradContext* context, const at::Tensor& value,
@@ -116,11 +116,10 @@ class QuantizeGradient : public torch::autograd::Function<QuantizeGradient> {
       result = round_rows(value.detach(), settings.exponents, settings.channel_axis, settings.bits, settings.rounding,
                           {.relu = settings.relu}, settings.masked ? &inside : nullptr);
     } else {
-      result = plain(value, settings);
-      if (settings.masked) {
-        const at::Tensor r = round_tensor(value / settings.scale(value), settings.rounding);
-        inside = (r >= quant_min(settings.bits)).logical_and_(r <= quant_max(settings.bits)).to(at::kByte);
-      }
+      const at::Tensor scale = settings.scale(value), r = round_tensor(value.detach() / scale, settings.rounding);
+      const at::Tensor q = r.clamp(quant_min(settings.bits), quant_max(settings.bits));
+      if (settings.masked) inside = r.eq(q).to(at::kByte);
+      result = q * scale;
     }
     if (!settings.masked) return result;
     context->save_for_backward({inside});

@@ -77,7 +77,7 @@ class Deriver {
   }
 
   void need_room_for_bias(const Operation& operation, int input_exponent, std::vector<int>& needed) const {
-    const at::Tensor bias = operation.input(2)->value.to(at::kDouble).abs().flatten().contiguous();
+    const at::Tensor bias = operation.input(2)->value.to(at::kCPU, at::kDouble).abs().flatten().contiguous();
     const double largest_code = quant_max(operation.input_quant[2].bits);
     for (int64_t channel = 0; channel < bias.numel(); ++channel) {
       const double magnitude = bias.const_data_ptr<double>()[channel];
@@ -114,7 +114,7 @@ class Deriver {
   }
 
   void check_fit(const Operation& operation, const std::vector<int>& exponents) {
-    const at::Tensor bias = operation.input(2)->value.to(at::kDouble).contiguous();
+    const at::Tensor bias = operation.input(2)->value.to(at::kCPU, at::kDouble).contiguous();
     const double largest = quant_max(operation.input_quant[2].bits);
     for (int64_t channel = 0; channel < bias.numel(); ++channel) {
       const int exponent = exponents[exponents.size() == 1 ? 0 : static_cast<size_t>(channel)];

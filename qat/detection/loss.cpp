@@ -85,6 +85,10 @@ void add_pose_loss(DetectionLoss& loss, const HeadMaps& maps, const Targets& tar
 
 }  // namespace
 
+Targets Targets::to(at::Device device) const {
+  return {image.to(device), label.to(device), boxes.to(device), keypoints.defined() ? keypoints.to(device) : keypoints};
+}
+
 at::Tensor complete_iou(const at::Tensor& first, const at::Tensor& second) {
   constexpr double kEpsilon = 1e-7;
   const auto side = [](const at::Tensor& boxes, int64_t index) { return boxes.select(-1, index); };

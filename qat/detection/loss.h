@@ -13,6 +13,8 @@ struct Targets {
   at::Tensor label;      ///< [M] int64: class
   at::Tensor boxes;      ///< [M, 4] float: left, top, right, bottom in pixels
   at::Tensor keypoints;  ///< [M, K, 3] float: x, y in pixels, visibility (0 = not labelled); undefined without poses
+  /// The same on another device, where the maps are that they are compared with.
+  Targets to(at::Device device) const;
 };
 
 /// Which cells learn which objects (task-aligned assignment, TOOD, arXiv 2108.07755): for each object the `candidates`

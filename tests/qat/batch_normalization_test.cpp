@@ -1,6 +1,7 @@
 // BatchNormalizations that training keeps, against LibTorch's own.
 #include "qat/batch_normalization.h"
 
+#include <ATen/detail/CUDAHooksInterface.h>
 #include <c10/core/GradMode.h>
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
@@ -259,6 +260,29 @@ TEST(KeptBatchNormalizations, RefuseWhatDoesNotFit) {
               AllOf(HasSubstr("'bn2'"), HasSubstr("'depthwise'"), HasSubstr("leave it out of the list")));
   network.kept[0].producer = "gone";
   EXPECT_THAT(test::user_error_of([&] { network.trainable(); }), HasSubstr("'gone'"));
+}
+
+TEST(KeptNormalization, TrainsOnCudaAsOnTheProcessor) {
+  if (at::detail::getCUDAHooks().getNumGPUs() == 0) GTEST_SKIP() << "no CUDA device";
+  const NormalizedNetwork network;
+  TrainableGraph here = network.trainable(), there = network.trainable({.device = at::kCUDA});
+  at::manual_seed(2);
+  const at::Tensor x = at::randn({8, 2, 6, 8}), target = at::randn({8, 3});
+  const auto step = [&](TrainableGraph& graph, at::Device device) {
+    const at::Tensor value = graph.forward({x.to(device)})[0];
+    at::mse_loss(value, target.to(device)).backward();
+    return value.detach().cpu();
+  };
+  EXPECT_TRUE(at::allclose(step(there, at::kCUDA), step(here, at::kCPU), 1e-4, 1e-4));  // statistics in another order
+  for (size_t i = 0; i < here.parameters().size(); ++i) {
+    const at::Tensor want = here.parameters()[i].grad(), got = there.parameters()[i].grad().cpu();
+    EXPECT_LE((got - want).abs().max().item<double>(), 1e-4 * want.abs().max().item<double>() + 1e-6)
+        << here.named_parameters()[i].first;
+  }
+  for (auto* graph : {&here, &there}) graph->freeze_batch_normalizations();
+  EXPECT_TRUE(at::allclose(step(there, at::kCUDA), step(here, at::kCPU), 1e-4, 1e-4));
+  const Graph trained = there.graph();
+  EXPECT_TRUE(trained.find_variable("conv.1")->value.is_cpu());
 }
 
 }  // namespace

@@ -1,6 +1,7 @@
 // A training step with fused kernels against the same graph by LibTorch's operators one by one, which is what the
 // executor runs where a hook watches.
 #include <ATen/ATen.h>
+#include <ATen/detail/CUDAHooksInterface.h>
 #include <gtest/gtest.h>
 
 #include "onnx_frontend/onnx_frontend.h"
@@ -11,19 +12,28 @@
 namespace espq {
 namespace {
 
+/// A network of the collection, quantized with random data, and an input some of whose values leave their grids.
+struct QuantizedPeer {
+  Graph graph;
+  at::Tensor input;
+  QuantizedPeer(const char* network, const char* target)
+      : graph(import_onnx(reference_data() / "peer_cases" / network / "model.onnx")) {
+    at::manual_seed(5);
+    std::vector<Dataset::Batch> data(2);
+    for (Dataset::Batch& batch : data) batch[""] = at::randn(*graph.inputs[0]->shape);
+    QuantizeOptions options;
+    options.target = target;
+    quantize(graph, Dataset(std::move(data)), options);
+    input = 1.3 * at::randn(*graph.inputs[0]->shape);
+  }
+};
+
 class FusedTraining : public ::testing::TestWithParam<std::tuple<const char*, const char*>> {};
 
 TEST_P(FusedTraining, GivesTheValuesAndGradientsOfSingleOperators) {
   ESPQ_REQUIRE_REFERENCE_DATA("peer_cases");
   const auto [network, target] = GetParam();
-  Graph graph = import_onnx(reference_data() / "peer_cases" / network / "model.onnx");
-  at::manual_seed(5);
-  std::vector<Dataset::Batch> data(2);
-  for (Dataset::Batch& batch : data) batch[""] = at::randn(*graph.inputs[0]->shape);
-  QuantizeOptions options;
-  options.target = target;
-  quantize(graph, Dataset(std::move(data)), options);
-  const at::Tensor input = 1.3 * at::randn(*graph.inputs[0]->shape);  // some values leave their grids
+  auto [graph, input] = QuantizedPeer(network, target);
 
   TrainableGraph trainable(graph);
   std::map<std::string, at::Tensor> leaves;
@@ -57,14 +67,50 @@ TEST_P(FusedTraining, GivesTheValuesAndGradientsOfSingleOperators) {
   }
 }
 
-INSTANTIATE_TEST_SUITE_P(
-    Networks, FusedTraining,
-    ::testing::Combine(::testing::Values("mobilenet_relu", "residual_shared", "inverted_residual", "dilated_conv",
-                                         "group_edges", "conv1d_chain", "swish", "pad_modes", "odd_channels", "unet",
-                                         "pooling", "conv_transpose", "split_branches", "yolo_head", "se_block",
-                                         "channel_shuffle"),
-                       ::testing::Values("esp32p4", "esp32s3")),
-    [](const auto& info) { return std::string(std::get<0>(info.param)) + "_" + std::get<1>(info.param); });
+class CudaTraining : public FusedTraining {};
+
+TEST_P(CudaTraining, GivesTheValuesAndGradientsOfTheProcessor) {
+  ESPQ_REQUIRE_REFERENCE_DATA("peer_cases");
+  if (at::detail::getCUDAHooks().getNumGPUs() == 0) GTEST_SKIP() << "no CUDA device";
+  const bool tf32 = at::globalContext().allowTF32CuDNN();
+  at::globalContext().setAllowTF32CuDNN(false);  // of the backward pass; espq's forward pass never uses it
+  const auto [network, target] = GetParam();
+  const QuantizedPeer peer(network, target);
+  TrainableGraph here(peer.graph), there(peer.graph, {.device = at::kCUDA});
+  const Tensors want = here.forward({peer.input}), got = there.forward({peer.input.to(at::kCUDA)});
+  at::Tensor want_loss = at::zeros({}), got_loss = at::zeros({}, at::kCUDA);
+  for (size_t i = 0; i < got.size(); ++i) {
+    // On NVIDIA's H100. Another device's Sigmoid may differ in the last bit, and a rounding behind it fall the other
+    // way.
+    EXPECT_TRUE(at::equal(got[i].detach().cpu(), want[i].detach())) << i;
+    const at::Tensor weight = at::randn(want[i].sizes());
+    want_loss = want_loss + (want[i] * weight).sum();
+    got_loss = got_loss + (got[i] * weight.to(at::kCUDA)).sum();
+  }
+  want_loss.backward();
+  got_loss.backward();
+  const auto mine = here.named_parameters(), theirs = there.named_parameters();
+  for (size_t i = 0; i < mine.size(); ++i) {
+    const at::Tensor gradient = mine[i].second.grad(), other = theirs[i].second.grad();
+    ASSERT_EQ(gradient.defined(), other.defined()) << mine[i].first;
+    if (!gradient.defined()) continue;
+    // Only the order of additions in float32 differs.
+    const double largest = gradient.abs().max().item<double>();
+    EXPECT_LE((other.cpu() - gradient).abs().max().item<double>(), 1e-5 * largest) << mine[i].first;
+  }
+  at::globalContext().setAllowTF32CuDNN(tf32);
+}
+
+const auto kNetworks = ::testing::Combine(
+    ::testing::Values("mobilenet_relu", "residual_shared", "inverted_residual", "dilated_conv", "group_edges",
+                      "conv1d_chain", "swish", "pad_modes", "odd_channels", "unet", "pooling", "conv_transpose",
+                      "split_branches", "yolo_head", "se_block", "channel_shuffle"),
+    ::testing::Values("esp32p4", "esp32s3"));
+const auto kName = [](const auto& info) {
+  return std::string(std::get<0>(info.param)) + "_" + std::get<1>(info.param);
+};
+INSTANTIATE_TEST_SUITE_P(Networks, FusedTraining, kNetworks, kName);
+INSTANTIATE_TEST_SUITE_P(Networks, CudaTraining, kNetworks, kName);
 
 }  // namespace
 }  // namespace espq

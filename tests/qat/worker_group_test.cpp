@@ -1,6 +1,7 @@
 #include "qat/worker_group.h"
 
 #include <ATen/ATen.h>
+#include <ATen/detail/CUDAHooksInterface.h>
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
@@ -84,6 +85,48 @@ TEST_F(Workers, StopTogetherOnASignal) {
   EXPECT_EQ(run("stopped", 2, "100000000", "timeout --foreground --preserve-status --signal=TERM 4"), 3)
       << log("stopped");
   EXPECT_TRUE(std::filesystem::exists(folder_ / "stopped" / "checkpoint.pt"));
+}
+
+/// On CUDA, through gloo or NCCL, as on processors.
+class CudaWorkers : public Workers, public ::testing::WithParamInterface<const char*> {
+ protected:
+  void SetUp() override {
+    if (at::detail::getCUDAHooks().getNumGPUs() == 0) GTEST_SKIP() << "no CUDA device";
+    if (GetParam() == std::string("nccl") && !has_nccl()) GTEST_SKIP() << "built without NCCL";
+    Workers::SetUp();
+  }
+  std::string on_cuda(const char* numbers) { return fmt::format("{} cuda {}", numbers, GetParam()); }
+};
+
+TEST_P(CudaWorkers, GiveTheGradientsOfOneProcessor) {
+  ASSERT_EQ(run("one", 1, "1"), 0) << log("one");
+  ASSERT_EQ(run("two", 2, on_cuda("1 -1 -1")), 0) << log("two");
+  expect_close(tensors("two", "gradients.pt"), tensors("one", "gradients.pt"), 1e-5);  // sums in another order
+}
+
+TEST_P(CudaWorkers, TrainLikeOneProcessor) {
+  ASSERT_EQ(run("one", 1, "8"), 0) << log("one");
+  ASSERT_EQ(run("two", 2, on_cuda("8 -1 -1")), 0) << log("two");
+  expect_close(tensors("two", "final.pt"), tensors("one", "final.pt"), 1e-4);
+}
+
+TEST_P(CudaWorkers, AKilledOneEndsTheRunAndLeavesACheckpoint) {
+  EXPECT_EQ(run("killed", 2, on_cuda("8 1 5")), 1);
+  EXPECT_THAT(log("killed"), HasSubstr("training process 2 of 2 was ended by signal 9"));
+  EXPECT_FALSE(std::filesystem::exists(folder_ / "killed" / "final.pt"));
+  ASSERT_EQ(run("killed", 2, on_cuda("8 -1 -1")), 0) << log("killed");
+  ASSERT_EQ(run("one", 1, "8"), 0) << log("one");
+  expect_close(tensors("killed", "final.pt"), tensors("one", "final.pt"), 1e-4);
+}
+
+INSTANTIATE_TEST_SUITE_P(Through, CudaWorkers, ::testing::Values("gloo", "nccl"),
+                         [](const auto& transport) { return std::string(transport.param); });
+
+TEST(WorkerGroup, RefusesWhatIsNotThere) {
+  EXPECT_THAT(test::user_error_of([] { WorkerGroup::join({.transport = Transport::Nccl}); }),
+              HasSubstr(has_nccl() ? "these processes train on cpu" : "built without it"));
+  const at::Device device(at::kCUDA, static_cast<at::DeviceIndex>(at::detail::getCUDAHooks().getNumGPUs()));
+  EXPECT_THAT(test::user_error_of([&] { WorkerGroup::join({.device = device}); }), HasSubstr("there is no"));
 }
 
 TEST(WorkerGroup, OfOneNeedsNothing) {
