@@ -1,5 +1,5 @@
 // One training step of the same network, in milliseconds: LibTorch's eager float operators, and espq's QAT.
-// qat_step MODEL.onnx BATCH STEPS [TARGET]; prints one line of JSON. Both sides take turns; the medians count.
+// qat_step MODEL.onnx BATCH STEPS [TARGET [DEVICE]]; prints one line of JSON. Both sides take turns; the medians count.
 #include <ATen/ATen.h>
 #include <ATen/Parallel.h>
 #include <spdlog/spdlog.h>
@@ -9,6 +9,7 @@
 #include <iostream>
 
 #include "benchmarks/eager.h"
+#include "core/exec/device.h"
 #include "core/support/error.h"
 #include "onnx_frontend/onnx_frontend.h"
 #include "passes/pipeline.h"
@@ -34,10 +35,11 @@ double step(const Forward& forward, torch::optim::Optimizer& optimizer) {
   }
   loss.backward();
   optimizer.step();
+  loss.item<float>();  // waits for a CUDA device
   return std::chrono::duration<double, std::milli>(std::chrono::steady_clock::now() - start).count();
 }
 
-int run(const std::string& model, int64_t batch, int64_t steps, const std::string& target) {
+int run(const std::string& model, int64_t batch, int64_t steps, const std::string& target, at::Device device) {
   Graph quantized = import_onnx(model);
   at::manual_seed(1);
   std::vector<Dataset::Batch> data(2);
@@ -51,12 +53,13 @@ int run(const std::string& model, int64_t batch, int64_t steps, const std::strin
   for (const Variable* input : quantized.inputs) {
     Shape shape = *input->shape;
     shape[0] = batch;
-    inputs.push_back(at::rand(shape));
+    inputs.push_back(at::rand(shape).to(device));
   }
-  TrainableGraph trainable(quantized);
+  TrainableGraph trainable(quantized, {.device = device});
   torch::optim::SGD qat(trainable.parameters(), torch::optim::SGDOptions(1e-5));
   // The float network: the same graph, the same leaf tensors, no rounding.
   Graph floats = quantized.clone();
+  if (!device.is_cpu()) move_parameters(floats, device);
   std::vector<at::Tensor> leaves;
   for (const auto& [name, parameter] : trainable.named_parameters()) {
     leaves.push_back(parameter.detach().clone().requires_grad_());
@@ -81,12 +84,13 @@ int run(const std::string& model, int64_t batch, int64_t steps, const std::strin
 
 int main(int argc, char** argv) {
   if (argc < 4) {
-    std::cerr << "usage: qat_step MODEL.onnx BATCH STEPS [TARGET]\n";
+    std::cerr << "usage: qat_step MODEL.onnx BATCH STEPS [TARGET [DEVICE]]\n";
     return 2;
   }
   spdlog::set_level(spdlog::level::warn);
   try {
-    return espq::run(argv[1], std::stoll(argv[2]), std::stoll(argv[3]), argc > 4 ? argv[4] : "esp32p4");
+    return espq::run(argv[1], std::stoll(argv[2]), std::stoll(argv[3]), argc > 4 ? argv[4] : "esp32p4",
+                     at::Device(argc > 5 ? argv[5] : "cpu"));
   } catch (const espq::UserError& error) {
     std::cerr << "qat_step: error: " << error.what() << "\n";
     return 1;
