@@ -96,8 +96,9 @@ ESPQ_CLONES void mask_row(const float* gradient, const uint8_t* inside, float* o
 }
 
 at::Tensor masked_gradient(const at::Tensor& gradient, const at::Tensor& inside) {
-  if (gradient.scalar_type() != at::kFloat || !gradient.is_cpu() || gradient.strides() != inside.strides())
-    return at::where(inside.to(at::kBool), gradient, at::zeros({}, gradient.options()));
+  if (inside.scalar_type() == at::kBool || gradient.scalar_type() != at::kFloat ||
+      gradient.strides() != inside.strides())
+    return at::where(inside.to(at::kBool), gradient, 0.0);
   at::Tensor result = at::empty_like(inside, at::kFloat);
   const float* in = gradient.const_data_ptr<float>();
   const uint8_t* mask = inside.const_data_ptr<uint8_t>();

@@ -116,10 +116,7 @@ class QuantizeGradient : public torch::autograd::Function<QuantizeGradient> {
       result = round_rows(value.detach(), settings.exponents, settings.channel_axis, settings.bits, settings.rounding,
                           {.relu = settings.relu}, settings.masked ? &inside : nullptr);
     } else {
-      const at::Tensor scale = settings.scale(value), r = round_tensor(value.detach() / scale, settings.rounding);
-      const at::Tensor q = r.clamp(quant_min(settings.bits), quant_max(settings.bits));
-      if (settings.masked) inside = r.eq(q).to(at::kByte);
-      result = q * scale;
+      std::tie(result, inside) = general_rounding(value.detach(), settings);
     }
     if (!settings.masked) return result;
     context->save_for_backward({inside});
@@ -137,6 +134,16 @@ class QuantizeGradient : public torch::autograd::Function<QuantizeGradient> {
   }
 
  private:
+  /// Result and mask (bool) by as few of LibTorch's operators as there are, each of which is a kernel to start on CUDA.
+  static std::tuple<at::Tensor, at::Tensor> general_rounding(const at::Tensor& value, const Settings& settings) {
+    const int64_t low = quant_min(settings.bits), high = quant_max(settings.bits);
+    const bool per_tensor = settings.exponents.size() == 1 && settings.channel_axis < 0;
+    if (per_tensor && settings.rounding == Rounding::HalfEven && value.is_cuda())
+      return at::fake_quantize_per_tensor_affine_cachemask(value, std::ldexp(1.0, settings.exponents[0]), 0, low, high);
+    const at::Tensor scale = settings.scale(value), r = round_tensor(value / scale, settings.rounding);
+    const at::Tensor q = r.clamp(low, high);
+    return {q * scale, r.eq(q)};
+  }
   static at::Tensor plain(const at::Tensor& value, const Settings& settings) {
     return fake_quantize(value.detach(), settings.exponents, settings.channel_axis, settings.bits, settings.rounding);
   }
