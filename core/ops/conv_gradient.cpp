@@ -1,6 +1,8 @@
 #include "core/ops/conv_gradient.h"
 
 #include <ATen/ATen.h>
+#include <ATen/Parallel.h>
+#include <c10/core/GradMode.h>
 #include <torch/csrc/autograd/custom_function.h>
 
 #include <cmath>
@@ -59,75 +61,30 @@ at::Tensor rounded_with_gradient(const at::Tensor& value, const ConvGradientOpti
                                      rounding, parameter.masked);
 }
 
-class ConvGradient : public torch::autograd::Function<ConvGradient> {
+/// The samples of a batch in pieces: small enough to stay in a processor's cache from packing to unpacking, each the
+/// work of one thread. How they are cut depends on shapes alone, so that the number of threads decides no sum.
+class Pieces {
  public:
-  using Context = torch::autograd::AutogradContext;
-  using Variables = torch::autograd::variable_list;
-
-  static at::Tensor forward(Context* context, const at::Tensor& input, const at::Tensor& filters,
-                            const std::optional<at::Tensor>& given_bias, const Window& window, int64_t groups,
-                            const ConvGradientOptions& options) {
-    context->set_materialize_grads(false);
-    at::Tensor filters_inside, bias_inside, bias;
-    const at::Tensor weights = rounded_parameter(filters, options.round_filters, options.rounding, filters_inside);
-    if (given_bias) bias = rounded_parameter(*given_bias, options.round_bias, options.rounding, bias_inside);
-    const PlaneConvolution convolution(window, groups, input.sizes(), filters.sizes());
-    const at::Tensor planes = convolution.pack_input(input);
-    at::Tensor result, inside;
-    const bool in_planes = exact_in_any_order(weights, bias, options.input, options.filters);
-    if (in_planes) {
-      result = forward_in_planes(convolution, planes, weights, bias, options, inside);
-    } else {
-      result = convolve(window, groups, input, weights, bias);
-      if (options.output.bits)
-        result = round_rows(result, options.output.exponents, -1, options.output.bits, options.rounding,
-                            {.relu = options.relu, .overwrite = true}, &inside);
+  /// `window`: as packed(); `filters`: their shape.
+  Pieces(const std::vector<int64_t>& window, at::IntArrayRef filters) {
+    const auto rank = static_cast<int64_t>(filters.size()) - 2;
+    Window taps;
+    auto next = window.begin() + 1;
+    for (auto* list : {&taps.kernel, &taps.strides, &taps.dilations, &taps.begin, &taps.end}) {
+      list->assign(next, next + rank);
+      next += rank;
     }
-    context->save_for_backward({planes, weights, inside, filters_inside, bias_inside});
-    context->saved_data["in_planes"] = in_planes;
-    context->saved_data["has_bias"] = bias.defined();
-    context->saved_data["window"] = packed(window, groups, input.sizes());
-    return result;
-  }
-
-  static Variables backward(Context* context, Variables gradients) {
-    Variables result(6);
-    at::Tensor gradient = gradients[0];
-    if (!gradient.defined()) return result;
-    const Variables saved = context->get_saved_variables();
-    const at::Tensor &planes = saved[0], &weights = saved[1], &inside = saved[2];
-    const PlaneConvolution convolution = unpacked(context->saved_data["window"].toIntVector(), weights.sizes());
-    PlaneConvolution::Finish mask;
-    if (inside.defined()) {
-      const uint8_t* bytes = inside.const_data_ptr<uint8_t>();
-      if (context->saved_data["in_planes"].toBool()) {
-        mask = [bytes](float* values, int64_t begin, int64_t count) { mask_row(values, bytes + begin, values, count); };
-      } else {
-        gradient = masked_gradient(gradient, inside);
-      }
-    }
-    const at::Tensor packed_gradient = convolution.pack_gradient(gradient, mask);
-    if (context->needs_input_grad(0)) result[0] = convolution.input_gradient(packed_gradient, weights);
-    if (context->needs_input_grad(1)) result[1] = convolution.filter_gradient(packed_gradient, planes);
-    // An operand that was not given is none that autograd counts.
-    const bool has_bias = context->saved_data["has_bias"].toBool();
-    if (has_bias && context->needs_input_grad(2)) result[2] = convolution.bias_gradient(packed_gradient);
-    for (size_t i = 1; i < 3; ++i)
-      if (result[i].defined() && saved[i + 2].defined()) result[i] = masked_gradient(result[i], saved[i + 2]);
-    return result;
-  }
-
- private:
-  static at::Tensor forward_in_planes(const PlaneConvolution& convolution, const at::Tensor& planes,
-                                      const at::Tensor& weights, const at::Tensor& bias,
-                                      const ConvGradientOptions& options, at::Tensor& inside) {
-    if (options.output.bits == 0) return convolution.forward(planes, weights, bias, nullptr);
-    inside = at::empty({weights.size(0), convolution.plane_length()}, weights.options().dtype(at::kByte));
-    uint8_t* bytes = inside.mutable_data_ptr<uint8_t>();
-    const GridFloats grid = grid_floats(options.output.exponent(), options.output.bits);
-    return convolution.forward(planes, weights, bias, [&](float* values, int64_t begin, int64_t count) {
-      round_row(values, values, bytes + begin, count, grid, options.rounding, options.relu);
-    });
+    std::vector<int64_t> input(next, window.end());
+    samples_ = input[0];
+    input[0] = 1;
+    const PlaneConvolution single(taps, window[0], input, filters);
+    const int64_t floats = single.plane_length() * (single.planes() + filters[0]);
+    size_ = std::clamp<int64_t>(kFloats / floats, 1, samples_);
+    size_ = std::max(size_, (samples_ + kMostPieces - 1) / kMostPieces);
+    input[0] = size_;
+    convolutions_.emplace_back(taps, window[0], input, filters);
+    input[0] = samples_ - (count() - 1) * size_;
+    if (input[0] != size_) convolutions_.emplace_back(taps, window[0], input, filters);
   }
 
   static std::vector<int64_t> packed(const Window& window, int64_t groups, at::IntArrayRef input) {
@@ -137,15 +94,140 @@ class ConvGradient : public torch::autograd::Function<ConvGradient> {
     numbers.insert(numbers.end(), input.begin(), input.end());
     return numbers;
   }
-  static PlaneConvolution unpacked(const std::vector<int64_t>& numbers, at::IntArrayRef filters) {
-    const auto rank = static_cast<int64_t>(filters.size()) - 2;
-    Window window;
-    auto next = numbers.begin() + 1;
-    for (auto* list : {&window.kernel, &window.strides, &window.dilations, &window.begin, &window.end}) {
-      list->assign(next, next + rank);
-      next += rank;
+
+  int64_t count() const { return (samples_ + size_ - 1) / size_; }
+  const PlaneConvolution& convolution(int64_t piece) const {
+    return piece + 1 == count() ? convolutions_.back() : convolutions_.front();
+  }
+  at::Tensor of(const at::Tensor& batch, int64_t piece) const {
+    return count() == 1 ? batch : batch.narrow(0, piece * size_, std::min(size_, samples_ - piece * size_));
+  }
+  /// function(piece), side by side; where there are fewer than threads, each shares its own work among them.
+  template <typename Function>
+  void for_each(const Function& function) const {
+    if (count() < at::get_num_threads() || count() == 1) {
+      for (int64_t piece = 0; piece < count(); ++piece) function(piece);
+      return;
     }
-    return PlaneConvolution(window, numbers[0], std::vector<int64_t>(next, numbers.end()), filters);
+    at::parallel_for(0, count(), 1, [&](int64_t begin, int64_t end) {
+      const c10::NoGradGuard no_gradients;  // other threads have a mode of their own
+      for (int64_t piece = begin; piece < end; ++piece) function(piece);
+    });
+  }
+
+ private:
+  static constexpr int64_t kFloats = 1 << 17;  ///< half a mebibyte, of the one or two that a core has to itself
+  static constexpr int64_t kMostPieces = 128;
+
+  int64_t samples_ = 0, size_ = 0;
+  std::vector<PlaneConvolution> convolutions_;  ///< of a whole piece, and of the last one if it is smaller
+};
+
+at::Tensor sum_of(std::vector<at::Tensor> parts) {
+  for (size_t i = 1; i < parts.size(); ++i) parts[0].add_(parts[i]);
+  return parts[0];
+}
+
+class ConvGradient : public torch::autograd::Function<ConvGradient> {
+ public:
+  using Context = torch::autograd::AutogradContext;
+  using Variables = torch::autograd::variable_list;
+
+  static at::Tensor forward(Context* context, const at::Tensor& input, const at::Tensor& filters,
+                            const std::optional<at::Tensor>& given_bias, const Window& window, int64_t groups,
+                            const ConvGradientOptions& options) {
+    context->set_materialize_grads(false);
+    at::Tensor filters_inside, bias_inside, bias, result;
+    const at::Tensor weights = rounded_parameter(filters, options.round_filters, options.rounding, filters_inside);
+    if (given_bias) bias = rounded_parameter(*given_bias, options.round_bias, options.rounding, bias_inside);
+    std::vector<int64_t> numbers = Pieces::packed(window, groups, input.sizes());
+    const Pieces pieces(numbers, filters.sizes());
+    const bool in_planes = exact_in_any_order(weights, bias, options.input, options.filters);
+    Variables planes(pieces.count()), insides(in_planes ? pieces.count() : 1);
+    if (in_planes) {
+      std::vector<int64_t> shape = pieces.convolution(0).output_shape().vec();
+      shape[0] = input.size(0);
+      result = at::empty(shape, input.options().requires_grad(false));
+    }
+    pieces.for_each([&](int64_t i) {
+      const PlaneConvolution& convolution = pieces.convolution(i);
+      planes[i] = convolution.pack_input(pieces.of(input, i));
+      if (in_planes)
+        insides[i] = forward_in_planes(convolution, planes[i], weights, bias, options, pieces.of(result, i));
+    });
+    if (!in_planes) {
+      result = convolve(window, groups, input, weights, bias);
+      if (options.output.bits)
+        result = round_rows(result, options.output.exponents, -1, options.output.bits, options.rounding,
+                            {.relu = options.relu, .overwrite = true}, &insides[0]);
+    }
+    Variables saved{weights, filters_inside, bias_inside};
+    saved.insert(saved.end(), planes.begin(), planes.end());
+    saved.insert(saved.end(), insides.begin(), insides.end());
+    context->save_for_backward(std::move(saved));
+    context->saved_data["in_planes"] = in_planes;
+    context->saved_data["has_bias"] = bias.defined();
+    context->saved_data["window"] = std::move(numbers);
+    return result;
+  }
+
+  static Variables backward(Context* context, Variables gradients) {
+    Variables result(6);
+    at::Tensor gradient = gradients[0];
+    if (!gradient.defined()) return result;
+    const Variables saved = context->get_saved_variables();
+    const at::Tensor& weights = saved[0];
+    const std::vector<int64_t> window = context->saved_data["window"].toIntVector();
+    const Pieces pieces(window, weights.sizes());
+    const at::Tensor *planes = &saved[3], *insides = planes + pieces.count();
+    const bool in_planes = context->saved_data["in_planes"].toBool();
+    if (!in_planes && insides[0].defined()) gradient = masked_gradient(gradient, insides[0]);
+    gradient = gradient.contiguous();
+    // An operand that was not given is none that autograd counts.
+    const bool to_input = context->needs_input_grad(0), to_filters = context->needs_input_grad(1),
+               to_bias = context->saved_data["has_bias"].toBool() && context->needs_input_grad(2);
+    const size_t rank = static_cast<size_t>(weights.dim());
+    if (to_input) result[0] = at::empty(std::vector<int64_t>(window.end() - rank, window.end()), gradient.options());
+    Variables filter_gradients(pieces.count()), bias_gradients(pieces.count());
+    pieces.for_each([&](int64_t i) {
+      const PlaneConvolution& convolution = pieces.convolution(i);
+      const at::Tensor packed =
+          convolution.pack_gradient(pieces.of(gradient, i), in_planes ? mask_of(insides[i]) : nullptr);
+      if (to_input) convolution.input_gradient(packed, weights, pieces.of(result[0], i));
+      if (to_filters) filter_gradients[i] = convolution.filter_gradient(packed, planes[i]);
+      if (to_bias) bias_gradients[i] = convolution.bias_gradient(packed);
+    });
+    if (to_filters) result[1] = sum_of(std::move(filter_gradients));
+    if (to_bias) result[2] = sum_of(std::move(bias_gradients));
+    for (size_t i = 1; i < 3; ++i)
+      if (result[i].defined() && saved[i].defined()) result[i] = masked_gradient(result[i], saved[i]);
+    return result;
+  }
+
+ private:
+  /// Fills `result`; returns the mask of its rounding, in planes.
+  static at::Tensor forward_in_planes(const PlaneConvolution& convolution, const at::Tensor& planes,
+                                      const at::Tensor& weights, const at::Tensor& bias,
+                                      const ConvGradientOptions& options, const at::Tensor& result) {
+    if (options.output.bits == 0) {
+      convolution.forward(planes, weights, bias, nullptr, result);
+      return {};
+    }
+    const at::Tensor inside =
+        at::empty({weights.size(0), convolution.plane_length()}, weights.options().dtype(at::kByte));
+    uint8_t* bytes = inside.mutable_data_ptr<uint8_t>();
+    const GridFloats grid = grid_floats(options.output.exponent(), options.output.bits);
+    const auto round = [&](float* values, int64_t begin, int64_t count) {
+      round_row(values, values, bytes + begin, count, grid, options.rounding, options.relu);
+    };
+    convolution.forward(planes, weights, bias, round, result);
+    return inside;
+  }
+
+  static PlaneConvolution::Finish mask_of(const at::Tensor& inside) {
+    if (!inside.defined()) return nullptr;
+    const uint8_t* bytes = inside.const_data_ptr<uint8_t>();
+    return [bytes](float* values, int64_t begin, int64_t count) { mask_row(values, bytes + begin, values, count); };
   }
 };
 

@@ -147,11 +147,10 @@ at::Tensor PlaneConvolution::pack_input(const at::Tensor& input) const {
   return planes;
 }
 
-at::Tensor PlaneConvolution::forward(const at::Tensor& planes, const at::Tensor& filters, const at::Tensor& bias,
-                                     const Finish& finish) const {
+void PlaneConvolution::forward(const at::Tensor& planes, const at::Tensor& filters, const at::Tensor& bias,
+                               const Finish& finish, const at::Tensor& result) const {
   const at::Tensor weights = filters.contiguous(), start = bias.defined() ? bias.contiguous() : bias;
   at::Tensor sums = at::empty({filters_, length_}, planes.options());
-  at::Tensor result = at::empty(output_shape_, planes.options());
   const int64_t group_channels = channels_ / groups_, group_filters = filters_ / groups_;
   const auto taps = static_cast<int64_t>(taps_.size()), terms = group_channels * taps;
   std::vector<int64_t> offsets;
@@ -183,7 +182,6 @@ at::Tensor PlaneConvolution::forward(const at::Tensor& planes, const at::Tensor&
                                  rows_.output, columns_.output);
                      }
                    });
-  return result;
 }
 
 at::Tensor PlaneConvolution::pack_gradient(const at::Tensor& gradient, const Finish& finish) const {
@@ -271,9 +269,9 @@ void PlaneConvolution::unpack_phase(const float* planes, int64_t phase, float* r
   });
 }
 
-at::Tensor PlaneConvolution::input_gradient(const at::Tensor& gradient_planes, const at::Tensor& filters) const {
+void PlaneConvolution::input_gradient(const at::Tensor& gradient_planes, const at::Tensor& filters,
+                                      const at::Tensor& result) const {
   const at::Tensor weights = filters.contiguous();
-  at::Tensor result = at::empty(input_shape_, gradient_planes.options());
   at::Tensor sums = at::empty({channels_, length_}, gradient_planes.options());
   const int64_t group_channels = channels_ / groups_, group_filters = filters_ / groups_;
   const auto taps = static_cast<int64_t>(taps_.size());
@@ -310,7 +308,6 @@ at::Tensor PlaneConvolution::input_gradient(const at::Tensor& gradient_planes, c
     });
     unpack_phase(to, phase, result.mutable_data_ptr<float>());
   }
-  return result;
 }
 
 }  // namespace espq

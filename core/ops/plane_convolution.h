@@ -26,21 +26,23 @@ class PlaneConvolution {
                    const PlaneKernels* kernels = nullptr);
 
   int64_t plane_length() const { return length_; }
+  int64_t planes() const { return phases() * channels_; }  ///< of the input
   at::IntArrayRef output_shape() const { return output_shape_; }
 
   /// The input as planes.
   at::Tensor pack_input(const at::Tensor& input) const;
   /// What becomes of a stretch of one row of results, in place; `begin` counts from the start of the M planes.
   using Finish = std::function<void(float* values, int64_t begin, int64_t count)>;
-  /// [N, M, spatial...]. `bias` may be undefined, `finish` empty.
-  at::Tensor forward(const at::Tensor& planes, const at::Tensor& filters, const at::Tensor& bias,
-                     const Finish& finish) const;
+  /// Fills `result`, contiguous [N, M, spatial...]. `bias` may be undefined, `finish` empty.
+  void forward(const at::Tensor& planes, const at::Tensor& filters, const at::Tensor& bias, const Finish& finish,
+               const at::Tensor& result) const;
 
   /// A gradient of the result as planes; `finish` as above, before anything reads them.
   at::Tensor pack_gradient(const at::Tensor& gradient, const Finish& finish) const;
   at::Tensor bias_gradient(const at::Tensor& gradient_planes) const;
   at::Tensor filter_gradient(const at::Tensor& gradient_planes, const at::Tensor& input_planes) const;
-  at::Tensor input_gradient(const at::Tensor& gradient_planes, const at::Tensor& filters) const;
+  /// Fills `result`, contiguous and of the input's shape.
+  void input_gradient(const at::Tensor& gradient_planes, const at::Tensor& filters, const at::Tensor& result) const;
 
  private:
   /// One spatial axis; an axis of 1-D convolutions that does not exist has length 1 everywhere.
