@@ -112,6 +112,7 @@ struct TrainableGraph::Implementation {
   std::vector<Exponent> exponents;
   std::map<Precision, Runner> runners;
   bool training = true, frozen_normalizations = false;
+  std::optional<uint64_t> folded;  ///< version of the parameters that kept normalizations were last folded with
 
   Implementation(const Graph& quantized, TrainOptions wanted) : graph(quantized.clone()), options(std::move(wanted)) {
     user_check(!graph.lowered, "training needs the quantized graph as quantize() leaves it, not a chip graph");
@@ -249,8 +250,11 @@ struct TrainableGraph::Implementation {
 
   bool uses_batch_statistics() const { return training && !frozen_normalizations && !kept.empty(); }
 
-  /// Weights and biases in front of kept normalizations, with their running statistics.
+  /// Weights and biases in front of kept normalizations, with their running statistics. In training each forward pass
+  /// has a gradient graph of its own.
   void fold() {
+    if (kept.empty() || (!training && folded == version())) return;
+    folded = training ? std::nullopt : std::optional(version());
     c10::AutoGradMode gradients(training && c10::GradMode::is_enabled());
     for (KeptNormalization& one : kept) one.fold();
   }

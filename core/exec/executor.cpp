@@ -135,10 +135,6 @@ struct Executor::Implementation {
     return (step.fused_relu ? step.fused_relu : step.operation)->output_quant[slot];
   }
 
-  Grid grid_of(const SlotQuant& slot) const {
-    return slot.quantizes() ? Grid{slot.bits, slot_exponents(graph, slot)} : Grid{};
-  }
-
   bool learns(const SlotQuant& slot) const {
     return slot.scale != kNoScale && gradient_options.log2_scales.count(graph.scales.root(slot.scale));
   }
@@ -154,7 +150,7 @@ struct Executor::Implementation {
   ConvGradientOptions::Parameter inside_rounding(const Step& step, size_t slot) const {
     if (slot >= step.inputs.size() || step.inputs[slot] < 0 || !is_rounded_inside(step, slot)) return {};
     const SlotQuant& quant = step.operation->input_quant[slot];
-    return {grid_of(quant), quant.channel_axis, quant.channel_axis < 0 || gradient_options.mask_per_channel};
+    return {slot_grid(graph, quant), quant.channel_axis, quant.channel_axis < 0 || gradient_options.mask_per_channel};
   }
 
   /// A Conv with its rounding as one node of the gradient graph; says whether the rounding is done.
@@ -163,12 +159,13 @@ struct Executor::Implementation {
     ConvGradientOptions options{.round_filters = inside_rounding(step, 1), .round_bias = inside_rounding(step, 2)};
     if (graph.target) options.rounding = graph.target->rounding;
     options.input = step.convolution_input;
-    if (options.input.quantized()) options.filters = grid_of(operation.input_quant[1]);
+    if (options.input.quantized() && operation.input_quant[1].quantizes())
+      options.filters = slot_grid(graph, operation.input_quant[1]);
     const SlotQuant& quant = output_quant(step, 0);
     rounded = step.quantize_output[0] && quant.channel_axis < 0 && !gradient_options.results.count(&operation) &&
               !learns(quant);
     if (rounded) {
-      options.output = grid_of(quant);
+      options.output = slot_grid(graph, quant);
       options.relu = step.fused_relu != nullptr;
     }
     return convolve_with_gradient(operation, inputs[0], inputs[1], inputs.size() > 2 ? inputs[2] : at::Tensor(),

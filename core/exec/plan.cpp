@@ -85,7 +85,7 @@ Grid produced_grid(const PlanRequest& request, const Variable& variable) {
   const Operation* producer = variable.producer();
   if (!producer || !producer->quantized || (request.dequantized && request.dequantized(*producer))) return {};
   const SlotQuant& slot = producer->output_quant[variable.producer_slot()];
-  if (slot.quantizes() && slot.channel_axis < 0) return {slot.bits, slot_exponents(request.graph, slot)};
+  if (slot.quantizes() && slot.channel_axis < 0) return slot_grid(request.graph, slot);
   const bool moves = slot.state == SlotState::Carries && definition_of(*producer).quantization.passive;
   return moves && producer->input(0) ? produced_grid(request, *producer->input(0)) : Grid{};
 }
@@ -93,7 +93,7 @@ Grid produced_grid(const PlanRequest& request, const Variable& variable) {
 /// The grid of what reaches `slot`; bits = 0 where none is known.
 Grid operand_grid(const PlanRequest& request, const Operation& operation, size_t slot) {
   const SlotQuant& quant = operation.input_quant[slot];
-  if (quant.quantizes()) return {quant.bits, slot_exponents(request.graph, quant)};
+  if (quant.quantizes()) return slot_grid(request.graph, quant);
   return operation.input(slot) ? produced_grid(request, *operation.input(slot)) : Grid{};
 }
 
@@ -116,9 +116,8 @@ bool keeps_grid(const PlanRequest& request, const OperatorDefinition& definition
 std::function<at::Tensor(const at::Tensor&)> simulated_table(const Graph& graph, const OperatorDefinition& definition,
                                                              const Operation& operation) {
   if (!definition.chip.reads_int16_table || !operation.has(graph.lowered ? "lut" : "int16_lut_step")) return nullptr;
-  const auto grid_of = [&](const SlotQuant& slot) { return Grid{slot.bits, slot_exponents(graph, slot)}; };
-  const Grid input = graph.lowered ? input_grid(operation, 0) : grid_of(operation.input_quant[0]);
-  const Grid output = graph.lowered ? output_grid(operation, 0) : grid_of(operation.output_quant[0]);
+  const Grid input = graph.lowered ? input_grid(operation, 0) : slot_grid(graph, operation.input_quant[0]);
+  const Grid output = graph.lowered ? output_grid(operation, 0) : slot_grid(graph, operation.output_quant[0]);
   if (input.bits != 16 || !input.quantized() || !output.quantized()) return nullptr;
   const at::Tensor stored = graph.lowered ? table_of(graph, operation) : at::Tensor();
   return [kernel = definition.board({operation, *graph.target, {input}, {output}, {}, stored}), input, output,

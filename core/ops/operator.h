@@ -59,6 +59,9 @@ struct Grid {
   bool quantized() const { return bits != 0; }
 };
 
+/// Grid of a slot of a quantized graph, whether it rounds to it or what reaches it is there already.
+inline Grid slot_grid(const Graph& graph, const SlotQuant& slot) { return {slot.bits, slot_exponents(graph, slot)}; }
+
 /// Everything an exact kernel may depend on. Codes are integers held in float32 tensors (float64 for operands wider
 /// than 16 bits); tensors that are not quantized come as they are (float32, int64, bool). Channels-last operators get
 /// NCHW views and give NCHW results: the executor permutes.
