@@ -1,5 +1,6 @@
 #include "tests/peer_cases/peer_comparison.h"
 
+#include <ATen/Parallel.h>
 #include <c10/core/GradMode.h>
 
 #include <cstdlib>
@@ -18,7 +19,8 @@ namespace espq {
 namespace {
 
 /// esp-ppq's numbers come from LibTorch's kernels for AVX2. Those for AVX-512 add float32 numbers in another order, and
-/// their functions differ in the last bit: here and there a rounding falls the other way, in esp-ppq as in espq.
+/// their functions differ in the last bit: here and there a rounding falls the other way, in esp-ppq as in espq. So do
+/// sums that several threads share, see compare_with_peer().
 const bool same_kernels = [] {
   setenv("ATEN_CPU_CAPABILITY", "avx2", 0);
   setenv("ONEDNN_MAX_CPU_ISA", "AVX2", 0);
@@ -98,6 +100,7 @@ void compare(const PeerRun& run, PeerSource source, const EspdlModel& peer, Peer
 }  // namespace
 
 PeerComparison compare_with_peer(const PeerRun& run, PeerSource source) {
+  at::set_num_threads(1);
   PeerComparison result;
   const EspdlModel peer = read_espdl_file(run.folder / "peer.espdl");
   result.message = run.skipped.empty() ? missing_operators(peer) : run.skipped;
