@@ -27,11 +27,10 @@ foreach(directory include include/torch/csrc/api/include)
   target_compile_options(espq::libtorch INTERFACE "SHELL:-idirafter ${ESPQ_TORCH_PREFIX}/${directory}")
 endforeach()
 target_link_libraries(espq::libtorch INTERFACE ${ESPQ_TORCH_CPU_LIBRARY} ${ESPQ_C10_LIBRARY})
-# at::parallel_for lives in headers, and is a plain loop where the compiler knows no OpenMP. Linked is the runtime that
-# LibTorch itself loads, so that both have the same threads.
-find_library(ESPQ_GOMP_LIBRARY NAMES libgomp.so.1 gomp PATHS "${ESPQ_TORCH_PREFIX}/lib" NO_DEFAULT_PATH)
-target_compile_options(espq::libtorch INTERFACE -fopenmp)
-target_link_libraries(espq::libtorch INTERFACE $<IF:$<BOOL:${ESPQ_GOMP_LIBRARY}>,${ESPQ_GOMP_LIBRARY},-fopenmp>)
+# at::parallel_for is a template that uses threads only where OpenMP is on. The wheel's folder comes first at run time,
+# so that LibTorch's threads are the ones.
+find_package(OpenMP REQUIRED COMPONENTS CXX)
+target_link_libraries(espq::libtorch INTERFACE OpenMP::OpenMP_CXX)
 target_link_options(espq::libtorch INTERFACE "LINKER:-rpath,${ESPQ_TORCH_PREFIX}/lib")
 # Nothing calls the CUDA library: loading it is what lets tensors live on CUDA devices. Empty without CUDA.
 add_library(espq::libtorch_cuda INTERFACE IMPORTED GLOBAL)
