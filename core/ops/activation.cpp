@@ -1,4 +1,5 @@
 #include <ATen/Parallel.h>
+#include <c10/core/GradMode.h>
 
 #include <cmath>
 
@@ -7,6 +8,7 @@
 #include "core/ops/code_map.h"
 #include "core/ops/entry.h"
 #include "core/ops/families.h"
+#include "core/ops/swish_gradient.h"
 #include "core/ops/table.h"
 #include "core/support/error.h"
 
@@ -32,6 +34,9 @@ Tensors hard_sigmoid(const ForwardContext& context, const Tensors& inputs) {
 
 Tensors swish(const ForwardContext& context, const Tensors& inputs) {
   const float alpha = context.operation.float_attribute("alpha");
+  if (alpha == 1 && context.chip && at::GradMode::is_enabled() && inputs[0].requires_grad()) {
+    if (const at::Tensor result = swish_with_gradient(inputs[0]); result.defined()) return one(result);
+  }
   return one(inputs[0] * at::sigmoid(alpha == 1 ? inputs[0] : inputs[0] * alpha));
 }
 

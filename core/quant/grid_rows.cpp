@@ -7,13 +7,11 @@
 
 #include "core/quant/scheme.h"
 #include "core/support/error.h"
+#include "core/support/vector_clones.h"
 
 namespace espq {
 namespace {
 
-// The clones let the compiler use vector rounding where the machine has it. They give the same numbers: every element
-// is rounded once per operation in the order written.
-#define ESPQ_CLONES __attribute__((target_clones("arch=x86-64-v4", "avx2", "default")))
 // `out` is `in` or apart from it.
 #define ESPQ_EACH(i, count) _Pragma("GCC ivdep") for (int64_t i = 0; i < (count); ++i)
 

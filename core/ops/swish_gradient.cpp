@@ -1,0 +1,51 @@
+#include "core/ops/swish_gradient.h"
+
+#include <ATen/ATen.h>
+#include <ATen/Parallel.h>
+#include <torch/csrc/autograd/custom_function.h>
+
+#include "core/quant/grid_rows.h"
+#include "core/support/vector_clones.h"
+
+namespace espq {
+namespace {
+
+/// What LibTorch adds up: through the factor x, and through the sigmoid s.
+ESPQ_CLONES void swish_gradient_row(const float* __restrict x, const float* __restrict s,
+                                    const float* __restrict gradient, float* __restrict out, int64_t count) {
+  for (int64_t i = 0; i < count; ++i) out[i] = gradient[i] * s[i] + gradient[i] * x[i] * (1 - s[i]) * s[i];
+}
+
+class SwishGradient : public torch::autograd::Function<SwishGradient> {
+ public:
+  static at::Tensor forward(torch::autograd::AutogradContext* context, const at::Tensor& input) {
+    context->set_materialize_grads(false);
+    const at::Tensor sigmoid = at::sigmoid(input);
+    context->save_for_backward({input, sigmoid});
+    return input * sigmoid;
+  }
+
+  static torch::autograd::variable_list backward(torch::autograd::AutogradContext* context,
+                                                 torch::autograd::variable_list gradients) {
+    if (!gradients[0].defined()) return {at::Tensor()};
+    const auto saved = context->get_saved_variables();
+    const at::Tensor gradient = gradients[0].contiguous();
+    at::Tensor result = at::empty_like(gradient);
+    const float *x = saved[0].const_data_ptr<float>(), *s = saved[1].const_data_ptr<float>();
+    const float* from = gradient.const_data_ptr<float>();
+    float* to = result.mutable_data_ptr<float>();
+    at::parallel_for(0, result.numel(), kRowGrain, [&](int64_t begin, int64_t end) {
+      swish_gradient_row(x + begin, s + begin, from + begin, to + begin, end - begin);
+    });
+    return {result};
+  }
+};
+
+}  // namespace
+
+at::Tensor swish_with_gradient(const at::Tensor& input) {
+  const bool fits = input.is_cpu() && input.scalar_type() == at::kFloat && input.is_contiguous();
+  return fits ? SwishGradient::apply(input) : at::Tensor();
+}
+
+}  // namespace espq
