@@ -25,11 +25,13 @@ void copy_rows(const float* from, int64_t from_pitch, float* to, int64_t to_pitc
     std::copy_n(from, rows * columns, to);
     return;
   }
-  constexpr int64_t kPiece = 8;
   for (int64_t row = 0; row < rows; ++row, from += from_pitch, to += to_pitch) {
     int64_t column = 0;
-    for (; column + kPiece <= columns; column += kPiece)
-      std::memcpy(to + column, from + column, kPiece * sizeof(float));
+    for (; column + 8 <= columns; column += 8) std::memcpy(to + column, from + column, 8 * sizeof(float));
+    if (column + 4 <= columns) {
+      std::memcpy(to + column, from + column, 4 * sizeof(float));
+      column += 4;
+    }
     for (; column < columns; ++column) to[column] = from[column];
   }
 }

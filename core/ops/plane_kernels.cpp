@@ -35,7 +35,7 @@ ESPQ_TARGET inline float sum_of_lanes(Vector value) {
 
 namespace avx512 {
 namespace {
-#define ESPQ_TARGET __attribute__((target("avx512f,fma")))
+#define ESPQ_TARGET __attribute__((target("avx512f,avx512vl,avx512dq,fma")))
 using Vector = __m512;
 constexpr int64_t kLanes = 16;
 // 32 registers: at most 24 sums.
@@ -60,7 +60,9 @@ ESPQ_TARGET inline float sum_of_lanes(Vector value) {
 const std::vector<const PlaneKernels*>& plane_kernels() {
   static const std::vector<const PlaneKernels*> usable = [] {
     std::vector<const PlaneKernels*> result;
-    if (__builtin_cpu_supports("avx512f")) result.push_back(&avx512::kKernels);
+    const bool avx512 =
+        __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512vl") && __builtin_cpu_supports("avx512dq");
+    if (avx512) result.push_back(&avx512::kKernels);
     if (__builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma")) result.push_back(&avx2::kKernels);
     return result;
   }();
