@@ -65,36 +65,21 @@ at::Tensor rounded_with_gradient(const at::Tensor& value, const ConvGradientOpti
 /// work of one thread. How they are cut depends on shapes alone, so that the number of threads decides no sum.
 class Pieces {
  public:
-  /// `window`: as packed(); `filters`: their shape.
-  Pieces(const std::vector<int64_t>& window, at::IntArrayRef filters) {
-    const auto rank = static_cast<int64_t>(filters.size()) - 2;
-    Window taps;
-    auto next = window.begin() + 1;
-    for (auto* list : {&taps.kernel, &taps.strides, &taps.dilations, &taps.begin, &taps.end}) {
-      list->assign(next, next + rank);
-      next += rank;
-    }
-    std::vector<int64_t> input(next, window.end());
-    samples_ = input[0];
-    input[0] = 1;
-    const PlaneConvolution single(taps, window[0], input, filters);
+  Pieces(const Window& window, int64_t groups, at::IntArrayRef input, at::IntArrayRef filters)
+      : samples_(input[0]), input_shape_(input.vec()) {
+    std::vector<int64_t> shape = input.vec();
+    shape[0] = 1;
+    const PlaneConvolution single(window, groups, shape, filters);
     const int64_t floats = single.plane_length() * (single.planes() + filters[0]);
     size_ = std::clamp<int64_t>(kFloats / floats, 1, samples_);
     size_ = std::max(size_, (samples_ + kMostPieces - 1) / kMostPieces);
-    input[0] = size_;
-    convolutions_.emplace_back(taps, window[0], input, filters);
-    input[0] = samples_ - (count() - 1) * size_;
-    if (input[0] != size_) convolutions_.emplace_back(taps, window[0], input, filters);
+    shape[0] = size_;
+    convolutions_.emplace_back(window, groups, shape, filters);
+    shape[0] = samples_ - (count() - 1) * size_;
+    if (shape[0] != size_) convolutions_.emplace_back(window, groups, shape, filters);
   }
 
-  static std::vector<int64_t> packed(const Window& window, int64_t groups, at::IntArrayRef input) {
-    std::vector<int64_t> numbers{groups};
-    for (const auto* list : {&window.kernel, &window.strides, &window.dilations, &window.begin, &window.end})
-      numbers.insert(numbers.end(), list->begin(), list->end());
-    numbers.insert(numbers.end(), input.begin(), input.end());
-    return numbers;
-  }
-
+  at::IntArrayRef input_shape() const { return input_shape_; }
   int64_t count() const { return (samples_ + size_ - 1) / size_; }
   const PlaneConvolution& convolution(int64_t piece) const {
     return piece + 1 == count() ? convolutions_.back() : convolutions_.front();
@@ -119,7 +104,8 @@ class Pieces {
   static constexpr int64_t kFloats = 1 << 17;  ///< half a mebibyte, of the one or two that a core has to itself
   static constexpr int64_t kMostPieces = 128;
 
-  int64_t samples_ = 0, size_ = 0;
+  int64_t samples_, size_ = 0;
+  std::vector<int64_t> input_shape_;
   std::vector<PlaneConvolution> convolutions_;  ///< of a whole piece, and of the last one if it is smaller
 };
 
@@ -127,6 +113,15 @@ at::Tensor sum_of(std::vector<at::Tensor> parts) {
   for (size_t i = 1; i < parts.size(); ++i) parts[0].add_(parts[i]);
   return parts[0];
 }
+
+/// What the way back needs besides tensors.
+struct State : torch::CustomClassHolder {
+  Pieces pieces;
+  bool in_planes = false;  ///< so is the mask of the result
+  bool has_bias = false;
+
+  explicit State(Pieces given) : pieces(std::move(given)) {}
+};
 
 class ConvGradient : public torch::autograd::Function<ConvGradient> {
  public:
@@ -140,9 +135,10 @@ class ConvGradient : public torch::autograd::Function<ConvGradient> {
     at::Tensor filters_inside, bias_inside, bias, result;
     const at::Tensor weights = rounded_parameter(filters, options.round_filters, options.rounding, filters_inside);
     if (given_bias) bias = rounded_parameter(*given_bias, options.round_bias, options.rounding, bias_inside);
-    std::vector<int64_t> numbers = Pieces::packed(window, groups, input.sizes());
-    const Pieces pieces(numbers, filters.sizes());
-    const bool in_planes = exact_in_any_order(weights, bias, options.input, options.filters);
+    const auto state = c10::make_intrusive<State>(Pieces(window, groups, input.sizes(), filters.sizes()));
+    const Pieces& pieces = state->pieces;
+    const bool in_planes = state->in_planes = exact_in_any_order(weights, bias, options.input, options.filters);
+    state->has_bias = bias.defined();
     Variables planes(pieces.count()), insides(in_planes ? pieces.count() : 1);
     if (in_planes) {
       std::vector<int64_t> shape = pieces.convolution(0).output_shape().vec();
@@ -165,9 +161,7 @@ class ConvGradient : public torch::autograd::Function<ConvGradient> {
     saved.insert(saved.end(), planes.begin(), planes.end());
     saved.insert(saved.end(), insides.begin(), insides.end());
     context->save_for_backward(std::move(saved));
-    context->saved_data["in_planes"] = in_planes;
-    context->saved_data["has_bias"] = bias.defined();
-    context->saved_data["window"] = std::move(numbers);
+    context->saved_data["state"] = c10::IValue::make_capsule(state);
     return result;
   }
 
@@ -177,17 +171,16 @@ class ConvGradient : public torch::autograd::Function<ConvGradient> {
     if (!gradient.defined()) return result;
     const Variables saved = context->get_saved_variables();
     const at::Tensor& weights = saved[0];
-    const std::vector<int64_t> window = context->saved_data["window"].toIntVector();
-    const Pieces pieces(window, weights.sizes());
+    const auto state = c10::static_intrusive_pointer_cast<State>(context->saved_data["state"].toCapsule());
+    const Pieces& pieces = state->pieces;
+    const bool in_planes = state->in_planes;
     const at::Tensor *planes = &saved[3], *insides = planes + pieces.count();
-    const bool in_planes = context->saved_data["in_planes"].toBool();
     if (!in_planes && insides[0].defined()) gradient = masked_gradient(gradient, insides[0]);
     gradient = gradient.contiguous();
     // An operand that was not given is none that autograd counts.
     const bool to_input = context->needs_input_grad(0), to_filters = context->needs_input_grad(1),
-               to_bias = context->saved_data["has_bias"].toBool() && context->needs_input_grad(2);
-    const size_t rank = static_cast<size_t>(weights.dim());
-    if (to_input) result[0] = at::empty(std::vector<int64_t>(window.end() - rank, window.end()), gradient.options());
+               to_bias = state->has_bias && context->needs_input_grad(2);
+    if (to_input) result[0] = at::empty(pieces.input_shape(), gradient.options());
     Variables filter_gradients(pieces.count()), bias_gradients(pieces.count());
     pieces.for_each([&](int64_t i) {
       const PlaneConvolution& convolution = pieces.convolution(i);

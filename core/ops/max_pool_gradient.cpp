@@ -14,12 +14,12 @@ namespace {
 
 constexpr uint8_t kNone = 255;  ///< no element was larger than minus infinity
 
-struct Geometry {
-  int64_t planes, height, width, rows, columns;
+struct Geometry : torch::CustomClassHolder {
+  int64_t samples, planes, height, width, rows, columns;
   int64_t kernel[2], stride[2], dilation[2], padding[2];
 
-  Geometry(const std::vector<int64_t>& shape, const Window& window)
-      : planes(shape[0] * shape[1]), height(shape[2]), width(shape[3]) {
+  Geometry(at::IntArrayRef shape, const Window& window)
+      : samples(shape[0]), planes(shape[0] * shape[1]), height(shape[2]), width(shape[3]) {
     for (int axis = 0; axis < 2; ++axis) {
       kernel[axis] = window.kernel[axis];
       stride[axis] = window.strides[axis];
@@ -190,7 +190,8 @@ class MaxPoolGradient : public torch::autograd::Function<MaxPoolGradient> {
   static at::Tensor forward(torch::autograd::AutogradContext* context, const at::Tensor& given, const Window& window) {
     context->set_materialize_grads(false);
     const at::Tensor input = given.contiguous();
-    const Geometry g(input.sizes().vec(), window);
+    const auto geometry = c10::make_intrusive<Geometry>(input.sizes(), window);
+    const Geometry& g = *geometry;
     at::Tensor result = at::empty({input.size(0), input.size(1), g.rows, g.columns}, input.options());
     at::Tensor taps = at::empty(result.sizes(), input.options().dtype(at::kByte));
     const float* in = input.const_data_ptr<float>();
@@ -202,24 +203,18 @@ class MaxPoolGradient : public torch::autograd::Function<MaxPoolGradient> {
         pool(g, in + plane * g.height * g.width, out + plane * g.rows * g.columns, chosen + plane * g.rows * g.columns);
     });
     context->save_for_backward({taps});
-    context->saved_data["shape"] = input.sizes().vec();
-    context->saved_data["kernel"] = window.kernel;
-    context->saved_data["strides"] = window.strides;
-    context->saved_data["dilations"] = window.dilations;
-    context->saved_data["begin"] = window.begin;
+    context->saved_data["geometry"] = c10::IValue::make_capsule(geometry);
     return result;
   }
 
   static torch::autograd::variable_list backward(torch::autograd::AutogradContext* context,
                                                  torch::autograd::variable_list gradients) {
     if (!gradients[0].defined()) return {at::Tensor(), at::Tensor()};
-    auto& saved = context->saved_data;
-    const std::vector<int64_t> shape = saved["shape"].toIntVector(), begin = saved["begin"].toIntVector();
-    const Geometry g(shape, {saved["kernel"].toIntVector(), saved["strides"].toIntVector(),
-                             saved["dilations"].toIntVector(), begin, begin});
+    const auto geometry = c10::static_intrusive_pointer_cast<Geometry>(context->saved_data["geometry"].toCapsule());
+    const Geometry& g = *geometry;
     const at::Tensor gradient = gradients[0].contiguous(), taps = context->get_saved_variables()[0];
     const auto spread = g.is_2x2() ? spread_plane_2x2 : spread_plane;
-    at::Tensor result = at::empty(shape, gradient.options());
+    at::Tensor result = at::empty({g.samples, g.planes / g.samples, g.height, g.width}, gradient.options());
     if (!g.is_2x2() || !g.is_covered()) result.zero_();
     const float* from = gradient.const_data_ptr<float>();
     const uint8_t* chosen = taps.const_data_ptr<uint8_t>();

@@ -117,6 +117,8 @@ PlaneConvolution::PlaneConvolution(const Window& window, int64_t groups, at::Int
   const int64_t reach = taps_.back().offset;
   front_ = rounded_up(reach, kPlaneLanes);
   length_ = front_ + rounded_up(positions(), kPlaneLanes) + rounded_up(reach, kPlaneLanes) + kPlaneLanes;
+  for (int64_t channel = 0; channel < channels_ / groups_; ++channel)
+    for (const Tap& tap : taps_) sources_.push_back((tap.phase * channels_ + channel) * length_ + tap.offset);
 }
 
 at::Tensor PlaneConvolution::pack_input(const at::Tensor& input) const {
@@ -154,10 +156,7 @@ void PlaneConvolution::forward(const at::Tensor& planes, const at::Tensor& filte
   const at::Tensor weights = filters.contiguous(), start = bias.defined() ? bias.contiguous() : bias;
   at::Tensor sums = at::empty({filters_, length_}, planes.options());
   const int64_t group_channels = channels_ / groups_, group_filters = filters_ / groups_;
-  const auto taps = static_cast<int64_t>(taps_.size()), terms = group_channels * taps;
-  std::vector<int64_t> offsets;
-  for (int64_t channel = 0; channel < group_channels; ++channel)
-    for (const Tap& tap : taps_) offsets.push_back((tap.phase * channels_ + channel) * length_ + tap.offset);
+  const auto terms = static_cast<int64_t>(sources_.size());
   const float* from = planes.const_data_ptr<float>() + front_;
   const float* factors = weights.const_data_ptr<float>();
   const float* starts = start.defined() ? start.const_data_ptr<float>() : nullptr;
@@ -165,7 +164,7 @@ void PlaneConvolution::forward(const at::Tensor& planes, const at::Tensor& filte
   const Parts tiles(group_filters, kernels_->rows);
   for_each_stretch(positions(), filters_ * terms, [&](int64_t begin, int64_t end) {
     for (int64_t group = 0; group < groups_; ++group) {
-      const PlaneSources sources{from + group * group_channels * length_, offsets.data(), terms};
+      const PlaneSources sources{from + group * group_channels * length_, sources_.data(), terms};
       for (int64_t tile = 0; tile < tiles.count; ++tile) {
         const int64_t filter = group * group_filters + tiles.begin(tile), rows = tiles.length(tile);
         kernels_->band[rows - 1](sources, begin, end, factors + filter * terms, terms,
@@ -222,10 +221,7 @@ at::Tensor PlaneConvolution::bias_gradient(const at::Tensor& gradient_planes) co
 at::Tensor PlaneConvolution::filter_gradient(const at::Tensor& gradient_planes, const at::Tensor& input_planes) const {
   at::Tensor result = at::zeros(filter_shape_, gradient_planes.options());
   const int64_t group_channels = channels_ / groups_, group_filters = filters_ / groups_;
-  const auto taps = static_cast<int64_t>(taps_.size()), terms = group_channels * taps;
-  std::vector<int64_t> offsets;
-  for (int64_t channel = 0; channel < group_channels; ++channel)
-    for (const Tap& tap : taps_) offsets.push_back((tap.phase * channels_ + channel) * length_ + tap.offset);
+  const auto terms = static_cast<int64_t>(sources_.size());
   const float* gradients = gradient_planes.const_data_ptr<float>() + front_;
   const float* inputs = input_planes.const_data_ptr<float>() + front_;
   float* sums = result.mutable_data_ptr<float>();
@@ -241,7 +237,7 @@ at::Tensor PlaneConvolution::filter_gradient(const at::Tensor& gradient_planes, 
         const int64_t group = block / tiles.count, filter = group * group_filters + tiles.begin(tile);
         const int64_t term = sources.begin(source);
         kernels_->dots[tiles.length(tile) - 1][sources.length(source) - 1](
-            gradients + filter * length_, length_, inputs + group * group_channels * length_, offsets.data() + term,
+            gradients + filter * length_, length_, inputs + group * group_channels * length_, sources_.data() + term,
             begin, end, sums + filter * terms + term, terms);
       }
     }

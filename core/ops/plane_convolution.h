@@ -67,8 +67,9 @@ class PlaneConvolution {
   int64_t samples_, groups_, channels_, filters_;  ///< channels_, filters_: of all groups
   Axis rows_, columns_;
   std::vector<Tap> taps_;
-  int64_t front_ = 0;   ///< zeros in front of the positions of a plane
-  int64_t length_ = 0;  ///< of a plane, with zeros in front and behind
+  std::vector<int64_t> sources_;  ///< where the planes of a group's channels start for each tap, seen from the group's
+  int64_t front_ = 0;             ///< zeros in front of the positions of a plane
+  int64_t length_ = 0;            ///< of a plane, with zeros in front and behind
   std::vector<int64_t> input_shape_, filter_shape_, output_shape_;
 };
 
