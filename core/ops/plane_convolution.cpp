@@ -19,19 +19,24 @@ constexpr int64_t kProducts = 1 << 19;
 
 int64_t rounded_up(int64_t value, int64_t unit) { return (value + unit - 1) / unit * unit; }
 
+template <int64_t Columns>
+void copy_rows_of(const float* from, int64_t from_pitch, float* to, int64_t to_pitch, int64_t rows) {
+  for (int64_t row = 0; row < rows; ++row)
+    std::memcpy(to + row * to_pitch, from + row * from_pitch, Columns * sizeof(float));
+}
+
 /// Copies rows; without gaps on either side they are one. Rows of small pictures are too short for memcpy's start-up.
 void copy_rows(const float* from, int64_t from_pitch, float* to, int64_t to_pitch, int64_t rows, int64_t columns) {
   if (from_pitch == columns && to_pitch == columns) {
     std::copy_n(from, rows * columns, to);
     return;
   }
+  if (columns == 4) return copy_rows_of<4>(from, from_pitch, to, to_pitch, rows);
+  if (columns == 8) return copy_rows_of<8>(from, from_pitch, to, to_pitch, rows);
+  if (columns == 16) return copy_rows_of<16>(from, from_pitch, to, to_pitch, rows);
   for (int64_t row = 0; row < rows; ++row, from += from_pitch, to += to_pitch) {
     int64_t column = 0;
     for (; column + 8 <= columns; column += 8) std::memcpy(to + column, from + column, 8 * sizeof(float));
-    if (column + 4 <= columns) {
-      std::memcpy(to + column, from + column, 4 * sizeof(float));
-      column += 4;
-    }
     for (; column < columns; ++column) to[column] = from[column];
   }
 }
