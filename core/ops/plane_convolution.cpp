@@ -84,7 +84,7 @@ bool PlaneConvolution::supports(const Window& window, const at::Tensor& input, c
   const auto fits = [](const at::Tensor& tensor) { return tensor.is_cpu() && tensor.scalar_type() == at::kFloat; };
   const auto negative = [](int64_t value) { return value < 0; };
   return !plane_kernels().empty() && window.rank() <= 2 && fits(input) && fits(filters) && input.numel() > 0 &&
-         std::none_of(window.begin.begin(), window.begin.end(), negative) &&
+         filters.numel() > 0 && std::none_of(window.begin.begin(), window.begin.end(), negative) &&
          std::none_of(window.end.begin(), window.end.end(), negative);
 }
 
