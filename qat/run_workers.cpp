@@ -46,6 +46,8 @@ pid_t start(int rank, int count, int port, char** arguments) {
   prctl(PR_SET_PDEATHSIG, SIGTERM);  // and nobody trains on when it is killed
   setenv("RANK", std::to_string(rank).c_str(), 1);
   setenv("WORLD_SIZE", std::to_string(count).c_str(), 1);
+  const auto threads = std::max(1, static_cast<int>(std::thread::hardware_concurrency()) / count);
+  setenv("OMP_NUM_THREADS", std::to_string(threads).c_str(), 0);  // else each would take all cores
   setenv("MASTER_ADDR", "127.0.0.1", 1);
   setenv("MASTER_PORT", std::to_string(port).c_str(), 1);
   execv("/proc/self/exe", arguments);

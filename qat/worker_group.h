@@ -68,10 +68,11 @@ class WorkerGroup {
 /// True in a process that was started as part of a group: join() it. False in the one that the user started.
 bool is_worker();
 
-/// Starts this program `count` times with the same arguments as a group on this machine and waits for all. SIGINT and
-/// SIGTERM go on to the processes, which stop when they see fit. Returns the exit code that they agree on, or the first
-/// that is not 0. When one is killed or ends with a code that is not 0, the others get a moment to end by themselves
-/// and are then ended, too; throws UserError naming the process and what happened to it when it was killed.
+/// Starts this program `count` times with the same arguments as a group on this machine and waits for all. They share
+/// the cores, unless OMP_NUM_THREADS says how many threads each has. SIGINT and SIGTERM go on to the processes, which
+/// stop when they see fit. Returns the exit code that they agree on, or the first that is not 0. When one is killed or
+/// ends with a code that is not 0, the others get a moment to end by themselves and are then ended, too; throws
+/// UserError naming the process and what happened to it when it was killed.
 int run_workers(int count, char** arguments);
 
 }  // namespace espq

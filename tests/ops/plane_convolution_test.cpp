@@ -2,7 +2,6 @@
 #include "core/ops/plane_convolution.h"
 
 #include <ATen/ATen.h>
-#include <ATen/Parallel.h>
 #include <gtest/gtest.h>
 
 #include "core/ops/conv.h"
@@ -64,26 +63,6 @@ INSTANTIATE_TEST_SUITE_P(
                       Case{"line_strided", {2, 4, 33}, {8, 2, 4}, 2, {2}, {1}, {1}, {2}},
                       Case{"kernel_is_picture", {3, 4, 5, 6}, {7, 4, 5, 6}, 1, {1, 1}, {1, 1}, {0, 0}, {0, 0}}),
     [](const auto& info) { return info.param.name; });
-
-TEST(PlaneConvolutions, DoNotDependOnTheNumberOfThreads) {
-  const Window window{{3, 3}, {1, 1}, {1, 1}, {1, 1}, {1, 1}};
-  const at::Tensor input = at::randn({4, 12, 32, 31}), filters = at::randn({20, 12, 3, 3}), bias = at::randn({20});
-  if (!PlaneConvolution::supports(window, input, filters)) GTEST_SKIP() << "needs AVX2 and FMA";
-  const PlaneConvolution convolution(window, 1, input.sizes(), filters.sizes());
-  const int usual = at::get_num_threads();
-  std::vector<Tensors> results;
-  for (const int threads : {1, 2, 5}) {
-    at::set_num_threads(threads);
-    const at::Tensor planes = convolution.pack_input(input);
-    const at::Tensor result = convolution.forward(planes, filters, bias, nullptr);
-    const at::Tensor gradients = convolution.pack_gradient(result, nullptr);
-    results.push_back({result, convolution.bias_gradient(gradients), convolution.filter_gradient(gradients, planes),
-                       convolution.input_gradient(gradients, filters)});
-  }
-  at::set_num_threads(usual);
-  for (const Tensors& result : results)
-    for (size_t i = 0; i < result.size(); ++i) EXPECT_TRUE(at::equal(result[i], results[0][i])) << i;
-}
 
 }  // namespace
 }  // namespace espq
