@@ -139,12 +139,18 @@ struct Executor::Implementation {
     return slot.scale != kNoScale && gradient_options.log2_scales.count(graph.scales.root(slot.scale));
   }
   /// Runs as one node of the gradient graph.
-  bool is_single_node(const Step& step) const {
-    return training && step.convolution && !hook && at::GradMode::is_enabled();
+  bool is_single_node(const Step& step, TrainingNode node) const {
+    return training && step.node == node && !hook && at::GradMode::is_enabled();
+  }
+  /// The node rounds its result itself.
+  bool result_is_rounded_inside(const Step& step) const {
+    const SlotQuant& quant = output_quant(step, 0);
+    return step.quantize_output[0] && quant.channel_axis < 0 && !gradient_options.results.count(step.operation) &&
+           !learns(quant);
   }
   /// The node rounds this operand itself.
   bool is_rounded_inside(const Step& step, size_t slot) const {
-    return is_single_node(step) && slot > 0 && step.quantize_input[slot] &&
+    return is_single_node(step, TrainingNode::Convolution) && slot > 0 && step.quantize_input[slot] &&
            step.operation->input(slot)->is_parameter() && !learns(step.operation->input_quant[slot]);
   }
   ConvGradientOptions::Parameter inside_rounding(const Step& step, size_t slot) const {
@@ -161,11 +167,9 @@ struct Executor::Implementation {
     options.input = step.convolution_input;
     if (options.input.quantized() && operation.input_quant[1].quantizes())
       options.filters = slot_grid(graph, operation.input_quant[1]);
-    const SlotQuant& quant = output_quant(step, 0);
-    rounded = step.quantize_output[0] && quant.channel_axis < 0 && !gradient_options.results.count(&operation) &&
-              !learns(quant);
+    rounded = result_is_rounded_inside(step);
     if (rounded) {
-      options.output = slot_grid(graph, quant);
+      options.output = slot_grid(graph, output_quant(step, 0));
       options.relu = step.fused_relu != nullptr;
     }
     return convolve_with_gradient(operation, inputs[0], inputs[1], inputs.size() > 2 ? inputs[2] : at::Tensor(),
@@ -220,7 +224,13 @@ struct Executor::Implementation {
     try {
       if (step.board) return step.board(inputs);
       if (step.table) return {step.table(inputs[0])};
-      if (is_single_node(step)) return {convolution(step, inputs, rounded)};
+      if (is_single_node(step, TrainingNode::Convolution)) return {convolution(step, inputs, rounded)};
+      if (is_single_node(step, TrainingNode::Addition) && result_is_rounded_inside(step)) {
+        const SlotQuant& quant = output_quant(step, 0);
+        rounded = true;
+        return {add_and_quantize_with_gradient(inputs[0], inputs[1], slot_exponents(graph, quant), quant.bits,
+                                               graph.target->rounding, step.fused_relu != nullptr)};
+      }
       const bool chip = precision != Precision::Float || graph.lowered;
       Tensors outputs =
           step.forward({*step.operation, chip, graph.lowered, graph.lowered ? graph.target : nullptr}, inputs);

@@ -2,7 +2,6 @@
 
 #include <unordered_set>
 
-#include "core/ops/conv.h"
 #include "core/ops/table.h"
 #include "core/quant/fake_quantize.h"
 #include "core/support/error.h"
@@ -164,8 +163,9 @@ void compile_float(const PlanRequest& request, const OperatorDefinition& definit
     }
   }
   if (simulate && (graph.lowered || operation.quantized)) step.table = simulated_table(graph, definition, operation);
-  step.convolution = !graph.lowered && definition.board == &conv_board;
-  if (step.convolution && simulate && operation.quantized) step.convolution_input = operand_grid(request, operation, 0);
+  if (!graph.lowered) step.node = definition.training_node;
+  if (step.node == TrainingNode::Convolution && simulate && operation.quantized)
+    step.convolution_input = operand_grid(request, operation, 0);
   step.relu = graph.lowered && operation.string_attribute("activation", "Linear") == "Relu";
 }
 
@@ -184,7 +184,7 @@ void fuse_relus(Plan& plan) {
   std::unordered_map<int, size_t> producers;
   for (size_t i = 0; i < plan.steps.size(); ++i) {
     Step& relu = plan.steps[i];
-    const Variable* between = relu.operation->type == "Relu" ? relu.operation->input(0) : nullptr;
+    const Variable* between = relu.node == TrainingNode::Relu ? relu.operation->input(0) : nullptr;
     const auto found = between ? producers.find(relu.inputs[0]) : producers.end();
     const bool wanted = std::find(plan.requested.begin(), plan.requested.end(), between) != plan.requested.end();
     if (found == producers.end() || wanted || between->uses().size() != 1 || !relu.quantize_output[0] ||

@@ -23,7 +23,7 @@ struct Step {
   std::vector<Layout> input_layout, output_layout;  ///< what the kernel wants and gives
   std::vector<int> release;                         ///< values that nobody reads after this step
   bool relu = false;                                ///< fused activation of a chip graph, for float kernels
-  bool convolution = false;                         ///< a Conv of a graph that can be trained
+  TrainingNode node = TrainingNode::None;           ///< of a graph that can be trained
   Grid convolution_input;                           ///< of its input, where the plan knows one
   /// Training: the Relu behind the operation, which runs in the same pass as the rounding of its output.
   const Operation* fused_relu = nullptr;

@@ -193,6 +193,7 @@ void add_arithmetic(Registry& registry) {
   };
   OperatorDefinition sum = definition("Add", binary<add>, add_board<1>, kAllWidths);
   sum.quantization.mask_operands = {0, 1};
+  sum.training_node = TrainingNode::Addition;
   quantizable(std::move(sum), AlignmentClass::Elementwise);
   quantizable(definition("Sub", binary<subtract>, add_board<-1>, kAllWidths), AlignmentClass::Elementwise);
   ChipSupport multiplier = kAllWidths;

@@ -154,6 +154,7 @@ void register_conv_operators(Registry& registry) {
   OperatorDefinition conv = convolution("Conv");
   conv.forward = conv_forward;
   conv.board = conv_board;
+  conv.training_node = TrainingNode::Convolution;
   conv.quantization.weight_channel_axis = first_axis;
   conv.chip = {.registered = true,
                .int8 = true,

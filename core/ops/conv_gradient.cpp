@@ -101,7 +101,7 @@ class Pieces {
   }
 
  private:
-  static constexpr int64_t kFloats = 1 << 17;  ///< half a mebibyte, of the one or two that a core has to itself
+  static constexpr int64_t kFloats = 1 << 18;  ///< a mebibyte, what a core has to itself
   static constexpr int64_t kMostPieces = 128;
 
   int64_t samples_, size_ = 0;

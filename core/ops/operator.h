@@ -149,6 +149,9 @@ struct ChipSupport {
   }
 };
 
+/// What a training step runs as one node of the gradient graph with the rounding of its result.
+enum class TrainingNode : char { None, Convolution, Addition, Relu };
+
 /// Everything about one operator.
 struct OperatorDefinition {
   std::string_view name;
@@ -159,6 +162,7 @@ struct OperatorDefinition {
   BoardFactory board = nullptr;  ///< nullptr: no exact kernel, Board precision refuses the operator
   QuantizationRule quantization;
   LayoutRule layout = LayoutRule::Restores;
+  TrainingNode training_node = TrainingNode::None;
   ChipSupport chip;
 
   /// A function for which the chip has no kernel, but which a table can hold.

@@ -52,6 +52,23 @@ inline float clamped(float value, const GridFloats& grid) {
       out[i] = q * grid.scale;                                                                                \
     }                                                                                                         \
   }
+// `out` may be neither operand.
+#define ESPQ_ROUND_SUM(name, rounding, mask, limit)                                                  \
+  ESPQ_CLONES void name(const float* __restrict a, const float* __restrict b, float* __restrict out, \
+                        uint8_t* __restrict inside, int64_t count, GridFloats grid) {                \
+    for (int64_t i = 0; i < count; ++i) {                                                            \
+      const float sum = a[i] + b[i], value = limit;                                                  \
+      const float r = rounded<rounding>(value * grid.inverse), q = clamped(r, grid);                 \
+      inside[i] = mask;                                                                              \
+      out[i] = q * grid.scale;                                                                       \
+    }                                                                                                \
+  }
+ESPQ_ROUND_SUM(half_even_sum, Rounding::HalfEven, r == q, sum)
+ESPQ_ROUND_SUM(half_up_sum, Rounding::HalfUp, r == q, sum)
+ESPQ_ROUND_SUM(half_even_sum_relu, Rounding::HalfEven, (r == q ? value : 0.0f) > 0, sum < 0 ? 0.0f : sum)
+ESPQ_ROUND_SUM(half_up_sum_relu, Rounding::HalfUp, (r == q ? value : 0.0f) > 0, sum < 0 ? 0.0f : sum)
+#undef ESPQ_ROUND_SUM
+
 ESPQ_ROUND(half_even, Rounding::HalfEven)
 ESPQ_ROUND(half_up, Rounding::HalfUp)
 #undef ESPQ_ROUND
@@ -87,6 +104,13 @@ GridFloats grid_floats(int exponent, int bits) {
 void round_row(const float* in, float* out, uint8_t* inside, int64_t count, const GridFloats& grid, Rounding rounding,
                bool relu) {
   round_function(rounding, relu, inside != nullptr)(in, out, inside, count, grid);
+}
+
+void round_sum_row(const float* a, const float* b, float* out, uint8_t* inside, int64_t count, const GridFloats& grid,
+                   Rounding rounding, bool relu) {
+  const auto function = rounding == Rounding::HalfEven ? (relu ? half_even_sum_relu : half_even_sum)
+                                                       : (relu ? half_up_sum_relu : half_up_sum);
+  function(a, b, out, inside, count, grid);
 }
 
 ESPQ_CLONES void mask_row(const float* gradient, const uint8_t* inside, float* out, int64_t count) {

@@ -18,4 +18,8 @@ at::Tensor fake_quantize_with_gradient(const at::Tensor& value, const std::vecto
                                        int bits, Rounding rounding, bool masked, const at::Tensor& log2_scale = {},
                                        bool relu = false);
 
+/// fake_quantize_with_gradient(a + b), masked and with one exponent, in one pass where the operands have one shape.
+at::Tensor add_and_quantize_with_gradient(const at::Tensor& a, const at::Tensor& b, const std::vector<int>& exponents,
+                                          int bits, Rounding rounding, bool relu);
+
 }  // namespace espq
