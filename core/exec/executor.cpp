@@ -6,6 +6,7 @@
 
 #include "core/exec/plan.h"
 #include "core/ops/conv_gradient.h"
+#include "core/ops/swish_gradient.h"
 #include "core/quant/fake_quantize.h"
 #include "core/quant/quantize_gradient.h"
 #include "core/support/error.h"
@@ -176,6 +177,21 @@ struct Executor::Implementation {
                                   options);
   }
 
+  /// An Add or Swish with its rounding as one node of the gradient graph; undefined where it is none.
+  at::Tensor rounded_node(const Step& step, const Tensors& inputs) const {
+    const bool add = is_single_node(step, TrainingNode::Addition);
+    const bool swish = is_single_node(step, TrainingNode::Swish) && step.operation->float_attribute("alpha") == 1 &&
+                       inputs[0].requires_grad();
+    if ((!add && !swish) || !result_is_rounded_inside(step)) return {};
+    const SlotQuant& quant = output_quant(step, 0);
+    const std::vector<int>& exponents = slot_exponents(graph, quant);
+    const Rounding rounding = graph.target->rounding;
+    const bool relu = step.fused_relu != nullptr;
+    if (add) return add_and_quantize_with_gradient(inputs[0], inputs[1], exponents, quant.bits, rounding, relu);
+    if (!has_grid_rows(inputs[0], exponents)) return {};
+    return swish_with_gradient(inputs[0], RowRounding{grid_floats(exponents[0], quant.bits), rounding, relu});
+  }
+
   at::Tensor quantized_output(const Step& step, size_t slot, at::Tensor value) const {
     const Rounding rounding = graph.target->rounding;
     if (graph.lowered) {
@@ -225,11 +241,9 @@ struct Executor::Implementation {
       if (step.board) return step.board(inputs);
       if (step.table) return {step.table(inputs[0])};
       if (is_single_node(step, TrainingNode::Convolution)) return {convolution(step, inputs, rounded)};
-      if (is_single_node(step, TrainingNode::Addition) && result_is_rounded_inside(step)) {
-        const SlotQuant& quant = output_quant(step, 0);
+      if (const at::Tensor value = rounded_node(step, inputs); value.defined()) {
         rounded = true;
-        return {add_and_quantize_with_gradient(inputs[0], inputs[1], slot_exponents(graph, quant), quant.bits,
-                                               graph.target->rounding, step.fused_relu != nullptr)};
+        return {value};
       }
       const bool chip = precision != Precision::Float || graph.lowered;
       Tensors outputs =

@@ -368,6 +368,7 @@ void register_activation_operators(Registry& registry) {
     OperatorDefinition entry = definition(std::move(row));
     entry.quantization.fused_activation = entry.name == "Relu";
     if (entry.name == "Relu") entry.training_node = TrainingNode::Relu;
+    if (entry.name == "Swish") entry.training_node = TrainingNode::Swish;
     if (entry.name == "Neg") entry.quantization.passes_codes = [](const Target&, int bits) { return bits != 8; };
     registry.add(std::move(entry));
   }

@@ -150,7 +150,7 @@ struct ChipSupport {
 };
 
 /// What a training step runs as one node of the gradient graph with the rounding of its result.
-enum class TrainingNode : char { None, Convolution, Addition, Relu };
+enum class TrainingNode : char { None, Convolution, Addition, Relu, Swish };
 
 /// Everything about one operator.
 struct OperatorDefinition {

@@ -53,21 +53,31 @@ inline float clamped(float value, const GridFloats& grid) {
     }                                                                                                         \
   }
 // `out` may be neither operand.
-#define ESPQ_ROUND_SUM(name, rounding, mask, limit)                                                  \
+#define ESPQ_ROUND_TWO(name, rounding, combined, mask, limit)                                        \
   ESPQ_CLONES void name(const float* __restrict a, const float* __restrict b, float* __restrict out, \
                         uint8_t* __restrict inside, int64_t count, GridFloats grid) {                \
     for (int64_t i = 0; i < count; ++i) {                                                            \
-      const float sum = a[i] + b[i], value = limit;                                                  \
+      const float both = combined, value = limit;                                                    \
       const float r = rounded<rounding>(value * grid.inverse), q = clamped(r, grid);                 \
       inside[i] = mask;                                                                              \
       out[i] = q * grid.scale;                                                                       \
     }                                                                                                \
   }
-ESPQ_ROUND_SUM(half_even_sum, Rounding::HalfEven, r == q, sum)
-ESPQ_ROUND_SUM(half_up_sum, Rounding::HalfUp, r == q, sum)
-ESPQ_ROUND_SUM(half_even_sum_relu, Rounding::HalfEven, (r == q ? value : 0.0f) > 0, sum < 0 ? 0.0f : sum)
-ESPQ_ROUND_SUM(half_up_sum_relu, Rounding::HalfUp, (r == q ? value : 0.0f) > 0, sum < 0 ? 0.0f : sum)
-#undef ESPQ_ROUND_SUM
+#define ESPQ_ROUND_COMBINED(name, combined)                                                          \
+  ESPQ_ROUND_TWO(half_even_##name, Rounding::HalfEven, combined, r == q, both)                       \
+  ESPQ_ROUND_TWO(half_up_##name, Rounding::HalfUp, combined, r == q, both)                           \
+  ESPQ_ROUND_TWO(half_even_##name##_relu, Rounding::HalfEven, combined, (r == q ? value : 0.0f) > 0, \
+                 both < 0 ? 0.0f : both)                                                             \
+  ESPQ_ROUND_TWO(half_up_##name##_relu, Rounding::HalfUp, combined, (r == q ? value : 0.0f) > 0,     \
+                 both < 0 ? 0.0f : both)                                                             \
+  auto name##_function(Rounding rounding, bool relu) {                                               \
+    if (rounding == Rounding::HalfEven) return relu ? half_even_##name##_relu : half_even_##name;    \
+    return relu ? half_up_##name##_relu : half_up_##name;                                            \
+  }
+ESPQ_ROUND_COMBINED(sum, a[i] + b[i])
+ESPQ_ROUND_COMBINED(product, a[i] * b[i])
+#undef ESPQ_ROUND_COMBINED
+#undef ESPQ_ROUND_TWO
 
 ESPQ_ROUND(half_even, Rounding::HalfEven)
 ESPQ_ROUND(half_up, Rounding::HalfUp)
@@ -106,11 +116,14 @@ void round_row(const float* in, float* out, uint8_t* inside, int64_t count, cons
   round_function(rounding, relu, inside != nullptr)(in, out, inside, count, grid);
 }
 
-void round_sum_row(const float* a, const float* b, float* out, uint8_t* inside, int64_t count, const GridFloats& grid,
-                   Rounding rounding, bool relu) {
-  const auto function = rounding == Rounding::HalfEven ? (relu ? half_even_sum_relu : half_even_sum)
-                                                       : (relu ? half_up_sum_relu : half_up_sum);
-  function(a, b, out, inside, count, grid);
+void round_sum_row(const float* a, const float* b, float* out, uint8_t* inside, int64_t count,
+                   const RowRounding& rounding) {
+  sum_function(rounding.rounding, rounding.relu)(a, b, out, inside, count, rounding.grid);
+}
+
+void round_product_row(const float* a, const float* b, float* out, uint8_t* inside, int64_t count,
+                       const RowRounding& rounding) {
+  product_function(rounding.rounding, rounding.relu)(a, b, out, inside, count, rounding.grid);
 }
 
 ESPQ_CLONES void mask_row(const float* gradient, const uint8_t* inside, float* out, int64_t count) {

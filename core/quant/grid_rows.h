@@ -19,9 +19,16 @@ GridFloats grid_floats(int exponent, int bits);
 void round_row(const float* in, float* out, uint8_t* inside, int64_t count, const GridFloats& grid, Rounding rounding,
                bool relu = false);
 
-/// The same of a[i] + b[i]; no two of the arrays overlap.
-void round_sum_row(const float* a, const float* b, float* out, uint8_t* inside, int64_t count, const GridFloats& grid,
-                   Rounding rounding, bool relu);
+struct RowRounding {
+  GridFloats grid;
+  Rounding rounding;
+  bool relu = false;
+};
+/// The same of a[i] + b[i], and of a[i] * b[i]; no two of the arrays overlap.
+void round_sum_row(const float* a, const float* b, float* out, uint8_t* inside, int64_t count,
+                   const RowRounding& rounding);
+void round_product_row(const float* a, const float* b, float* out, uint8_t* inside, int64_t count,
+                       const RowRounding& rounding);
 
 /// out[i] = inside[i] ? gradient[i] : 0; `out` may be `gradient`.
 void mask_row(const float* gradient, const uint8_t* inside, float* out, int64_t count);

@@ -168,14 +168,14 @@ class QuantizeGradient : public torch::autograd::Function<QuantizeGradient> {
 class AddAndQuantizeGradient : public torch::autograd::Function<AddAndQuantizeGradient> {
  public:
   static at::Tensor forward(torch::autograd::AutogradContext* context, const at::Tensor& a, const at::Tensor& b,
-                            const GridFloats& grid, Rounding rounding, bool relu) {
+                            const RowRounding& rounding) {
     context->set_materialize_grads(false);
     at::Tensor result = at::empty_like(a), inside = at::empty_like(a, at::kByte);
     const float *first = a.const_data_ptr<float>(), *second = b.const_data_ptr<float>();
     float* out = result.mutable_data_ptr<float>();
     uint8_t* mask = inside.mutable_data_ptr<uint8_t>();
     at::parallel_for(0, result.numel(), kRowGrain, [&](int64_t begin, int64_t end) {
-      round_sum_row(first + begin, second + begin, out + begin, mask + begin, end - begin, grid, rounding, relu);
+      round_sum_row(first + begin, second + begin, out + begin, mask + begin, end - begin, rounding);
     });
     context->save_for_backward({inside});
     return result;
@@ -183,7 +183,7 @@ class AddAndQuantizeGradient : public torch::autograd::Function<AddAndQuantizeGr
 
   static torch::autograd::variable_list backward(torch::autograd::AutogradContext* context,
                                                  torch::autograd::variable_list gradients) {
-    torch::autograd::variable_list result(5);
+    torch::autograd::variable_list result(3);
     if (gradients[0].defined())
       result[0] = result[1] = masked_gradient(gradients[0], context->get_saved_variables()[0]);
     return result;
@@ -211,7 +211,7 @@ at::Tensor add_and_quantize_with_gradient(const at::Tensor& a, const at::Tensor&
   const bool fits = learns && exponents.size() == 1 && a.sizes() == b.sizes() && a.is_contiguous() &&
                     b.is_contiguous() && has_grid_rows(a, exponents) && has_grid_rows(b, exponents);
   if (!fits) return fake_quantize_with_gradient(at::add(a, b), exponents, -1, bits, rounding, true, {}, relu);
-  return AddAndQuantizeGradient::apply(a, b, grid_floats(exponents[0], bits), rounding, relu);
+  return AddAndQuantizeGradient::apply(a, b, RowRounding{grid_floats(exponents[0], bits), rounding, relu});
 }
 
 }  // namespace espq

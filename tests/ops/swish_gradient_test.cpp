@@ -4,6 +4,8 @@
 #include <ATen/ATen.h>
 #include <gtest/gtest.h>
 
+#include "core/quant/quantize_gradient.h"
+
 namespace espq {
 namespace {
 
@@ -17,6 +19,23 @@ TEST(SwishGradients, EqualLibTorch) {
   got.backward(gradient);
   want.backward(gradient);
   EXPECT_TRUE(at::allclose(ours.grad(), theirs.grad(), 1e-5, 1e-6));
+}
+
+TEST(SwishGradients, RoundLikeTheRoundingBehindThem) {
+  const at::Tensor values = 8 * at::randn({3, 5, 41, 77});
+  const at::Tensor gradient = at::randn(values.sizes());
+  for (const Rounding rounding : {Rounding::HalfEven, Rounding::HalfUp})
+    for (const bool relu : {false, true}) {
+      const at::Tensor ours = values.clone().requires_grad_(), theirs = values.clone().requires_grad_();
+      const at::Tensor got = swish_with_gradient(ours, RowRounding{grid_floats(-3, 8), rounding, relu});
+      const at::Tensor want =
+          fake_quantize_with_gradient(swish_with_gradient(theirs), {-3}, -1, 8, rounding, true, {}, relu);
+      EXPECT_TRUE(at::equal(got, want));
+      got.backward(gradient);
+      want.backward(gradient);
+      EXPECT_TRUE(at::equal(ours.grad(), theirs.grad()));
+      EXPECT_GT(ours.grad().eq(0).sum().item<int64_t>(), 100);  // some were cut off
+    }
 }
 
 TEST(SwishGradients, LeavesOtherOperandsToLibTorch) {

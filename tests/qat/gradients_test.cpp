@@ -243,5 +243,25 @@ TEST(OneSlotLayouts, OtherMemoryOrdersGiveTheSameNumbers) {
   }
 }
 
+TEST(AddAndQuantize, IsTheSumAndTheRoundingBehindIt) {
+  at::manual_seed(4);
+  const at::Tensor a = at::randn({3, 5, 41, 77}), b = at::randn({3, 5, 41, 77}), row = at::randn({77});
+  for (const at::Tensor& other : {b, row, b.transpose(0, 1).contiguous().transpose(0, 1)})  // one pass, and two
+    for (const Rounding rounding : {Rounding::HalfEven, Rounding::HalfUp})
+      for (const bool relu : {false, true}) {
+        const Tensors ours{a.clone().requires_grad_(), other.detach().clone().requires_grad_()};
+        const Tensors theirs{a.clone().requires_grad_(), other.detach().clone().requires_grad_()};
+        const at::Tensor got = add_and_quantize_with_gradient(ours[0], ours[1], {-6}, 8, rounding, relu);
+        const at::Tensor want =
+            fake_quantize_with_gradient(theirs[0] + theirs[1], {-6}, -1, 8, rounding, true, {}, relu);
+        EXPECT_TRUE(at::equal(got, want));
+        const at::Tensor gradient = at::randn(a.sizes());
+        got.backward(gradient);
+        want.backward(gradient);
+        for (int i : {0, 1}) EXPECT_TRUE(at::equal(ours[i].grad(), theirs[i].grad())) << i;
+        EXPECT_GT(ours[0].grad().eq(0).sum().item<int64_t>(), 100);  // some left the grid
+      }
+}
+
 }  // namespace
 }  // namespace espq
