@@ -91,7 +91,7 @@ void write_verified(const Graph& quantized, const Digits& digits, const std::fil
 int run(const Options& wanted) {
   const std::filesystem::path folder = wanted.folder;
   WorkerGroup group = WorkerGroup::join({.timeout = std::chrono::minutes(10)});  // the first one also evaluates
-  if (!group.is_first()) std::cout.setstate(std::ios::failbit);     // and prints
+  if (!group.is_first()) std::cout.setstate(std::ios::failbit);                  // and prints
   std::filesystem::create_directories(folder);
   const Digits digits = load_digits(ESPQ_DIGITS_FILE);
   const TrainedNetwork network = train_small_digits(digits, 20);

@@ -84,7 +84,8 @@ void attach_tables(Graph& graph, const LowerOptions& options) {
     const auto step = table_step(graph, *operation, options);
     if (!step) continue;
     const OperatorDefinition& function = tabulated_definition(*operation);
-    const Grid input = slot_grid(graph, operation->input_quant[0]), output = slot_grid(graph, operation->output_quant[0]);
+    const Grid input = slot_grid(graph, operation->input_quant[0]),
+               output = slot_grid(graph, operation->output_quant[0]);
     const at::Tensor table =
         build_table(function, *operation, real_operands(*operation), input, output, *step, graph.target->rounding);
     operation->attributes["lut"] = store.name_of(std::string(function.name), table, output.exponents);
