@@ -145,9 +145,9 @@ struct Executor::Implementation {
   }
   /// The node rounds its result itself.
   bool result_is_rounded_inside(const Step& step) const {
+    if (!step.quantize_output[0] || gradient_options.results.count(step.operation)) return false;
     const SlotQuant& quant = output_quant(step, 0);
-    return step.quantize_output[0] && quant.channel_axis < 0 && !gradient_options.results.count(step.operation) &&
-           !learns(quant);
+    return quant.channel_axis < 0 && !learns(quant);
   }
   /// The node rounds this operand itself.
   bool is_rounded_inside(const Step& step, size_t slot) const {
