@@ -34,7 +34,7 @@ Tensors hard_sigmoid(const ForwardContext& context, const Tensors& inputs) {
 
 Tensors swish(const ForwardContext& context, const Tensors& inputs) {
   const float alpha = context.operation.float_attribute("alpha");
-  if (alpha == 1 && context.chip && at::GradMode::is_enabled() && inputs[0].requires_grad()) {
+  if (alpha == 1 && context.chip) {
     if (const at::Tensor result = swish_with_gradient(inputs[0]); result.defined()) return one(result);
   }
   return one(inputs[0] * at::sigmoid(alpha == 1 ? inputs[0] : inputs[0] * alpha));

@@ -35,13 +35,7 @@ class SwishGradient : public torch::autograd::Function<SwishGradient> {
       context->save_for_backward({input, sigmoid});
       return input * sigmoid;
     }
-    at::Tensor result = at::empty_like(input), inside = at::empty_like(input, at::kByte);
-    const float *x = input.const_data_ptr<float>(), *s = sigmoid.const_data_ptr<float>();
-    float* to = result.mutable_data_ptr<float>();
-    uint8_t* mask = inside.mutable_data_ptr<uint8_t>();
-    at::parallel_for(0, result.numel(), kRowGrain, [&](int64_t begin, int64_t end) {
-      round_product_row(x + begin, s + begin, to + begin, mask + begin, end - begin, *rounding);
-    });
+    at::Tensor inside, result = round_product(input, sigmoid, *rounding, inside);
     context->save_for_backward({input, sigmoid, inside});
     return result;
   }
@@ -70,7 +64,8 @@ class SwishGradient : public torch::autograd::Function<SwishGradient> {
 }  // namespace
 
 at::Tensor swish_with_gradient(const at::Tensor& input, const std::optional<RowRounding>& rounding) {
-  const bool fits = input.is_cpu() && input.scalar_type() == at::kFloat && input.is_contiguous();
+  const bool fits = at::GradMode::is_enabled() && input.requires_grad() && input.is_cpu() &&
+                    input.scalar_type() == at::kFloat && input.is_contiguous();
   return fits ? SwishGradient::apply(input, rounding) : at::Tensor();
 }
 

@@ -9,7 +9,8 @@ namespace espq {
 
 /// x * sigmoid(x) as one node of the gradient graph: LibTorch's operators would leave six passes over memory for the
 /// way back. The value is theirs bit by bit. With `rounding` the result is rounded, and the gradient masked where it
-/// left the grid. Undefined where LibTorch has to do it: no dense float32 of this processor.
+/// left the grid. Undefined where LibTorch has to do it: nobody wants a gradient, or no
+/// dense float32 of this processor.
 at::Tensor swish_with_gradient(const at::Tensor& input, const std::optional<RowRounding>& rounding = std::nullopt);
 
 }  // namespace espq

@@ -96,6 +96,21 @@ ESPQ_PRODUCTS(products_half_even, Rounding::HalfEven)
 ESPQ_PRODUCTS(products_half_up, Rounding::HalfUp)
 #undef ESPQ_PRODUCTS
 
+using RoundTwo = void (*)(const float*, const float*, float*, uint8_t*, int64_t, GridFloats);
+
+at::Tensor round_two(const at::Tensor& a, const at::Tensor& b, RoundTwo function, const GridFloats& grid,
+                     at::Tensor& inside) {
+  at::Tensor result = at::empty_like(a);
+  inside = at::empty_like(a, at::kByte);
+  const float *first = a.const_data_ptr<float>(), *second = b.const_data_ptr<float>();
+  float* out = result.mutable_data_ptr<float>();
+  uint8_t* mask = inside.mutable_data_ptr<uint8_t>();
+  at::parallel_for(0, result.numel(), kRowGrain, [&](int64_t begin, int64_t end) {
+    function(first + begin, second + begin, out + begin, mask + begin, end - begin, grid);
+  });
+  return result;
+}
+
 using Round = void (*)(const float*, float*, uint8_t*, int64_t, GridFloats);
 
 Round round_function(Rounding rounding, bool relu, bool masked) {
@@ -114,16 +129,6 @@ GridFloats grid_floats(int exponent, int bits) {
 void round_row(const float* in, float* out, uint8_t* inside, int64_t count, const GridFloats& grid, Rounding rounding,
                bool relu) {
   round_function(rounding, relu, inside != nullptr)(in, out, inside, count, grid);
-}
-
-void round_sum_row(const float* a, const float* b, float* out, uint8_t* inside, int64_t count,
-                   const RowRounding& rounding) {
-  sum_function(rounding.rounding, rounding.relu)(a, b, out, inside, count, rounding.grid);
-}
-
-void round_product_row(const float* a, const float* b, float* out, uint8_t* inside, int64_t count,
-                       const RowRounding& rounding) {
-  product_function(rounding.rounding, rounding.relu)(a, b, out, inside, count, rounding.grid);
 }
 
 ESPQ_CLONES void mask_row(const float* gradient, const uint8_t* inside, float* out, int64_t count) {
@@ -199,6 +204,14 @@ at::Tensor round_rows(const at::Tensor& value, const std::vector<int>& exponents
     round(in + begin, out + begin, mask ? mask + begin : nullptr, count, grid);
   });
   return result;
+}
+
+at::Tensor round_sum(const at::Tensor& a, const at::Tensor& b, const RowRounding& rounding, at::Tensor& inside) {
+  return round_two(a, b, sum_function(rounding.rounding, rounding.relu), rounding.grid, inside);
+}
+
+at::Tensor round_product(const at::Tensor& a, const at::Tensor& b, const RowRounding& rounding, at::Tensor& inside) {
+  return round_two(a, b, product_function(rounding.rounding, rounding.relu), rounding.grid, inside);
 }
 
 }  // namespace espq

@@ -19,21 +19,10 @@ GridFloats grid_floats(int exponent, int bits);
 void round_row(const float* in, float* out, uint8_t* inside, int64_t count, const GridFloats& grid, Rounding rounding,
                bool relu = false);
 
-struct RowRounding {
-  GridFloats grid;
-  Rounding rounding;
-  bool relu = false;
-};
-/// The same of a[i] + b[i], and of a[i] * b[i]; no two of the arrays overlap.
-void round_sum_row(const float* a, const float* b, float* out, uint8_t* inside, int64_t count,
-                   const RowRounding& rounding);
-void round_product_row(const float* a, const float* b, float* out, uint8_t* inside, int64_t count,
-                       const RowRounding& rounding);
-
 /// out[i] = inside[i] ? gradient[i] : 0; `out` may be `gradient`.
 void mask_row(const float* gradient, const uint8_t* inside, float* out, int64_t count);
 
-/// The same for a tensor; `inside` has one byte per element of `gradient`.
+/// The same for a tensor; `inside` has one byte, or one bool of LibTorch's, per element of `gradient`.
 at::Tensor masked_gradient(const at::Tensor& gradient, const at::Tensor& inside);
 
 /// With v = in / 2^e, r = round(v) and q = clamp(r): out = gradient where r == q, else 0; products = gradient times
@@ -66,5 +55,15 @@ struct RowOptions {
 /// in the result's memory order.
 at::Tensor round_rows(const at::Tensor& value, const std::vector<int>& exponents, int channel_axis, int bits,
                       Rounding rounding, RowOptions options = {}, at::Tensor* inside = nullptr);
+
+struct RowRounding {
+  GridFloats grid;
+  Rounding rounding;
+  bool relu = false;
+};
+/// a + b, or a * b, and its rounding in one pass, for contiguous tensors of one shape that has_grid_rows(); `inside`
+/// gets the bytes that masked_gradient() wants.
+at::Tensor round_sum(const at::Tensor& a, const at::Tensor& b, const RowRounding& rounding, at::Tensor& inside);
+at::Tensor round_product(const at::Tensor& a, const at::Tensor& b, const RowRounding& rounding, at::Tensor& inside);
 
 }  // namespace espq

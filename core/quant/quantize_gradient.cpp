@@ -170,13 +170,7 @@ class AddAndQuantizeGradient : public torch::autograd::Function<AddAndQuantizeGr
   static at::Tensor forward(torch::autograd::AutogradContext* context, const at::Tensor& a, const at::Tensor& b,
                             const RowRounding& rounding) {
     context->set_materialize_grads(false);
-    at::Tensor result = at::empty_like(a), inside = at::empty_like(a, at::kByte);
-    const float *first = a.const_data_ptr<float>(), *second = b.const_data_ptr<float>();
-    float* out = result.mutable_data_ptr<float>();
-    uint8_t* mask = inside.mutable_data_ptr<uint8_t>();
-    at::parallel_for(0, result.numel(), kRowGrain, [&](int64_t begin, int64_t end) {
-      round_sum_row(first + begin, second + begin, out + begin, mask + begin, end - begin, rounding);
-    });
+    at::Tensor inside, result = round_sum(a, b, rounding, inside);
     context->save_for_backward({inside});
     return result;
   }
