@@ -5,6 +5,7 @@
 #include <sstream>
 
 #include "core/support/error.h"
+#include "core/support/first_line.h"
 #include "qat/tensor_file.h"
 #include "qat/training.h"
 
@@ -73,9 +74,7 @@ bool load_checkpoint(const std::filesystem::path& file, TrainingState& training)
   } catch (const UserError& error) {
     user_error("{}: {}", file.string(), error.what());
   } catch (const c10::Error& error) {
-    const std::string reason = error.what_without_backtrace();
-    user_error("{}: the optimizer's state does not fit this optimizer: {}", file.string(),
-               reason.substr(0, reason.find('\n')));
+    user_error("{}: the optimizer's state does not fit this optimizer: {}", file.string(), first_line(error));
   }
   default_generator().set_state(random);
   training.step = step.item<int64_t>();

@@ -8,6 +8,7 @@
 #include "core/exec/device.h"
 #include "core/ops/operator.h"
 #include "core/support/error.h"
+#include "core/support/first_line.h"
 #include "core/support/memory.h"
 #include "passes/quantize/slots.h"
 #include "qat/tensor_file.h"
@@ -81,8 +82,7 @@ at::Device existing_device(at::Device device) {
   try {
     return at::empty({0}, at::TensorOptions().device(device)).device();
   } catch (const c10::Error& error) {
-    const std::string reason = error.what_without_backtrace();
-    user_error("the network cannot be trained on {}: {}", device.str(), reason.substr(0, reason.find('\n')));
+    user_error("the network cannot be trained on {}: {}", device.str(), first_line(error));
   }
 }
 
@@ -118,7 +118,7 @@ struct TrainableGraph::Implementation {
     user_check(!graph.lowered, "training needs the quantized graph as quantize() leaves it, not a chip graph");
     user_check(graph.target, "training needs a quantized graph: call quantize() first");
     options.device = existing_device(options.device);
-    if (!options.device.is_cpu()) move_parameters(graph, options.device);
+    move_parameters(graph, options.device);
     collect_kept();
     collect_variables();
     if (options.learn_activation_exponents || options.learn_weight_exponents) collect_exponents();

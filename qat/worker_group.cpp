@@ -3,7 +3,6 @@
 #include <ATen/ATen.h>
 #include <ATen/detail/CUDAHooksInterface.h>
 #include <c10/core/GradMode.h>
-#include <c10/util/Exception.h>
 
 #include <cstdlib>
 #include <torch/csrc/distributed/c10d/PrefixStore.hpp>
@@ -14,6 +13,7 @@
 #endif
 
 #include "core/support/error.h"
+#include "core/support/first_line.h"
 
 namespace espq {
 namespace {
@@ -28,12 +28,6 @@ int number_setting(const char* name, int low) {
   user_check(end != text && *end == '\0' && value >= low && value < 65536, "{} is '{}', which is no number from {} on",
              name, text, low);
   return static_cast<int>(value);
-}
-
-std::string first_line(const std::exception& error) {
-  const auto* known = dynamic_cast<const c10::Error*>(&error);
-  const std::string text = known ? known->what_without_backtrace() : error.what();
-  return text.substr(0, text.find('\n'));
 }
 
 }  // namespace
@@ -121,7 +115,7 @@ struct WorkerGroup::Implementation {
 
   /// One exchange of one buffer.
   template <typename Start>
-  void exchange(const char* what, const Start& start) {
+  void exchange(const char* what, const Start& start) const {
     try {
       start()->wait();
     } catch (const std::exception& error) {
@@ -131,7 +125,7 @@ struct WorkerGroup::Implementation {
   }
 
   /// `buffer` is on the wire's device.
-  void add_up(at::Tensor& buffer) {
+  void add_up(at::Tensor& buffer) const {
     std::vector<at::Tensor> buffers{buffer};
     exchange("sum", [&] { return group->allreduce(buffers); });
   }

@@ -10,6 +10,7 @@
 #include "core/quant/fake_quantize.h"
 #include "core/quant/quantize_gradient.h"
 #include "core/support/error.h"
+#include "core/support/first_line.h"
 
 namespace espq {
 namespace {
@@ -180,8 +181,7 @@ struct Executor::Implementation {
   /// An Add or Swish with its rounding as one node of the gradient graph; undefined where it is none.
   at::Tensor rounded_node(const Step& step, const Tensors& inputs) const {
     const bool add = is_single_node(step, TrainingNode::Addition);
-    const bool swish = is_single_node(step, TrainingNode::Swish) && step.operation->float_attribute("alpha") == 1 &&
-                       inputs[0].requires_grad();
+    const bool swish = is_single_node(step, TrainingNode::Swish) && step.operation->float_attribute("alpha") == 1;
     if ((!add && !swish) || !result_is_rounded_inside(step)) return {};
     const SlotQuant& quant = output_quant(step, 0);
     const std::vector<int>& exponents = slot_exponents(graph, quant);
@@ -251,9 +251,7 @@ struct Executor::Implementation {
       if (step.relu) outputs[0] = at::relu(outputs[0]);
       return outputs;
     } catch (const c10::Error& error) {
-      const std::string reason = error.what_without_backtrace();
-      user_error("{} '{}': cannot be computed: {}", step.operation->type, step.operation->name(),
-                 reason.substr(0, reason.find('\n')));
+      user_error("{} '{}': cannot be computed: {}", step.operation->type, step.operation->name(), first_line(error));
     }
   }
 
