@@ -59,7 +59,7 @@ int run(const std::string& model, int64_t batch, int64_t steps, const std::strin
   torch::optim::SGD qat(trainable.parameters(), torch::optim::SGDOptions(1e-5));
   // The float network: the same graph, the same leaf tensors, no rounding.
   Graph floats = quantized.clone();
-  if (!device.is_cpu()) move_parameters(floats, device);
+  move_parameters(floats, device);
   std::vector<at::Tensor> leaves;
   for (const auto& [name, parameter] : trainable.named_parameters()) {
     leaves.push_back(parameter.detach().clone().requires_grad_());

@@ -229,7 +229,7 @@ void Session::open() {
   graph_ = read_network(options_);
   layout_ = layout_of(graph_, options_, data_.validation);
   float_graph_ = graph_.clone();
-  if (!group_.device().is_cpu()) move_parameters(float_graph_, group_.device());
+  move_parameters(float_graph_, group_.device());
   float_network_ = std::make_unique<Executor>(float_graph_, Precision::Float);
 
   BatchOptions batches;

@@ -1,7 +1,6 @@
 // BatchNormalizations that training keeps, against LibTorch's own.
 #include "qat/batch_normalization.h"
 
-#include <ATen/detail/CUDAHooksInterface.h>
 #include <c10/core/GradMode.h>
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
@@ -9,6 +8,7 @@
 #include "core/support/error.h"
 #include "passes/lowering/lower.h"
 #include "qat/training.h"
+#include "tests/qat/cuda.h"
 #include "tests/qat/small_network.h"
 #include "tests/qat/straight_through.h"
 #include "tests/user_error.h"
@@ -263,7 +263,7 @@ TEST(KeptBatchNormalizations, RefuseWhatDoesNotFit) {
 }
 
 TEST(KeptNormalization, TrainsOnCudaAsOnTheProcessor) {
-  if (at::detail::getCUDAHooks().getNumGPUs() == 0) GTEST_SKIP() << "no CUDA device";
+  if (!test::has_cuda()) GTEST_SKIP() << "no CUDA device";
   const NormalizedNetwork network;
   TrainableGraph here = network.trainable(), there = network.trainable({.device = at::kCUDA});
   at::manual_seed(2);

@@ -2,14 +2,13 @@
 // machine; the tests named Cuda need one and say skipped elsewhere.
 #include "core/exec/device.h"
 
-#include <ATen/Context.h>
-#include <ATen/detail/CUDAHooksInterface.h>
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 #include <torch/optim/sgd.h>
 
 #include "passes/lowering/lower.h"
 #include "qat/training.h"
+#include "tests/qat/cuda.h"
 #include "tests/qat/small_network.h"
 #include "tests/user_error.h"
 
@@ -17,8 +16,6 @@ namespace espq {
 namespace {
 
 using ::testing::HasSubstr;
-
-bool has_cuda() { return at::detail::getCUDAHooks().getNumGPUs() > 0; }
 
 TEST(Device, MovesWhatKernelsComputeWithAndNoIndices) {
   Graph graph = small_float_network();
@@ -47,7 +44,7 @@ TEST(Device, BoardPrecisionIsTheProcessors) {
 }
 
 TEST(Device, SaysWhenThereIsNone) {
-  const at::Device device(at::kCUDA, static_cast<at::DeviceIndex>(at::detail::getCUDAHooks().getNumGPUs()));
+  const at::Device device(at::kCUDA, static_cast<at::DeviceIndex>(test::cuda_devices()));
   const Graph quantized = small_quantized_network("esp32p4");
   EXPECT_THAT(test::user_error_of([&] { TrainableGraph(quantized, {.device = device}); }),
               HasSubstr("cannot be trained on " + device.str()));
@@ -57,12 +54,7 @@ TEST(Device, SaysWhenThereIsNone) {
 class Cuda : public ::testing::TestWithParam<const char*> {
  protected:
   void SetUp() override {
-    if (!has_cuda()) GTEST_SKIP() << "no CUDA device";
-    tf32_ = at::globalContext().allowTF32CuDNN();
-    at::globalContext().setAllowTF32CuDNN(false);  // of the backward pass; espq's forward pass never uses it
-  }
-  void TearDown() override {
-    if (has_cuda()) at::globalContext().setAllowTF32CuDNN(tf32_);
+    if (!test::has_cuda()) GTEST_SKIP() << "no CUDA device";
   }
   static TrainOptions options(at::Device device) {
     TrainOptions result;
@@ -71,8 +63,8 @@ class Cuda : public ::testing::TestWithParam<const char*> {
     result.device = device;
     return result;
   }
-  Graph quantized_ = has_cuda() ? small_quantized_network(GetParam()) : Graph();
-  bool tf32_ = false;
+  Graph quantized_ = test::has_cuda() ? small_quantized_network(GetParam()) : Graph();
+  test::WholeFloat32 whole_float32_;
 };
 
 /// Largest difference as a part of the largest element.

@@ -1,12 +1,12 @@
 // A training step with fused kernels against the same graph by LibTorch's operators one by one, which is what the
 // executor runs where a hook watches.
 #include <ATen/ATen.h>
-#include <ATen/detail/CUDAHooksInterface.h>
 #include <gtest/gtest.h>
 
 #include "onnx_frontend/onnx_frontend.h"
 #include "passes/pipeline.h"
 #include "qat/trainable_graph.h"
+#include "tests/qat/cuda.h"
 #include "tests/reference_data.h"
 
 namespace espq {
@@ -71,9 +71,8 @@ class CudaTraining : public FusedTraining {};
 
 TEST_P(CudaTraining, GivesTheValuesAndGradientsOfTheProcessor) {
   ESPQ_REQUIRE_REFERENCE_DATA("peer_cases");
-  if (at::detail::getCUDAHooks().getNumGPUs() == 0) GTEST_SKIP() << "no CUDA device";
-  const bool tf32 = at::globalContext().allowTF32CuDNN();
-  at::globalContext().setAllowTF32CuDNN(false);  // of the backward pass; espq's forward pass never uses it
+  if (!test::has_cuda()) GTEST_SKIP() << "no CUDA device";
+  const test::WholeFloat32 whole_float32;
   const auto [network, target] = GetParam();
   const QuantizedPeer peer(network, target);
   TrainableGraph here(peer.graph), there(peer.graph, {.device = at::kCUDA});
@@ -98,7 +97,6 @@ TEST_P(CudaTraining, GivesTheValuesAndGradientsOfTheProcessor) {
     const double largest = gradient.abs().max().item<double>();
     EXPECT_LE((other.cpu() - gradient).abs().max().item<double>(), 1e-5 * largest) << mine[i].first;
   }
-  at::globalContext().setAllowTF32CuDNN(tf32);
 }
 
 const auto kNetworks = ::testing::Combine(

@@ -1,7 +1,6 @@
 #include "qat/worker_group.h"
 
 #include <ATen/ATen.h>
-#include <ATen/detail/CUDAHooksInterface.h>
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
@@ -10,6 +9,7 @@
 
 #include "core/support/file.h"
 #include "qat/tensor_file.h"
+#include "tests/qat/cuda.h"
 #include "tests/user_error.h"
 
 namespace espq {
@@ -91,7 +91,7 @@ TEST_F(Workers, StopTogetherOnASignal) {
 class CudaWorkers : public Workers, public ::testing::WithParamInterface<const char*> {
  protected:
   void SetUp() override {
-    if (at::detail::getCUDAHooks().getNumGPUs() == 0) GTEST_SKIP() << "no CUDA device";
+    if (!test::has_cuda()) GTEST_SKIP() << "no CUDA device";
     if (GetParam() == std::string("nccl") && !has_nccl()) GTEST_SKIP() << "built without NCCL";
     Workers::SetUp();
   }
@@ -125,7 +125,7 @@ INSTANTIATE_TEST_SUITE_P(Through, CudaWorkers, ::testing::Values("gloo", "nccl")
 TEST(WorkerGroup, RefusesWhatIsNotThere) {
   EXPECT_THAT(test::user_error_of([] { WorkerGroup::join({.transport = Transport::Nccl}); }),
               HasSubstr(has_nccl() ? "these processes train on cpu" : "built without it"));
-  const at::Device device(at::kCUDA, static_cast<at::DeviceIndex>(at::detail::getCUDAHooks().getNumGPUs()));
+  const at::Device device(at::kCUDA, static_cast<at::DeviceIndex>(test::cuda_devices()));
   EXPECT_THAT(test::user_error_of([&] { WorkerGroup::join({.device = device}); }), HasSubstr("there is no"));
 }
 
