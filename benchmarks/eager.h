@@ -15,17 +15,17 @@ class EagerNetwork {
     const auto place_of = [&](const Variable* variable) {
       if (!variable) return -1;
       const auto [found, is_new] = place.emplace(variable, static_cast<int>(constants_.size()));
-      if (is_new) constants_.push_back(variable->value);
+      if (is_new) constants_.push_back(variable->value());
       return found->second;
     };
-    for (const Variable* input : graph.inputs) inputs_.push_back(place_of(input));
+    for (const Variable* input : graph.inputs()) inputs_.push_back(place_of(input));
     for (const Operation* operation : graph.topological_order()) {
       Call call{operation, definition_of(*operation).forward, {}, {}};
       for (const Variable* input : operation->inputs()) call.inputs.push_back(place_of(input));
       for (const Variable* output : operation->outputs()) call.outputs.push_back(place_of(output));
       calls_.push_back(std::move(call));
     }
-    for (const Variable* output : graph.outputs) outputs_.push_back(place_of(output));
+    for (const Variable* output : graph.outputs()) outputs_.push_back(place_of(output));
   }
 
   Tensors run(const Tensors& inputs) const {

@@ -38,7 +38,7 @@ std::unique_ptr<Case> load(const std::filesystem::path& folder) {
   network->inputs = data.inputs(network->quantized, 0);
   network->chip = lower(network->quantized);
   for (size_t i = 0; i < network->inputs.size(); ++i) {
-    network->chip_inputs.push_back(to_chip_layout(*network->chip.inputs[i], network->inputs[i]));
+    network->chip_inputs.push_back(to_chip_layout(*network->chip.inputs()[i], network->inputs[i]));
   }
   network->eager = std::make_unique<EagerNetwork>(network->quantized);
   network->simulated = std::make_unique<Executor>(network->quantized, Precision::Simulated);

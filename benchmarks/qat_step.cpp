@@ -44,14 +44,14 @@ int run(const std::string& model, int64_t batch, int64_t steps, const std::strin
   at::manual_seed(1);
   std::vector<Dataset::Batch> data(2);
   for (Dataset::Batch& one : data)
-    for (const Variable* input : quantized.inputs)
-      one[quantized.inputs.size() == 1 ? "" : input->name()] = at::rand(*input->shape);
+    for (const Variable* input : quantized.inputs())
+      one[quantized.inputs().size() == 1 ? "" : input->name()] = at::rand(*input->shape());
   QuantizeOptions options;
   options.target = target;
   quantize(quantized, Dataset(std::move(data)), options);
   Tensors inputs;
-  for (const Variable* input : quantized.inputs) {
-    Shape shape = *input->shape;
+  for (const Variable* input : quantized.inputs()) {
+    Shape shape = *input->shape();
     shape[0] = batch;
     inputs.push_back(at::rand(shape).to(device));
   }
@@ -63,7 +63,7 @@ int run(const std::string& model, int64_t batch, int64_t steps, const std::strin
   std::vector<at::Tensor> leaves;
   for (const auto& [name, parameter] : trainable.named_parameters()) {
     leaves.push_back(parameter.detach().clone().requires_grad_());
-    floats.find_variable(name)->value = leaves.back();
+    floats.find_variable(name)->set_value(leaves.back());
   }
   const EagerNetwork eager(floats);
   torch::optim::SGD plain(leaves, torch::optim::SGDOptions(1e-5));

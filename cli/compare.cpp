@@ -43,12 +43,12 @@ Model open_model(size_t index, const CompareCommand& command) {
   const std::filesystem::path& file = index == 0 ? command.first : command.second;
   const std::string& wanted = index == 0 ? command.first_precision : command.second_precision;
   Graph graph = open_graph(file, index, command);
-  const std::string precision = !wanted.empty() ? wanted : graph.lowered ? "board" : "float";
-  user_check(graph.lowered || precision == "float",
+  const std::string precision = !wanted.empty() ? wanted : graph.is_chip() ? "board" : "float";
+  user_check(graph.is_chip() || precision == "float",
              "{}: is a float model; quantize it first, then compare the .espdl file in {} precision", file.string(),
              precision);
-  std::string title =
-      fmt::format("{} ({}{})", file.string(), precision, graph.target ? fmt::format(", {}", graph.target->name) : "");
+  std::string title = fmt::format("{} ({}{})", file.string(), precision,
+                                  graph.target() ? fmt::format(", {}", graph.target()->name) : "");
   return {std::move(graph), parse_precision(precision), std::move(title)};
 }
 

@@ -9,16 +9,17 @@ namespace espq::cli {
 namespace {
 
 std::string shape_text(const Variable* variable) {
-  return variable->shape ? fmt::format("{}", fmt::join(*variable->shape, "x")) : "?";
+  return variable->shape() ? fmt::format("{}", fmt::join(*variable->shape(), "x")) : "?";
 }
 
 void print_graph(const Graph& graph) {
-  for (const Variable* input : graph.inputs)
-    std::cout << fmt::format("input  {} {} {}\n", input->name(), c10::toString(input->dtype), shape_text(input));
+  for (const Variable* input : graph.inputs())
+    std::cout << fmt::format("input  {} {} {}\n", input->name(), c10::toString(input->dtype()), shape_text(input));
   for (const Operation* operation : graph.topological_order())
-    std::cout << fmt::format("{:<18} {:<40} {}\n", operation->type, operation->name(), shape_text(operation->output()));
-  for (const Variable* output : graph.outputs)
-    std::cout << fmt::format("output {} {} {}\n", output->name(), c10::toString(output->dtype), shape_text(output));
+    std::cout << fmt::format("{:<18} {:<40} {}\n", operation->type(), operation->name(),
+                             shape_text(operation->output()));
+  for (const Variable* output : graph.outputs())
+    std::cout << fmt::format("output {} {} {}\n", output->name(), c10::toString(output->dtype()), shape_text(output));
   std::cout << graph.operation_count() << " operations\n";
 }
 
@@ -41,12 +42,12 @@ void print_agreement(const TorchAgreement& agreement) {
 }
 
 nlohmann::ordered_json to_json(const Graph& graph) {
-  const auto values = [](const std::vector<Variable*>& variables) {
+  const auto values = [](std::span<const Variable* const> variables) {
     auto list = nlohmann::ordered_json::array();
     for (const Variable* variable : variables)
       list.push_back({{"name", variable->name()},
-                      {"type", c10::toString(variable->dtype)},
-                      {"shape", variable->shape.value_or(Shape{})}});
+                      {"type", c10::toString(variable->dtype())},
+                      {"shape", variable->shape().value_or(Shape{})}});
     return list;
   };
   auto operations = nlohmann::ordered_json::array();
@@ -55,12 +56,12 @@ nlohmann::ordered_json to_json(const Graph& graph) {
     for (const Variable* input : operation->inputs()) inputs.push_back(input ? input->name() : "");
     for (const Variable* output : operation->outputs()) outputs.push_back(output->name());
     operations.push_back({{"name", operation->name()},
-                          {"type", operation->type},
+                          {"type", operation->type()},
                           {"inputs", inputs},
                           {"outputs", outputs},
-                          {"shape", operation->output()->shape.value_or(Shape{})}});
+                          {"shape", operation->output()->shape().value_or(Shape{})}});
   }
-  return {{"inputs", values(graph.inputs)}, {"outputs", values(graph.outputs)}, {"operations", operations}};
+  return {{"inputs", values(graph.inputs())}, {"outputs", values(graph.outputs())}, {"operations", operations}};
 }
 
 nlohmann::ordered_json to_json(const TorchAgreement& agreement) {

@@ -28,8 +28,8 @@ NamedTensors random_inputs(const Graph& graph, const Dataset& calibration, uint6
   const Tensors first = calibration.inputs(graph, 0);
   NamedTensors inputs;
   for (size_t i = 0; i < first.size(); ++i) {
-    const Variable& input = *graph.inputs[i];
-    inputs[input.name()] = first[i].is_floating_point() ? at::randn(*input.shape, generator) : first[i];
+    const Variable& input = *graph.inputs()[i];
+    inputs[input.name()] = first[i].is_floating_point() ? at::randn(*input.shape(), generator) : first[i];
   }
   return inputs;
 }
@@ -40,7 +40,7 @@ NamedTensors test_inputs(const QuantizeCommand& command, const Graph& graph, con
   const Dataset given({read_inputs(command.test_inputs)});
   const Tensors tensors = given.inputs(graph, 0);
   NamedTensors inputs;
-  for (size_t i = 0; i < tensors.size(); ++i) inputs[graph.inputs[i]->name()] = tensors[i];
+  for (size_t i = 0; i < tensors.size(); ++i) inputs[graph.inputs()[i]->name()] = tensors[i];
   return inputs;
 }
 

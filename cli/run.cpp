@@ -13,7 +13,7 @@ void write_outputs(const std::filesystem::path& folder, const Graph& graph, cons
   std::error_code status;
   std::filesystem::create_directories(folder, status);
   user_check(!status, "{}: cannot be made: {}", folder.string(), status.message());
-  const std::vector<std::string> files = file_names(names_of(graph.outputs));
+  const std::vector<std::string> files = file_names(names_of(graph.outputs()));
   for (size_t i = 0; i < outputs.size(); ++i) {
     write_npy(folder / files[i], outputs[i]);
     std::cout << fmt::format("{}: {} [{}]\n", (folder / files[i]).string(), c10::toString(outputs[i].scalar_type()),
@@ -31,7 +31,7 @@ Tensors run_float(const RunCommand& command, const Graph& graph) {
 Tensors run_espdl(const RunCommand& command, const Graph& graph) {
   user_check(command.input_shapes.empty(), "{}: --input-shape is for float models", command.model.string());
   const Precision precision = command.precision.empty() ? Precision::Board : parse_precision(command.precision);
-  const std::vector<std::string> names = names_of(graph.outputs);
+  const std::vector<std::string> names = names_of(graph.outputs());
   const NamedTensors outputs = Executor(graph, precision).run(read_inputs(command.inputs), names);
   Tensors ordered;
   for (const std::string& name : names) ordered.push_back(outputs.at(name));

@@ -15,9 +15,9 @@ void SampleRun::advance() {
     for (const Variable* input : operation->inputs()) {
       at::Tensor value;
       if (input && input->is_parameter()) {
-        value = input->value;
+        value = input->value();
       } else if (input && graph_.is_input(input)) {
-        value = at::zeros(*input->shape, input->dtype);
+        value = at::zeros(*input->shape(), input->dtype());
       } else if (input) {
         const auto found = values_.find(input);
         ready = ready && found != values_.end();
@@ -33,8 +33,8 @@ void SampleRun::advance() {
 }
 
 const at::Tensor& SampleRun::value(const Variable& variable, const std::string& reader) {
-  if (variable.is_parameter()) return values_[&variable] = variable.value;
-  if (graph_.is_input(&variable)) return values_[&variable] = at::zeros(*variable.shape, variable.dtype);
+  if (variable.is_parameter()) return values_[&variable] = variable.value();
+  if (graph_.is_input(&variable)) return values_[&variable] = at::zeros(*variable.shape(), variable.dtype());
   if (!values_.count(&variable)) advance();
   const auto found = values_.find(&variable);
   user_check(found != values_.end(), "{}: the shape of its operand '{}' cannot be computed (nodes out of order?)",
@@ -74,14 +74,14 @@ Variable* Draft::emit(const std::string& new_type, const std::string& suffix, st
 Shape Draft::shape_of(size_t slot) {
   const Variable* variable = input(slot);
   user_check(variable != nullptr, "{}: operand {} is missing", title(), slot);
-  return variable->shape ? *variable->shape : sample_.value(*variable, title()).sizes().vec();
+  return variable->shape() ? *variable->shape() : sample_.value(*variable, title()).sizes().vec();
 }
 
 at::Tensor Draft::constant(size_t slot, std::string_view what) const {
   const Variable* variable = input(slot);
   if (!variable) return {};
   user_check(variable->is_parameter(), "{}: its {} ('{}') must be a constant", title(), what, variable->name());
-  return variable->value;
+  return variable->value();
 }
 
 Operation& Draft::finish() {

@@ -177,13 +177,13 @@ void Importer::add_inputs() {
                onnx_file::element_name(value.type));
     user_check(!value.name.empty(), "an input has no name");
     Variable& input = graph_.add_variable(value.name);
-    input.shape = input_shape(value);
-    input.dtype = *dtype;
-    graph_.inputs.push_back(&input);
+    input.set_shape(input_shape(value));
+    input.set_dtype(*dtype);
+    graph_.add_input(input);
   }
   for (const auto& [name, shape] : options_.input_shapes)
     user_check(graph_.find_variable(name) != nullptr, "has no input '{}' to give a shape to (its inputs: {})", name,
-               fmt::join(graph_.inputs | std::views::transform([](const Variable* v) { return v->name(); }), ", "));
+               fmt::join(graph_.inputs() | std::views::transform([](const Variable* v) { return v->name(); }), ", "));
 }
 
 void Importer::add_outputs() {
@@ -193,7 +193,7 @@ void Importer::add_outputs() {
     user_check(output->producer() || output->is_parameter() || graph_.is_input(output),
                "output '{}' is produced by no node", value.name);
     user_check(!graph_.is_output(output), "output '{}' is listed twice", value.name);
-    graph_.outputs.push_back(output);
+    graph_.add_output(*output);
   }
 }
 
@@ -279,7 +279,8 @@ Graph Importer::run() {
     for (const Variable* input : operation->inputs())
       if (input)
         user_check(input->producer() || input->is_parameter() || graph_.is_input(input),
-                   "{} '{}': its input '{}' is produced by no node", operation->type, operation->name(), input->name());
+                   "{} '{}': its input '{}' is produced by no node", operation->type(), operation->name(),
+                   input->name());
   graph_.topological_order();  // refuses cycles
   return std::move(graph_);
 }

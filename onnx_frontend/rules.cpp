@@ -80,7 +80,7 @@ void resize(Draft& draft) {
   }
   // Files of opset 11 and 12 must give roi and scales; an empty tensor says "not given".
   for (size_t slot = 1; slot < draft.inputs.size(); ++slot)
-    if (draft.input(slot) && draft.input(slot)->is_parameter() && draft.input(slot)->value.numel() == 0)
+    if (draft.input(slot) && draft.input(slot)->is_parameter() && draft.input(slot)->value().numel() == 0)
       draft.inputs[slot] = nullptr;
   const auto mode = draft.attribute<std::string>("coordinate_transformation_mode", "half_pixel");
   if (mode != "tf_crop_and_resize" && draft.input(1)) draft.inputs[1] = nullptr;

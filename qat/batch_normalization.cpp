@@ -8,10 +8,11 @@ namespace espq {
 
 std::vector<BatchNormalization> batch_normalizations(const Graph& network) {
   std::vector<BatchNormalization> result;
-  for (const Operation* operation : network.operations()) {
-    const auto foldable = foldable_normalization(network, *operation);
-    if (!foldable || foldable->linear.operation->type == "ConvTranspose") continue;
-    const at::Tensor& weight = foldable->linear.operation->input(1)->value;
+  Graph copy = network.clone();  // what is found may be folded, which a const graph does not allow
+  for (Operation* operation : copy.operations()) {
+    const auto foldable = foldable_normalization(copy, *operation);
+    if (!foldable || foldable->linear.operation->type() == "ConvTranspose") continue;
+    const at::Tensor& weight = foldable->linear.operation->input(1)->value();
     if (weight.scalar_type() != at::kFloat) continue;
     result.push_back({operation->name(), foldable->linear.operation->name(), weight, foldable->bias,
                       foldable->normalization.to(at::kFloat)});
@@ -31,17 +32,17 @@ KeptNormalization::KeptNormalization(Graph& graph, const BatchNormalization& kep
              "BatchNormalization '{}' cannot be kept: the quantized graph has no Conv or Gemm '{}' with a bias", name_,
              kept.producer);
   linear_ = *linear;
-  const at::Device device = weight_variable()->value.device();
+  const at::Device device = weight_variable()->value().device();
   weight = weight.to(device);
   if (producer_bias_.defined()) producer_bias_ = producer_bias_.to(device);
   for (at::Tensor* tensor : {&normalization.gamma, &normalization.beta, &normalization.mean, &normalization.variance})
     *tensor = tensor->to(device, tensor->scalar_type(), false, /*copy=*/true);
-  const at::Tensor folded_weight = weight_variable()->value, folded_bias = bias_variable()->value;
+  const at::Tensor folded_weight = weight_variable()->value(), folded_bias = bias_variable()->value();
   if (folded_weight.sizes() == weight.sizes()) fold();
   // Recipes that fold in float32 differ in the last bits.
   const bool same = folded_weight.sizes() == weight.sizes() &&
-                    at::allclose(weight_variable()->value, folded_weight, 1e-5, 1e-7) &&
-                    at::allclose(bias_variable()->value, folded_bias, 1e-5, 1e-5);
+                    at::allclose(weight_variable()->value(), folded_weight, 1e-5, 1e-7) &&
+                    at::allclose(bias_variable()->value(), folded_bias, 1e-5, 1e-5);
   user_check(same && weight_variable()->uses().size() == 1 && bias_variable()->uses().size() == 1,
              "BatchNormalization '{}' cannot be kept: the weights of '{}' are no longer those of the network with it "
              "folded in; leave it out of the list, or leave out the pass that changed them",
@@ -51,13 +52,13 @@ KeptNormalization::KeptNormalization(Graph& graph, const BatchNormalization& kep
 void KeptNormalization::fold() {
   const Normalization wide = normalization.to(at::kDouble);  // as fold_batch_normalization() does
   const at::Tensor scale = wide.scale();
-  weight_variable()->value = weight;
-  weight_variable()->value = linear_.scaled_rows(scale).to(at::kFloat);
-  bias_variable()->value = wide.offset(producer_bias_).to(at::kFloat);
+  weight_variable()->set_value(weight);
+  weight_variable()->set_value(linear_.scaled_rows(scale).to(at::kFloat));
+  bias_variable()->set_value(wide.offset(producer_bias_).to(at::kFloat));
   scale_ = scale.to(at::kFloat);
 }
 
-void KeptNormalization::use_batch_statistics() { bias_variable()->value = at::zeros_like(bias_variable()->value); }
+void KeptNormalization::use_batch_statistics() { bias_variable()->set_value(at::zeros_like(bias_variable()->value())); }
 
 at::Tensor KeptNormalization::normalize(const at::Tensor& result) {
   const int64_t channels = scale_.numel();

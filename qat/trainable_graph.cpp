@@ -21,7 +21,7 @@ constexpr const char* kScaleGroups = "scale_groups";
 /// A constant that is a weight, bias, slope or factor of its operator (or any float constant, when asked).
 bool is_trainable(const Operation& operation, size_t slot, bool arithmetic_constants) {
   const Variable* variable = operation.input(slot);
-  if (!variable || !variable->is_parameter() || variable->value.scalar_type() != at::kFloat) return false;
+  if (!variable || !variable->is_parameter() || variable->value().scalar_type() != at::kFloat) return false;
   const OperatorDefinition& definition = definition_of(operation);
   const OperandSpec& spec = definition.input_spec(slot);
   // Running statistics are measured, not learned.
@@ -45,12 +45,12 @@ std::map<ScaleId, Group> scale_groups(Graph& graph) {
     if (slot.scale == kNoScale || !variable || !has_exponents(graph, slot)) return;
     const QuantizationRule& rule = definition_of(operation).quantization;
     const std::vector<int>& gates = is_output ? rule.gate_outputs : rule.gate_operands;
-    Group& group = groups[graph.scales.root(slot.scale)];
+    Group& group = groups[graph.scales().root(slot.scale)];
     group.calibrated |= slot.state == SlotState::Quantizes;
     group.derived |= std::find(gates.begin(), gates.end(), index) != gates.end();
     group.derived |= !is_output && rule.bias && index == 2;
     group.weight |= !is_output && variable->is_parameter() && slot.state == SlotState::Quantizes;
-    if (graph.scales.is_root(slot.scale)) group.name = variable->name();
+    if (graph.scales().is_root(slot.scale)) group.name = variable->name();
   });
   return groups;
 }
@@ -115,8 +115,8 @@ struct TrainableGraph::Implementation {
   std::optional<uint64_t> folded;  ///< version of the parameters that kept normalizations were last folded with
 
   Implementation(const Graph& quantized, TrainOptions wanted) : graph(quantized.clone()), options(std::move(wanted)) {
-    user_check(!graph.lowered, "training needs the quantized graph as quantize() leaves it, not a chip graph");
-    user_check(graph.target, "training needs a quantized graph: call quantize() first");
+    user_check(!graph.is_chip(), "training needs the quantized graph as quantize() leaves it, not a chip graph");
+    user_check(graph.target(), "training needs a quantized graph: call quantize() first");
     options.device = existing_device(options.device);
     move_parameters(graph, options.device);
     collect_kept();
@@ -128,7 +128,7 @@ struct TrainableGraph::Implementation {
 
   bool is_frozen(const std::string& name) const { return options.frozen && options.frozen(name); }
 
-  void add_weight(const std::string& name, at::Tensor& leaf) {
+  void add_weight(const std::string& name, const at::Tensor& leaf) {
     leaf.requires_grad_(!is_frozen(name));
     weights.emplace_back(name, leaf);
   }
@@ -146,7 +146,7 @@ struct TrainableGraph::Implementation {
 
   void collect_variables() {
     std::unordered_set<const Variable*> seen;
-    for (const Operation* operation : graph.operations()) {
+    for (Operation* operation : graph.operations()) {
       if (KeptNormalization* one = kept_behind(*operation)) {
         add_weight(one->weight_variable()->name(), one->weight);
         add_weight(one->name() + ".gamma", one->normalization.gamma);
@@ -159,8 +159,8 @@ struct TrainableGraph::Implementation {
       for (size_t slot = 0; slot < operation->inputs().size(); ++slot) {
         Variable* variable = operation->input(slot);
         if (!is_trainable(*operation, slot, options.arithmetic_constants) || !seen.insert(variable).second) continue;
-        variable->value = variable->value.detach().clone(at::MemoryFormat::Contiguous);
-        add_weight(variable->name(), variable->value);
+        variable->set_value(variable->value().detach().clone(at::MemoryFormat::Contiguous));
+        add_weight(variable->name(), variable->value());
         variables.push_back(variable);
       }
     }
@@ -174,7 +174,7 @@ struct TrainableGraph::Implementation {
       // A tensor that several readers round to grids of their own has several groups.
       std::string name = group.name + ".exponent";
       for (int copy = 2; !names.insert(name).second; ++copy) name = fmt::format("{}.exponent.{}", group.name, copy);
-      const at::Tensor leaf = exponents_as_tensor(graph.scales.exponents(root), options.device);
+      const at::Tensor leaf = exponents_as_tensor(graph.scales().exponents(root), options.device);
       leaf.requires_grad_(!is_frozen(name));
       exponents.push_back({root, name, leaf});
     }
@@ -190,8 +190,8 @@ struct TrainableGraph::Implementation {
     bool changed = false;
     for (const Exponent& exponent : exponents) {
       std::vector<int> rounded = rounded_exponents(exponent.name, exponent.leaf);
-      if (rounded == graph.scales.exponents(exponent.root)) continue;
-      graph.scales.set_exponents(exponent.root, std::move(rounded));
+      if (rounded == graph.scales().exponents(exponent.root)) continue;
+      graph.scales().set_exponents(exponent.root, std::move(rounded));
       changed = true;
     }
     if (changed) derive();
@@ -201,7 +201,7 @@ struct TrainableGraph::Implementation {
     derive_exponents(graph, options.derive);
     c10::AutoGradMode no_gradients(false);
     for (const Exponent& exponent : exponents) {
-      const std::vector<int>& possible = graph.scales.exponents(exponent.root);
+      const std::vector<int>& possible = graph.scales().exponents(exponent.root);
       if (rounded_exponents(exponent.name, exponent.leaf) == possible) continue;
       const at::Tensor allowed = exponents_as_tensor(possible, options.device);
       exponent.leaf.copy_(at::where(at::round(exponent.leaf) == allowed, exponent.leaf, allowed));
@@ -211,9 +211,9 @@ struct TrainableGraph::Implementation {
 
   at::Tensor scale_groups_tensor() {
     std::vector<int64_t> numbers;
-    for (ScaleId id = 0; id < static_cast<ScaleId>(graph.scales.size()); ++id) {
-      if (!graph.scales.is_root(id)) continue;
-      const std::vector<int>& values = graph.scales.exponents(id);
+    for (ScaleId id = 0; id < static_cast<ScaleId>(graph.scales().size()); ++id) {
+      if (!graph.scales().is_root(id)) continue;
+      const std::vector<int>& values = graph.scales().exponents(id);
       numbers.insert(numbers.end(), {id, static_cast<int64_t>(values.size())});
       numbers.insert(numbers.end(), values.begin(), values.end());
     }
@@ -233,7 +233,7 @@ struct TrainableGraph::Implementation {
     const int64_t* number = numbers.const_data_ptr<int64_t>();
     for (int64_t i = 0; i + 1 < numbers.numel();) {
       const int64_t id = number[i], count = number[i + 1];
-      graph.scales.set_exponents(static_cast<ScaleId>(id), {number + i + 2, number + i + 2 + count});
+      graph.scales().set_exponents(static_cast<ScaleId>(id), {number + i + 2, number + i + 2 + count});
       i += 2 + count;
     }
     invalidate();
@@ -372,7 +372,7 @@ Graph TrainableGraph::graph() {
   Graph copy = self.graph.clone();
   move_parameters(copy, at::kCPU);
   for (const Variable* variable : self.variables)
-    copy.find_variable(variable->name())->value = kept_copy(variable->value);
+    copy.find_variable(variable->name())->set_value(kept_copy(variable->value()));
   return copy;
 }
 

@@ -50,7 +50,7 @@ void quantize_for(const std::string& chip, const std::filesystem::path& model, c
   LowerReport report;
   const Graph chip_graph = lower(graph, recipe.lowering, &report);
   const TestValues tests =
-      record_test_values(chip_graph, {{graph.inputs[0]->name(), network.test_inputs.slice(0, 0, 1)}});
+      record_test_values(chip_graph, {{graph.inputs()[0]->name(), network.test_inputs.slice(0, 0, 1)}});
 
   std::filesystem::path file = model;
   file.replace_filename(chip + ".espdl");

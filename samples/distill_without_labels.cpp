@@ -61,8 +61,8 @@ void distill(const std::string& model, const std::string& folder, int64_t steps,
   std::cout << fmt::format("before: {:.2f} dB, after: {:.2f} dB\n", decibel(quantized, teacher, data),
                            decibel(trained, teacher, data));
   espq::NamedTensors inputs;
-  for (size_t i = 0; i < trained.inputs.size(); ++i)
-    inputs.emplace(trained.inputs[i]->name(), data.inputs(trained, 0)[i].slice(0, 0, 1));
+  for (size_t i = 0; i < trained.inputs().size(); ++i)
+    inputs.emplace(trained.inputs()[i]->name(), data.inputs(trained, 0)[i].slice(0, 0, 1));
   const Graph chip = espq::lower(trained);
   espq::export_espdl(chip, espq::record_test_values(chip, inputs), out);
 }

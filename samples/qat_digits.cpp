@@ -83,9 +83,9 @@ Graph train(const Graph& quantized, std::vector<BatchNormalization> kept, const 
 
 void write_verified(const Graph& quantized, const Digits& digits, const std::filesystem::path& file) {
   const Graph chip = lower(quantized);
-  export_espdl(chip, record_test_values(chip, {{quantized.inputs[0]->name(), digits.test_images.slice(0, 0, 1)}}),
+  export_espdl(chip, record_test_values(chip, {{quantized.inputs()[0]->name(), digits.test_images.slice(0, 0, 1)}}),
                file);
-  require_verified(file, *quantized.target);
+  require_verified(file, *quantized.target());
 }
 
 int run(const Options& wanted) {

@@ -53,8 +53,8 @@ Dataset make_calibration(const at::Tensor& rows, int64_t count) {
 class GraphWriter {
  public:
   GraphWriter(Graph& graph, Shape input_shape) : graph_(graph), current_(&graph.add_variable("input")) {
-    current_->shape = std::move(input_shape);
-    graph_.inputs.push_back(current_);
+    current_->set_shape(std::move(input_shape));
+    graph_.add_input(*current_);
   }
   void add(const std::string& type, const std::string& name, AttributeMap attributes = {},
            const std::vector<std::pair<std::string, at::Tensor>>& parameters = {}) {
@@ -67,7 +67,7 @@ class GraphWriter {
   }
   void finish() {
     graph_.rename(*current_, "output");
-    graph_.outputs.push_back(current_);
+    graph_.add_output(*current_);
   }
 
  private:
@@ -233,7 +233,7 @@ TrainedNetwork train_small_digits(const Digits& digits, int64_t epochs) {
   const at::Tensor factors = at::exp2(at::linspace(-kSpread, kSpread, 8));
   const auto scale = [&](const char* name, const at::Tensor& by) {
     Variable& parameter = *result.graph.find_variable(name);
-    parameter.value = parameter.value * (parameter.value.dim() == 4 ? by.reshape({-1, 1, 1, 1}) : by);
+    parameter.set_value(parameter.value() * (parameter.value().dim() == 4 ? by.reshape({-1, 1, 1, 1}) : by));
   };
   scale("layer1.weight", factors);
   scale("layer1.bias", factors);

@@ -137,15 +137,15 @@ Graph read_network(const YoloOptions& options) {
     graph = import_torch(options.network, import);
   }
   if (!options.outputs.empty()) {
-    graph.outputs.clear();
+    graph.set_outputs({});
     for (const std::string& name : options.outputs) {
       Variable* variable = graph.find_variable(name);
       user_check(variable != nullptr, "{}: has no tensor '{}'", options.network.string(), name);
-      graph.outputs.push_back(variable);
+      graph.add_output(*variable);
     }
     remove_dead_code(graph);
   }
-  const std::optional<Shape> input = graph.inputs.size() == 1 ? graph.inputs[0]->shape : std::nullopt;
+  const std::optional<Shape> input = graph.inputs().size() == 1 ? graph.inputs()[0]->shape() : std::nullopt;
   user_check(input && input->size() == 4 && (*input)[1] == 3,
              "{}: expected a network with one input [1, 3, height, width]", options.network.string());
   infer_shapes(graph, zero_inputs(graph));
@@ -154,8 +154,8 @@ Graph read_network(const YoloOptions& options) {
 
 HeadLayout layout_of(const Graph& graph, const YoloOptions& options, const CocoDataset& data) {
   std::vector<std::vector<int64_t>> shapes;
-  for (const Variable* map : graph.outputs) shapes.push_back(*map->shape);
-  const Shape& input = *graph.inputs[0]->shape;
+  for (const Variable* map : graph.outputs()) shapes.push_back(*map->shape());
+  const Shape& input = *graph.inputs()[0]->shape();
   const HeadLayout layout = head_layout(shapes, input[3], input[2], options.pose, options.keypoint_values);
   user_check(layout.classes == std::ssize(data.categories), "{}: has {} classes, the annotations have {} categories",
              options.network.string(), layout.classes, data.categories.size());
@@ -227,7 +227,7 @@ void write_verified(const Graph& chip, const Graph& quantized, const at::Tensor&
                     const std::filesystem::path& file) {
   ExportOptions options;
   options.recipe_text = recipe_text(recipe);
-  export_espdl(chip, record_test_values(chip, {{quantized.inputs[0]->name(), image}}), file, options);
+  export_espdl(chip, record_test_values(chip, {{quantized.inputs()[0]->name(), image}}), file, options);
   require_verified(file, find_target(recipe.quantize.target));
 }
 

@@ -48,40 +48,43 @@ std::vector<Variable*> GraphDraft::emit(const Place& place, const std::string& t
 std::vector<const Operation*> GraphDraft::take_emitted() { return std::exchange(emitted_, {}); }
 
 Graph GraphDraft::finish(std::unordered_map<const void*, std::string>& renamed) const {
-  const auto live = operations_behind({graph.outputs.begin(), graph.outputs.end()});
+  const auto live = operations_behind({graph.outputs().begin(), graph.outputs().end()});
   const auto read = [&](const Variable* variable) {
-    return graph.is_output(variable) || std::any_of(variable->uses().begin(), variable->uses().end(),
-                                                    [&](const Use& use) { return live.count(use.operation) != 0; });
+    return graph.is_output(variable) ||
+           std::any_of(variable->uses().begin(), variable->uses().end(),
+                       [&](const ConstUse& use) { return live.count(use.operation) != 0; });
   };
   Graph result;
   result.name = graph.name;
   std::unordered_map<std::string, int> counts;
   std::unordered_map<const Variable*, Variable*> copies;
-  const auto copy = [&](Variable* variable, const std::string& name) -> Variable* {
+  const auto copy = [&](const Variable* variable, const std::string& name) -> Variable* {
     if (!variable) return nullptr;
     const auto found = copies.find(variable);
     if (found != copies.end()) return found->second;
-    Variable& made = variable->is_parameter() ? result.add_parameter(name, variable->value) : result.add_variable(name);
-    made.shape = variable->shape;
-    made.dtype = variable->dtype;
+    Variable& made =
+        variable->is_parameter() ? result.add_parameter(name, variable->value()) : result.add_variable(name);
+    made.set_shape(variable->shape());
+    made.set_dtype(variable->dtype());
     renamed[variable] = name;
     return copies[variable] = &made;
   };
-  for (Variable* input : graph.inputs) result.inputs.push_back(copy(input, input->name()));
-  for (Variable* output : graph.outputs) copy(output, output->name());
+  for (const Variable* input : graph.inputs()) result.add_input(*copy(input, input->name()));
+  for (const Variable* output : graph.outputs()) copy(output, output->name());
   for (const Operation* operation : graph.operations()) {
     if (!live.count(operation)) continue;
     const std::string name = numbered(counts, base_names_.at(operation));
-    std::vector<Variable*> inputs, outputs = operation->outputs();
-    for (Variable* input : operation->inputs()) inputs.push_back(copy(input, input ? input->name() : ""));
-    while (outputs.size() > 1 && !read(outputs.back())) outputs.pop_back();
-    for (size_t slot = 0; slot < outputs.size(); ++slot)
-      outputs[slot] = copy(outputs[slot], fmt::format("{}_output_{}", name, slot));
-    Operation& made = result.add_operation(operation->type, name, inputs, outputs, operation->attributes);
-    made.implied_attributes = operation->implied_attributes;
+    std::vector<const Variable*> written(operation->outputs().begin(), operation->outputs().end());
+    std::vector<Variable*> inputs, outputs;
+    for (const Variable* input : operation->inputs()) inputs.push_back(copy(input, input ? input->name() : ""));
+    while (written.size() > 1 && !read(written.back())) written.pop_back();
+    for (size_t slot = 0; slot < written.size(); ++slot)
+      outputs.push_back(copy(written[slot], fmt::format("{}_output_{}", name, slot)));
+    Operation& made = result.add_operation(operation->type(), name, inputs, outputs);
+    made.set_attributes(operation->attributes(), operation->implied_attributes());
     renamed[operation] = name;
   }
-  for (const Variable* output : graph.outputs) result.outputs.push_back(copies.at(output));
+  for (const Variable* output : graph.outputs()) result.add_output(*copies.at(output));
   return result;
 }
 

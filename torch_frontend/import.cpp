@@ -114,7 +114,7 @@ class Checker {
     const Tensors outputs = executor_.run(reading_.example);
     for (size_t i = 0; i < outputs.size(); ++i)
       agreement.outputs.push_back(
-          {graph_.outputs[i]->name(), relative_error(outputs[i], reading_.outputs[i]), kOutputTolerance});
+          {graph_.outputs()[i]->name(), relative_error(outputs[i], reading_.outputs[i]), kOutputTolerance});
     return agreement;
   }
 
@@ -126,7 +126,7 @@ class Checker {
   NamedTensors values_;  // of LibTorch, by name in the graph
 
   std::optional<OperatorAgreement> check(const CallRecord& record) {
-    std::vector<Operation*> operations;
+    std::vector<const Operation*> operations;
     OperatorAgreement result{record.target,
                              record.place.module_path,
                              record.place.source,
@@ -174,11 +174,11 @@ CheckedImport import_file(const std::filesystem::path& file, const TorchImportOp
     reading.tracer.check_refusals();
     std::unordered_map<const void*, std::string> names;
     CheckedImport result{reading.tracer.draft.finish(names), {}};
-    user_check(!result.graph.outputs.empty(), "has no output");
+    user_check(!result.graph.outputs().empty(), "has no output");
     infer_shapes(result.graph, reading.example);
     for (size_t i = 0; i < reading.outputs.size(); ++i)
-      internal_check(*result.graph.outputs[i]->shape == reading.outputs[i].sizes().vec(),
-                     "the shape of output '" + result.graph.outputs[i]->name() + "' differs from LibTorch's");
+      internal_check(*result.graph.outputs()[i]->shape() == reading.outputs[i].sizes().vec(),
+                     "the shape of output '" + result.graph.outputs()[i]->name() + "' differs from LibTorch's");
     if (check) result.agreement = Checker(result.graph, reading, names).run();
     return result;
   } catch (const UserError& error) {

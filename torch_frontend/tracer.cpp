@@ -114,7 +114,7 @@ std::vector<at::Tensor> tensors_in(const c10::IValue& value) {
 // ------------------------------------------------------------------------------------------------------ variables
 void Tracer::add_input(const std::string& name, const at::Tensor& example) {
   Variable& variable = draft.graph.add_variable(name);
-  draft.graph.inputs.push_back(&variable);
+  draft.graph.add_input(variable);
   bind(example, &variable);
 }
 
@@ -135,9 +135,9 @@ void Tracer::bind(const at::Tensor& tensor, Variable* variable) {
 
 void Tracer::record_value(Variable* variable, const at::Tensor& tensor) {
   if (!variable || variable->is_parameter()) return;
-  variable->shape = tensor.sizes().vec();
-  variable->dtype = graph_dtype(tensor.scalar_type());
-  if (record_) values_[variable] = tensor.to(variable->dtype).clone(at::MemoryFormat::Contiguous);
+  variable->set_shape(tensor.sizes().vec());
+  variable->set_dtype(graph_dtype(tensor.scalar_type()));
+  if (record_) values_[variable] = tensor.to(variable->dtype()).clone(at::MemoryFormat::Contiguous);
 }
 
 bool Tracer::find_cell(const at::Tensor& tensor) const {
@@ -183,7 +183,7 @@ void Tracer::add_output(const std::string& name, const at::Tensor& value, const 
   std::string unique = name;
   for (int i = 2; graph.find_variable(unique); ++i) unique = fmt::format("{}_{}", name, i);
   graph.rename(*result, unique);
-  graph.outputs.push_back(result);
+  graph.add_output(*result);
 }
 
 bool Tracer::varies(const c10::IValue& value) const {

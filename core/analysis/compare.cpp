@@ -33,8 +33,8 @@ class Side {
   }
 
   /// What the operations make of these values, rounded to the grids that they arrive on.
-  at::Tensor run_part(const std::vector<Operation*>& operations, const std::map<const Variable*, at::Tensor>& feed,
-                      const Variable& output) {
+  at::Tensor run_part(const std::vector<const Operation*>& operations,
+                      const std::map<const Variable*, at::Tensor>& feed, const Variable& output) {
     NamedTensors entered;
     for (const auto& [variable, value] : feed) entered.emplace(variable->name(), enter(*variable, value));
     return values_of(output, executor_.run_operations(operations, entered, {output.name()}).at(0));
@@ -53,7 +53,7 @@ class Side {
     const Grid grid = value_grid(runnable_, variable);
     if (!grid.quantized()) return value.contiguous();
     const auto round = runnable_.precision == Precision::Board ? quantize_to_codes : to_grid;
-    return round(value.to(at::kFloat).contiguous(), grid.exponents, -1, grid.bits, graph.target->rounding);
+    return round(value.to(at::kFloat).contiguous(), grid.exponents, -1, grid.bits, graph.target()->rounding);
   }
 
   static at::Tensor to_grid(const at::Tensor& value, const std::vector<int>& exponents, int axis, int bits,
@@ -65,19 +65,19 @@ class Side {
 /// The batch for a chip graph: values, in the order of the file or with channels first where only that fits.
 Tensors chip_inputs(const Graph& graph, const Dataset& data, size_t batch) {
   Graph wanted;  // the same inputs, taking floats where the file stores integers
-  for (const Variable* input : graph.inputs) {
+  for (const Variable* input : graph.inputs()) {
     Variable& added = wanted.add_variable(input->name());
-    added.shape = input->shape;
-    added.dtype = variable_grid(input).quantized() ? at::kFloat : input->dtype;
-    wanted.inputs.push_back(&added);
+    added.set_shape(input->shape());
+    added.set_dtype(variable_grid(input).quantized() ? at::kFloat : input->dtype());
+    wanted.add_input(added);
   }
   Dataset::Batch tensors = data[batch];
   for (auto& [name, tensor] : tensors) {
-    const Variable* input = wanted.inputs.size() == 1 ? wanted.inputs[0] : wanted.find_variable(name);
+    const Variable* input = wanted.inputs().size() == 1 ? wanted.inputs()[0] : wanted.find_variable(name);
     const auto rank = static_cast<size_t>(tensor.dim());
-    if (!input || !input->shape || rank < 3 || rank != input->shape->size()) continue;
+    if (!input || !input->shape() || rank < 3 || rank != input->shape()->size()) continue;
     const auto fits = [&](const at::Tensor& value) {
-      return value.sizes().slice(1) == at::IntArrayRef(*input->shape).slice(1);
+      return value.sizes().slice(1) == at::IntArrayRef(*input->shape()).slice(1);
     };
     const at::Tensor last = tensor.movedim(1, -1);
     if (!fits(tensor) && fits(last)) tensor = last.contiguous();
@@ -92,9 +92,9 @@ class Feeder {
 
   /// Inputs of A and of B, each in its own order; more than one pair where a batch has to be cut.
   std::vector<std::pair<Tensors, Tensors>> pieces(const Dataset& data, size_t batch) const {
-    const bool from_a = !a_.lowered || b_.lowered;
+    const bool from_a = !a_.is_chip() || b_.is_chip();
     const Graph& source = from_a ? a_ : b_;
-    const Tensors whole = source.lowered ? chip_inputs(source, data, batch) : data.inputs(source, batch);
+    const Tensors whole = source.is_chip() ? chip_inputs(source, data, batch) : data.inputs(source, batch);
     std::vector<std::pair<Tensors, Tensors>> result;
     for (const Tensors& piece : cut(whole))
       result.push_back(from_a ? std::make_pair(piece, to_b(piece)) : std::make_pair(to_a(piece), piece));
@@ -107,10 +107,10 @@ class Feeder {
 
   /// Pieces of as many samples as the chip graph takes.
   std::vector<Tensors> cut(const Tensors& whole) const {
-    const Graph* chip = a_.lowered ? &a_ : b_.lowered ? &b_ : nullptr;
-    const Variable* first = chip && !chip->inputs.empty() ? chip->inputs[0] : nullptr;
-    if (!first || !first->shape || first->shape->empty() || whole[0].dim() < 2) return {whole};
-    const int64_t samples = whole[0].size(0), step = first->shape->front();
+    const Graph* chip = a_.is_chip() ? &a_ : b_.is_chip() ? &b_ : nullptr;
+    const Variable* first = chip && !chip->inputs().empty() ? chip->inputs()[0] : nullptr;
+    if (!first || !first->shape() || first->shape()->empty() || whole[0].dim() < 2) return {whole};
+    const int64_t samples = whole[0].size(0), step = first->shape()->front();
     if (samples == step) return {whole};
     user_check(step > 0 && samples % step == 0,
                "a batch of {} samples cannot be cut into pieces of {}, which the chip "
@@ -129,16 +129,16 @@ class Feeder {
   Tensors to_b(const Tensors& values) const {
     Tensors result;
     for (const TensorMatch& match : inputs_) {
-      const auto position = std::find(a_.inputs.begin(), a_.inputs.end(), match.a) - a_.inputs.begin();
+      const auto position = std::find(a_.inputs().begin(), a_.inputs().end(), match.a) - a_.inputs().begin();
       result.push_back(values[position].permute(match.orders[0]).contiguous());
     }
     return result;
   }
 
   Tensors to_a(const Tensors& values) const {
-    Tensors result(a_.inputs.size());
+    Tensors result(a_.inputs().size());
     for (size_t i = 0; i < inputs_.size(); ++i) {
-      const auto position = std::find(a_.inputs.begin(), a_.inputs.end(), inputs_[i].a) - a_.inputs.begin();
+      const auto position = std::find(a_.inputs().begin(), a_.inputs().end(), inputs_[i].a) - a_.inputs().begin();
       result[position] = to_order_of_a(values[i], inputs_[i].orders[0]).contiguous();
     }
     return result;
@@ -188,7 +188,7 @@ class Comparer {
       error.by_name = match.by_name;
       if (const Operation* producer = match.b->producer()) {
         error.operation = producer->name();
-        error.type = producer->type;
+        error.type = producer->type();
       }
       errors.push_back(std::move(error));
     }
@@ -258,7 +258,7 @@ class OwnComparer {
  private:
   struct Part {
     const TensorMatch* layer;
-    std::vector<Operation*> operations;  ///< from the nearest compared tensors on
+    std::vector<const Operation*> operations;  ///< from the nearest compared tensors on
     std::set<const Variable*> feed;
     TensorErrorSums sums;
   };
@@ -266,7 +266,7 @@ class OwnComparer {
   std::vector<Part> parts_;
 
   /// The producer and what lies between it and compared tensors, last first.
-  void collect(Operation& producer, Part& part) const {
+  void collect(const Operation& producer, Part& part) const {
     const auto known = std::find(part.operations.begin(), part.operations.end(), &producer);
     if (known != part.operations.end()) part.operations.erase(known);  // it runs before all its readers
     part.operations.push_back(&producer);
@@ -301,7 +301,7 @@ Comparison compare(const Runnable& a, const Runnable& b, const Dataset& data, co
   layers.names(names_a, names_b);
   const bool explain = options.per_layer && a.precision == Precision::Float && b.precision != Precision::Float;
   if (explain)
-    for (const Variable* input : a.graph.inputs) names_a.insert(input->name());
+    for (const Variable* input : a.graph.inputs()) names_a.insert(input->name());
   std::optional<OwnComparer> own;
   if (explain) own.emplace(b, match);
   Side side_a(a), side_b(b);

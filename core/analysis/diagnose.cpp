@@ -42,11 +42,11 @@ std::vector<const TensorError*> errors_before(const Errors& errors, const Variab
 const TensorError* alignment_partner(const Errors& errors, const Variable& variable, const GridError& grid) {
   std::vector<const Operation*> ties;
   if (variable.producer()) ties.push_back(variable.producer());
-  for (const Use& use : variable.uses()) ties.push_back(use.operation);
+  for (const ConstUse& use : variable.uses()) ties.push_back(use.operation);
   for (const Operation* operation : ties) {
     if (definition_of(*operation).quantization.alignment == AlignmentClass::None) continue;
-    for (const auto* list : {&operation->inputs(), &operation->outputs()})
-      for (const Variable* other : *list) {
+    for (const auto list : {operation->inputs(), operation->outputs()})
+      for (const Variable* other : list) {
         const TensorError* error = other == &variable ? nullptr : find_error(errors, other);
         if (error && error->grid && error->grid->exponent == grid.exponent &&
             error->grid->needed_exponent > grid.needed_exponent)
@@ -87,7 +87,7 @@ void explain_parameters(TensorError& error, const Variable& variable) {
   const Operation* producer = variable.producer();
   const auto is_parameter = [](const Variable* input) { return input && input->is_parameter(); };
   const auto per_channel = [](const Variable* input) {
-    return input && input->storage && input->storage->exponents.size() > 1;
+    return input && input->storage() && input->storage()->exponents.size() > 1;
   };
   if (!producer || std::none_of(producer->inputs().begin(), producer->inputs().end(), is_parameter))
     return set(error, Cause::Parameters, "the rounded operands and the integer arithmetic of the operator make it",

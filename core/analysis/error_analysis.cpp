@@ -17,10 +17,10 @@
 namespace espq {
 namespace {
 
-std::vector<Operation*> computing_operations(const Graph& graph) {
-  std::vector<Operation*> result;
-  for (Operation* operation : graph.operations())
-    if (operation->quantized && definition_of(*operation).quantization.computing) result.push_back(operation);
+std::vector<const Operation*> computing_operations(const Graph& graph) {
+  std::vector<const Operation*> result;
+  for (const Operation* operation : graph.operations())
+    if (operation->quantized() && definition_of(*operation).quantization.computing) result.push_back(operation);
   return result;
 }
 
@@ -38,15 +38,15 @@ NamedTensors channels_last(NamedTensors tensors) {
 Graph with_channels_last(const Graph& graph) {
   Graph copy = graph.clone();
   for (Variable* variable : copy.variables())
-    if (variable->is_parameter()) variable->value = channels_last(variable->value);
+    if (variable->is_parameter()) variable->set_value(channels_last(variable->value()));
   return copy;
 }
 
 /// The operation and everything that depends on it, in execution order.
-std::vector<Operation*> suffix_of(const std::vector<Operation*>& order, const Operation* start) {
+std::vector<const Operation*> suffix_of(const std::vector<const Operation*>& order, const Operation* start) {
   std::unordered_set<const Variable*> changed;
-  std::vector<Operation*> result;
-  for (Operation* operation : order) {
+  std::vector<const Operation*> result;
+  for (const Operation* operation : order) {
     bool reached = operation == start;
     for (const Variable* input : operation->inputs()) reached |= input && changed.count(input) != 0;
     if (!reached) continue;
@@ -59,7 +59,7 @@ std::vector<Operation*> suffix_of(const std::vector<Operation*>& order, const Op
 /// One layer-wise experiment: everything after `operation`, which alone is quantized.
 class Experiment {
  public:
-  Experiment(const Graph& graph, const std::vector<Operation*>& order, const Operation* operation)
+  Experiment(const Graph& graph, const std::vector<const Operation*>& order, const Operation* operation)
       : operations_(suffix_of(order, operation)), executor_(graph, Precision::Simulated) {
     executor_.set_dequantized([operation](const Operation& other) { return &other != operation; });
     std::unordered_set<const Variable*> produced;
@@ -67,7 +67,7 @@ class Experiment {
     for (const Operation* step : operations_)
       for (const Variable* input : step->inputs())
         if (input && !input->is_parameter() && !produced.count(input)) feed.insert(input->name());
-    for (const Variable* output : graph.outputs)
+    for (const Variable* output : graph.outputs())
       if (produced.count(output)) outputs_.push_back(output->name());
   }
 
@@ -85,7 +85,7 @@ class Experiment {
   size_t reached() const { return outputs_.size(); }
 
  private:
-  std::vector<Operation*> operations_;
+  std::vector<const Operation*> operations_;
   std::vector<std::string> outputs_;
   Executor executor_;
 };
@@ -123,9 +123,9 @@ void share_out(size_t count, size_t threads, const std::function<void(size_t)>& 
   if (failure) std::rethrow_exception(failure);
 }
 
-std::vector<OperationError> without_errors(const std::vector<Operation*>& operations) {
+std::vector<OperationError> without_errors(const std::vector<const Operation*>& operations) {
   std::vector<OperationError> errors;
-  for (const Operation* operation : operations) errors.push_back({operation->name(), operation->type, 0});
+  for (const Operation* operation : operations) errors.push_back({operation->name(), operation->type(), 0});
   return errors;
 }
 
@@ -148,7 +148,7 @@ void average(std::vector<OperationError>& errors, const Graph& graph, const Data
 
 std::vector<OperationError> graphwise_errors(const Graph& quantized, const Dataset& data,
                                              const ErrorAnalysisOptions& options) {
-  const std::vector<Operation*> operations = computing_operations(quantized);
+  const std::vector<const Operation*> operations = computing_operations(quantized);
   std::vector<OperationError> errors = without_errors(operations);
   std::vector<std::string> outputs;
   for (const Operation* operation : operations) outputs.push_back(operation->output()->name());
@@ -165,16 +165,17 @@ std::vector<OperationError> graphwise_errors(const Graph& quantized, const Datas
 std::vector<OperationError> layerwise_errors(const Graph& source, const Dataset& data,
                                              const ErrorAnalysisOptions& options) {
   const Graph quantized = with_channels_last(source);
-  const std::vector<Operation*> order = quantized.topological_order(), operations = computing_operations(quantized);
+  const std::vector<const Operation*> order = quantized.topological_order(),
+                                      operations = computing_operations(quantized);
   std::vector<OperationError> errors = without_errors(operations);
   std::vector<Experiment> experiments;
   std::set<std::string> kept;
-  for (const Variable* output : quantized.outputs) kept.insert(output->name());
+  for (const Variable* output : quantized.outputs()) kept.insert(output->name());
   for (const Operation* operation : operations) {
     experiments.emplace_back(quantized, order, operation);
     kept.insert(experiments.back().feed.begin(), experiments.back().feed.end());
   }
-  const auto outputs = static_cast<double>(quantized.outputs.size());
+  const auto outputs = static_cast<double>(quantized.outputs().size());
   const double unreached = options.measure == Measure::Cosine ? 1 : 0;  // what no difference measures
   const auto threads = static_cast<size_t>(at::get_num_threads());
   const OneThreadEach one_thread_each;  // LibTorch chooses other kernels, with other rounding, for more

@@ -10,7 +10,7 @@ Executor float_executor(const Graph& quantized) {
 
 NamedTensors named_inputs(const Graph& graph, const Tensors& inputs) {
   NamedTensors named;
-  for (size_t i = 0; i < inputs.size(); ++i) named.emplace(graph.inputs[i]->name(), inputs[i]);
+  for (size_t i = 0; i < inputs.size(); ++i) named.emplace(graph.inputs()[i]->name(), inputs[i]);
   return named;
 }
 

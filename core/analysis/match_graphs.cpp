@@ -40,9 +40,9 @@ bool converts_only(const Operation& operation) { return definition_of(operation)
 bool is_layer(const Variable* variable) { return variable && !variable->is_parameter() && variable->producer(); }
 
 /// An activation that stands alone in one graph and is fused in the other.
-Operation* following_relu(const Variable& variable) {
+const Operation* following_relu(const Variable& variable) {
   if (variable.uses().size() != 1) return nullptr;
-  Operation* reader = variable.uses()[0].operation;
+  const Operation* reader = variable.uses()[0].operation;
   return definition_of(*reader).quantization.fused_activation ? reader : nullptr;
 }
 
@@ -52,7 +52,7 @@ class Matcher {
 
   GraphMatch run() {
     match_interface();
-    const std::vector<Operation*> order = b_.topological_order();
+    const std::vector<const Operation*> order = b_.topological_order();
     for (const Operation* operation : order)
       for (const Variable* output : operation->outputs()) match_by_name(output);
     for (const Operation* operation : order) match_by_place(*operation);
@@ -66,7 +66,7 @@ class Matcher {
   std::set<const Variable*> converted_;             ///< variables of b that hold what another matched one holds
 
   bool add(const Variable* a, const Variable* b, bool by_name) {
-    if (!a || !b || !a->shape || !b->shape || matches_.count(b)) return false;
+    if (!a || !b || !a->shape() || !b->shape() || matches_.count(b)) return false;
     std::vector<Order> orders = orders_between(*a, *b);
     if (orders.empty()) return false;
     matches_[b] = {a, b, by_name, std::move(orders)};
@@ -75,16 +75,17 @@ class Matcher {
   }
 
   std::vector<Order> orders_between(const Variable& a, const Variable& b) const {
-    if (a_.lowered && !b_.lowered) {
-      std::vector<Order> orders = fitting_orders(*b.shape, *a.shape, has_channels_last(a));
+    if (a_.is_chip() && !b_.is_chip()) {
+      std::vector<Order> orders = fitting_orders(*b.shape(), *a.shape(), has_channels_last(a));
       for (Order& order : orders) order = inverse(order);
       return orders;
     }
-    const Order known(b.permutation.begin(), b.permutation.end());  // graphs that were lowered in this process know it
-    if (!a_.lowered && known.size() == a.shape->size() && known.size() == b.shape->size() &&
-        fits(*a.shape, *b.shape, known))
+    const Order known(b.permutation().begin(),
+                      b.permutation().end());  // graphs that were lowered in this process know it
+    if (!a_.is_chip() && known.size() == a.shape()->size() && known.size() == b.shape()->size() &&
+        fits(*a.shape(), *b.shape(), known))
       return {known};
-    return fitting_orders(*a.shape, *b.shape, !a_.lowered && b_.lowered && has_channels_last(b));
+    return fitting_orders(*a.shape(), *b.shape(), !a_.is_chip() && b_.is_chip() && has_channels_last(b));
   }
 
   void match_by_name(const Variable* b) {
@@ -94,9 +95,9 @@ class Matcher {
   }
 
   void match_interface() {
-    user_check(a_.inputs.size() == b_.inputs.size(), "the models have {} and {} inputs: they cannot be compared",
-               a_.inputs.size(), b_.inputs.size());
-    const auto match_list = [&](const std::vector<Variable*>& from, const std::vector<Variable*>& to) {
+    user_check(a_.inputs().size() == b_.inputs().size(), "the models have {} and {} inputs: they cannot be compared",
+               a_.inputs().size(), b_.inputs().size());
+    const auto match_list = [&](std::span<const Variable* const> from, std::span<const Variable* const> to) {
       for (size_t i = 0; i < to.size(); ++i) {
         const auto same_name = [&](const Variable* variable) { return variable->name() == to[i]->name(); };
         const auto found = std::find_if(from.begin(), from.end(), same_name);
@@ -106,8 +107,8 @@ class Matcher {
       for (size_t i = 0; i < to.size(); ++i)
         if (!taken_.count(from[i])) add(from[i], to[i], false);
     };
-    match_list(a_.inputs, b_.inputs);
-    match_list(a_.outputs, b_.outputs);
+    match_list(a_.inputs(), b_.inputs());
+    match_list(a_.outputs(), b_.outputs());
   }
 
   const Variable* counterpart(const Variable* b) const {
@@ -117,7 +118,7 @@ class Matcher {
 
   /// True when `candidate` of a reads the counterparts of everything that `operation` of b reads.
   bool reads_the_same(const Operation& candidate, const Operation& operation) const {
-    if (candidate.type != operation.type || candidate.outputs().size() != operation.outputs().size()) return false;
+    if (candidate.type() != operation.type() || candidate.outputs().size() != operation.outputs().size()) return false;
     for (size_t slot = 0; slot < operation.inputs().size(); ++slot) {
       const Variable* input = operation.input(slot);
       if (!input || input->is_parameter()) continue;
@@ -130,7 +131,7 @@ class Matcher {
     const Variable* first = operation.input(0);
     const Variable* source = first && !first->is_parameter() ? counterpart(first) : nullptr;
     if (!source) return;
-    if (converts_only(operation) || operation.type == "Transpose") {
+    if (converts_only(operation) || operation.type() == "Transpose") {
       const bool known = counterpart(operation.output()) != nullptr;
       if (!known && (converts_only(operation) || !find_reader(*source, operation))) {
         if (add(source, operation.output(), false)) converted_.insert(operation.output());
@@ -148,7 +149,7 @@ class Matcher {
   }
 
   const Operation* find_reader(const Variable& source, const Operation& operation) const {
-    for (const Use& use : source.uses()) {
+    for (const ConstUse& use : source.uses()) {
       const Operation& candidate = *use.operation;
       const bool free = std::none_of(candidate.outputs().begin(), candidate.outputs().end(),
                                      [&](const Variable* output) { return taken_.count(output) != 0; });
@@ -157,15 +158,15 @@ class Matcher {
     return nullptr;
   }
 
-  GraphMatch collect(const std::vector<Operation*>& order) const {
+  GraphMatch collect(const std::vector<const Operation*>& order) const {
     GraphMatch result;
-    for (const Variable* input : b_.inputs) {
+    for (const Variable* input : b_.inputs()) {
       const auto found = matches_.find(input);
       user_check(found != matches_.end(), "input '{}' of the second model has no counterpart in the first",
                  input->name());
       result.inputs.push_back(found->second);
     }
-    for (const Variable* output : b_.outputs)
+    for (const Variable* output : b_.outputs())
       if (const auto found = matches_.find(output); found != matches_.end()) result.outputs.push_back(found->second);
     for (const Operation* operation : order)
       for (const Variable* output : operation->outputs()) {
@@ -205,7 +206,7 @@ bool has_channels_last(const Variable& variable) {
       if (wants(*producer)) return true;
       if (keeps_order(*producer)) std::for_each(producer->inputs().begin(), producer->inputs().end(), visit);
     }
-    for (const Use& use : current->uses()) {
+    for (const ConstUse& use : current->uses()) {
       if (wants(*use.operation)) return true;
       if (keeps_order(*use.operation))
         std::for_each(use.operation->outputs().begin(), use.operation->outputs().end(), visit);

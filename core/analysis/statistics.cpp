@@ -80,14 +80,14 @@ class Collector {
  public:
   explicit Collector(const Graph& graph) {
     for (const Operation* operation : graph.operations()) {
-      if (!operation->quantized || definition_of(*operation).quantization.passive) continue;
+      if (!operation->quantized() || definition_of(*operation).quantization.passive) continue;
       for (const bool output : {false, true}) {
         const auto& list = output ? operation->outputs() : operation->inputs();
         for (size_t slot = 0; slot < list.size(); ++slot) {
           if (!list[slot]) continue;
           index_[{operation, output, static_cast<int>(slot)}] = slots_.size();
           Slot entry;
-          entry.names = {operation->name(), operation->type, list[slot]->name(), list[slot]->is_parameter(), !output};
+          entry.names = {operation->name(), operation->type(), list[slot]->name(), list[slot]->is_parameter(), !output};
           slots_.push_back(std::move(entry));
         }
       }
@@ -161,7 +161,7 @@ std::vector<SlotStatistics> slot_statistics(const Graph& quantized, const Datase
   Collector collector(quantized);
   Executor reference = float_executor(quantized), simulated(quantized, Precision::Simulated);
   reference.set_hook(collector.remember());
-  const std::vector<std::string> outputs = names_of(quantized.outputs);
+  const std::vector<std::string> outputs = names_of(quantized.outputs());
   batches = std::min(batches, data.size());
   size_t done = 0;
   for (const auto& use : {add_moments, add_histograms}) {

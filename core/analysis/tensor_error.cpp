@@ -41,13 +41,13 @@ int needed_exponent(double lowest, double highest, int bits) {
 
 Grid value_grid(const Runnable& runnable, const Variable& variable) {
   if (runnable.precision == Precision::Float || variable.is_parameter()) return {};
-  if (runnable.graph.lowered) {
+  if (runnable.graph.is_chip()) {
     const Grid grid = variable_grid(&variable);
     return grid.quantized() && grid.exponents.size() == 1 ? grid : Grid{};
   }
   const Operation* producer = variable.producer();
-  if (!producer || !producer->quantized) return {};
-  const SlotQuant& slot = producer->output_quant[variable.producer_slot()];
+  if (!producer || !producer->quantized()) return {};
+  const SlotQuant& slot = producer->output_quant()[variable.producer_slot()];
   const std::vector<int> exponents = slot.quantizes() ? slot_exponents(runnable.graph, slot) : std::vector<int>{};
   return exponents.size() == 1 ? Grid{slot.bits, exponents} : Grid{};
 }

@@ -58,19 +58,19 @@ std::vector<std::filesystem::path> files_of(const std::filesystem::path& path) {
 
 std::string input_names(const Graph& graph) {
   std::vector<std::string_view> names;
-  for (const Variable* input : graph.inputs) names.push_back(input->name());
+  for (const Variable* input : graph.inputs()) names.push_back(input->name());
   return fmt::format("{}", fmt::join(names, ", "));
 }
 
 /// The tensor in the dtype of the input; refuses to change a value by more than float rounding does.
 at::Tensor convert(const at::Tensor& tensor, const Variable& input, size_t index) {
-  if (tensor.scalar_type() == input.dtype) return tensor;
-  at::Tensor converted = tensor.to(input.dtype);
-  const bool kept = c10::isFloatingType(input.dtype)
+  if (tensor.scalar_type() == input.dtype()) return tensor;
+  at::Tensor converted = tensor.to(input.dtype());
+  const bool kept = c10::isFloatingType(input.dtype())
                         ? !tensor.is_floating_point() || at::isfinite(converted).all().item<bool>()
                         : converted.to(at::kDouble).equal(tensor.to(at::kDouble));
   user_check(kept, "batch {}: input '{}' is {}, the data ({}) holds values that do not fit it", index, input.name(),
-             c10::toString(input.dtype), c10::toString(tensor.scalar_type()));
+             c10::toString(input.dtype()), c10::toString(tensor.scalar_type()));
   return converted;
 }
 
@@ -94,7 +94,7 @@ Dataset Dataset::open(const std::vector<std::filesystem::path>& paths) {
 std::vector<at::Tensor> Dataset::inputs(const Graph& graph, size_t index) const {
   const Batch& batch = batches_.at(index);
   const bool unnamed = batch.size() == 1 && (batch.count("") != 0 || batch.count(kUnnamedArray) != 0);
-  user_check(!unnamed || graph.inputs.size() == 1,
+  user_check(!unnamed || graph.inputs().size() == 1,
              "batch {}: holds one unnamed array, the model has the inputs {}: give .npz files with these names", index,
              input_names(graph));
   for (const auto& [name, tensor] : batch) {
@@ -103,13 +103,13 @@ std::vector<at::Tensor> Dataset::inputs(const Graph& graph, size_t index) const 
                "batch {}: '{}' is no input of the model, which has {}", index, name, input_names(graph));
   }
   std::vector<at::Tensor> tensors;
-  for (const Variable* input : graph.inputs) {
+  for (const Variable* input : graph.inputs()) {
     const auto found = unnamed ? batch.begin() : batch.find(input->name());
     user_check(found != batch.end(), "batch {}: has no array for input '{}'", index, input->name());
     const at::Tensor& tensor = found->second;
-    user_check(!input->shape || fits(tensor.sizes().vec(), *input->shape),
+    user_check(!input->shape() || fits(tensor.sizes().vec(), *input->shape()),
                "batch {}: input '{}' has shape [{}], the data has shape [{}]", index, input->name(),
-               fmt::join(input->shape.value_or(Shape{}), ", "), fmt::join(tensor.sizes(), ", "));
+               fmt::join(input->shape().value_or(Shape{}), ", "), fmt::join(tensor.sizes(), ", "));
     tensors.push_back(convert(tensor, *input, index));
   }
   return tensors;

@@ -22,7 +22,7 @@ class Dataset {
 
   size_t size() const { return batches_.size(); }
   const Batch& operator[](size_t index) const { return batches_.at(index); }
-  /// The batch as one tensor per graph input, in the order of graph.inputs, converted to the input's dtype.
+  /// The batch as one tensor per graph input, in the order of graph.inputs(), converted to the input's dtype.
   /// A batch may hold another number of samples (dimension 0) than the network was exported with.
   /// Throws UserError naming input and shape on a mismatch.
   std::vector<at::Tensor> inputs(const Graph& graph, size_t index) const;

@@ -33,9 +33,9 @@ at::Tensor in_layout(const at::Tensor& value, Layout have, Layout want) {
 }
 
 /// Operations that the requested variables depend on, in topological order.
-std::vector<Operation*> needed_operations(const Graph& graph, const std::vector<const Variable*>& requested) {
+std::vector<const Operation*> needed_operations(const Graph& graph, const std::vector<const Variable*>& requested) {
   const std::unordered_set<const Operation*> needed = operations_behind(requested);
-  std::vector<Operation*> order = graph.topological_order();
+  std::vector<const Operation*> order = graph.topological_order();
   std::erase_if(order, [&](const Operation* operation) { return needed.count(operation) == 0; });
   return order;
 }
@@ -50,27 +50,27 @@ struct Executor::Implementation {
   bool training = false;
   GradientOptions gradient_options;
   std::map<std::vector<std::string>, Plan> plans;
-  std::map<std::pair<std::vector<Operation*>, std::vector<std::string>>, Plan> partial_plans;
+  std::map<std::pair<std::vector<const Operation*>, std::vector<std::string>>, Plan> partial_plans;
   const Plan* whole_plan = nullptr;  ///< the one of `plans` that gives the graph's outputs
 
   Implementation(const Graph& source, Precision wanted) : graph(source), precision(wanted) {}
 
-  Variable& variable(const std::string& name) const {
-    Variable* found = graph.find_variable(name);
+  const Variable& variable(const std::string& name) const {
+    const Variable* found = graph.find_variable(name);
     user_check(found, "the graph has no tensor named '{}'", name);
     return *found;
   }
 
-  Plan compile(std::vector<Operation*> order, const std::vector<std::string>& outputs) const {
+  Plan compile(std::vector<const Operation*> order, const std::vector<std::string>& outputs) const {
     std::vector<const Variable*> requested;
     for (const std::string& name : outputs) requested.push_back(&variable(name));
     if (order.empty()) order = needed_operations(graph, requested);
-    const bool fuse_relu = training && !hook && precision == Precision::Simulated && !graph.lowered;
+    const bool fuse_relu = training && !hook && precision == Precision::Simulated && !graph.is_chip();
     return compile_plan({graph, precision, std::move(order), std::move(requested), !training, fuse_relu, dequantized});
   }
 
   const Plan& outputs_plan() {
-    if (!whole_plan) whole_plan = &plan(names_of(graph.outputs));
+    if (!whole_plan) whole_plan = &plan(names_of(graph.outputs()));
     return *whole_plan;
   }
 
@@ -80,12 +80,12 @@ struct Executor::Implementation {
   }
 
   void check_shape(const Variable& input, const at::Tensor& value) const {
-    if (!input.shape) return;
-    const Shape& want = *input.shape;
+    if (!input.shape()) return;
+    const Shape& want = *input.shape();
     bool same = value.dim() == static_cast<int64_t>(want.size());
     // Calibration and training may use larger batches than the exported network.
     for (size_t axis = 0; same && axis < want.size(); ++axis)
-      same = value.size(axis) == want[axis] || (axis == 0 && !graph.lowered);
+      same = value.size(axis) == want[axis] || (axis == 0 && !graph.is_chip());
     user_check(same, "input '{}': shape {} was given, {} is expected", input.name(), shape_text(value.sizes()),
                shape_text(want));
   }
@@ -97,24 +97,24 @@ struct Executor::Implementation {
                "input '{}': Board precision computes on the processor, the tensor is on {}; give input.cpu()",
                input.name(), value.device().str());
     check_shape(input, value);
-    const Grid grid = graph.lowered ? variable_grid(&input) : Grid{};
+    const Grid grid = graph.is_chip() ? variable_grid(&input) : Grid{};
     if (!grid.quantized()) return value.scalar_type() == at::kDouble ? value.to(at::kFloat) : value;
     at::Tensor codes;
     if (value.is_floating_point()) {
       codes =
-          quantize_to_codes(value.to(at::kFloat).contiguous(), grid.exponents, -1, grid.bits, graph.target->rounding);
+          quantize_to_codes(value.to(at::kFloat).contiguous(), grid.exponents, -1, grid.bits, graph.target()->rounding);
     } else {
-      user_check(value.scalar_type() == input.storage->dtype,
+      user_check(value.scalar_type() == input.storage()->dtype,
                  "input '{}': dtype {} was given; give {} (the integers of the file) or float32", input.name(),
-                 c10::toString(value.scalar_type()), c10::toString(input.storage->dtype));
+                 c10::toString(value.scalar_type()), c10::toString(input.storage()->dtype));
       codes = value.to(at::kFloat);
     }
     return precision == Precision::Board ? codes : dequantize(codes, grid.exponents, -1);
   }
 
   at::Tensor leave(const Variable& output, const at::Tensor& value) const {
-    if (precision != Precision::Board || !output.storage || !value.defined()) return value;
-    const at::ScalarType dtype = output.storage->dtype;
+    if (precision != Precision::Board || !output.storage() || !value.defined()) return value;
+    const at::ScalarType dtype = output.storage()->dtype;
     const bool integers = dtype == at::kChar || dtype == at::kShort;
     if (!integers || !value.is_floating_point()) return value.contiguous();
     return at::empty(value.sizes(), value.options().dtype(dtype)).copy_(value);
@@ -122,23 +122,23 @@ struct Executor::Implementation {
 
   at::Tensor quantized(const SlotQuant& slot, const at::Tensor& value) const {
     if (training) return quantized_with_gradient(slot, value);
-    return fake_quantize(value, slot_exponents(graph, slot), slot.channel_axis, slot.bits, graph.target->rounding);
+    return fake_quantize(value, slot_exponents(graph, slot), slot.channel_axis, slot.bits, graph.target()->rounding);
   }
 
   at::Tensor quantized_with_gradient(const SlotQuant& slot, const at::Tensor& value, bool relu = false) const {
-    const auto learned = gradient_options.log2_scales.find(graph.scales.root(slot.scale));
+    const auto learned = gradient_options.log2_scales.find(graph.scales().root(slot.scale));
     return fake_quantize_with_gradient(
-        value, slot_exponents(graph, slot), slot.channel_axis, slot.bits, graph.target->rounding,
+        value, slot_exponents(graph, slot), slot.channel_axis, slot.bits, graph.target()->rounding,
         slot.channel_axis < 0 || gradient_options.mask_per_channel,
         learned != gradient_options.log2_scales.end() ? learned->second : at::Tensor(), relu);
   }
 
   static const SlotQuant& output_quant(const Step& step, size_t slot) {
-    return (step.fused_relu ? step.fused_relu : step.operation)->output_quant[slot];
+    return (step.fused_relu ? step.fused_relu : step.operation)->output_quant()[slot];
   }
 
   bool learns(const SlotQuant& slot) const {
-    return slot.scale != kNoScale && gradient_options.log2_scales.count(graph.scales.root(slot.scale));
+    return slot.scale != kNoScale && gradient_options.log2_scales.count(graph.scales().root(slot.scale));
   }
   /// Runs as one node of the gradient graph.
   bool is_single_node(const Step& step, TrainingNode node) const {
@@ -153,11 +153,11 @@ struct Executor::Implementation {
   /// The node rounds this operand itself.
   bool is_rounded_inside(const Step& step, size_t slot) const {
     return is_single_node(step, TrainingNode::Convolution) && slot > 0 && step.quantize_input[slot] &&
-           step.operation->input(slot)->is_parameter() && !learns(step.operation->input_quant[slot]);
+           step.operation->input(slot)->is_parameter() && !learns(step.operation->input_quant()[slot]);
   }
   ConvGradientOptions::Parameter inside_rounding(const Step& step, size_t slot) const {
     if (slot >= step.inputs.size() || step.inputs[slot] < 0 || !is_rounded_inside(step, slot)) return {};
-    const SlotQuant& quant = step.operation->input_quant[slot];
+    const SlotQuant& quant = step.operation->input_quant()[slot];
     return {slot_grid(graph, quant), quant.channel_axis, quant.channel_axis < 0 || gradient_options.mask_per_channel};
   }
 
@@ -165,10 +165,10 @@ struct Executor::Implementation {
   at::Tensor convolution(const Step& step, const Tensors& inputs, bool& rounded) const {
     const Operation& operation = *step.operation;
     ConvGradientOptions options{.round_filters = inside_rounding(step, 1), .round_bias = inside_rounding(step, 2)};
-    if (graph.target) options.rounding = graph.target->rounding;
+    if (graph.target()) options.rounding = graph.target()->rounding;
     options.input = step.convolution_input;
-    if (options.input.quantized() && operation.input_quant[1].quantizes())
-      options.filters = slot_grid(graph, operation.input_quant[1]);
+    if (options.input.quantized() && operation.input_quant()[1].quantizes())
+      options.filters = slot_grid(graph, operation.input_quant()[1]);
     rounded = result_is_rounded_inside(step);
     if (rounded) {
       options.output = slot_grid(graph, output_quant(step, 0));
@@ -185,7 +185,7 @@ struct Executor::Implementation {
     if ((!add && !swish) || !result_is_rounded_inside(step)) return {};
     const SlotQuant& quant = output_quant(step, 0);
     const std::vector<int>& exponents = slot_exponents(graph, quant);
-    const Rounding rounding = graph.target->rounding;
+    const Rounding rounding = graph.target()->rounding;
     const bool relu = step.fused_relu != nullptr;
     if (add) return add_and_quantize_with_gradient(inputs[0], inputs[1], exponents, quant.bits, rounding, relu);
     if (!has_grid_rows(inputs[0], exponents)) return {};
@@ -193,8 +193,8 @@ struct Executor::Implementation {
   }
 
   at::Tensor quantized_output(const Step& step, size_t slot, at::Tensor value) const {
-    const Rounding rounding = graph.target->rounding;
-    if (graph.lowered) {
+    const Rounding rounding = graph.target()->rounding;
+    if (graph.is_chip()) {
       const Grid grid = output_grid(*step.operation, slot);
       return fake_quantize_result(std::move(value), grid.exponents, -1, grid.bits, rounding);
     }
@@ -216,13 +216,13 @@ struct Executor::Implementation {
   at::Tensor gather(const Plan& plan, const Step& step, size_t slot, const std::vector<at::Tensor>& values) const {
     const int index = step.inputs[slot];
     const Variable& variable = *step.operation->input(slot);
-    const at::Tensor& raw = variable.is_parameter() ? variable.value : values[index];
-    user_check(raw.defined(), "{} '{}': its input '{}' has no value", step.operation->type, step.operation->name(),
+    const at::Tensor& raw = variable.is_parameter() ? variable.value() : values[index];
+    user_check(raw.defined(), "{} '{}': its input '{}' has no value", step.operation->type(), step.operation->name(),
                variable.name());
     const bool constant = step.constants[slot].defined();
     at::Tensor value = constant ? step.constants[slot]
                        : step.quantize_input[slot] && !is_rounded_inside(step, slot)
-                           ? quantized(step.operation->input_quant[slot], raw)
+                           ? quantized(step.operation->input_quant()[slot], raw)
                            : raw;
     const Layout have = plan.layout[index];
     if (hook) value = observed(step, static_cast<int>(slot), false, raw, value, have);
@@ -245,13 +245,13 @@ struct Executor::Implementation {
         rounded = true;
         return {value};
       }
-      const bool chip = precision != Precision::Float || graph.lowered;
+      const bool chip = precision != Precision::Float || graph.is_chip();
       Tensors outputs =
-          step.forward({*step.operation, chip, graph.lowered, graph.lowered ? graph.target : nullptr}, inputs);
+          step.forward({*step.operation, chip, graph.is_chip(), graph.is_chip() ? graph.target() : nullptr}, inputs);
       if (step.relu) outputs[0] = at::relu(outputs[0]);
       return outputs;
     } catch (const c10::Error& error) {
-      user_error("{} '{}': cannot be computed: {}", step.operation->type, step.operation->name(), first_line(error));
+      user_error("{} '{}': cannot be computed: {}", step.operation->type(), step.operation->name(), first_line(error));
     }
   }
 
@@ -259,7 +259,7 @@ struct Executor::Implementation {
     bool rounded = false;
     Tensors outputs = compute(step, gather(plan, step, values), rounded);
     if (outputs.size() < step.outputs.size())
-      internal_check(false, step.operation->type + ": kernel gave too few outputs");
+      internal_check(false, step.operation->type() + ": kernel gave too few outputs");
     if (training && !gradient_options.results.empty()) {
       const auto change = gradient_options.results.find(step.operation);
       if (change != gradient_options.results.end()) outputs[0] = change->second(outputs[0]);
@@ -289,7 +289,7 @@ struct Executor::Implementation {
       const int index = plan.index.at(variable);
       const at::Tensor& value = values[index];
       results.push_back(value.defined() ? in_layout(value, plan.layout[index], Layout::OfFile)
-                                        : variable->value);  // a constant may be a graph output
+                                        : variable->value());  // a constant may be a graph output
     }
     return results;
   }
@@ -303,13 +303,13 @@ Executor::Executor(Executor&&) noexcept = default;
 Tensors Executor::run(const Tensors& inputs) {
   Implementation& self = *implementation_;
   const Graph& graph = self.graph;
-  user_check(inputs.size() == graph.inputs.size(), "{} input tensors were given, the graph has {} inputs",
-             inputs.size(), graph.inputs.size());
+  user_check(inputs.size() == graph.inputs().size(), "{} input tensors were given, the graph has {} inputs",
+             inputs.size(), graph.inputs().size());
   std::vector<std::pair<const Variable*, at::Tensor>> feed;
   for (size_t i = 0; i < inputs.size(); ++i)
-    feed.emplace_back(graph.inputs[i], self.enter(*graph.inputs[i], inputs[i]));
+    feed.emplace_back(graph.inputs()[i], self.enter(*graph.inputs()[i], inputs[i]));
   Tensors results = self.execute(self.outputs_plan(), feed);
-  for (size_t i = 0; i < results.size(); ++i) results[i] = self.leave(*graph.outputs[i], results[i]);
+  for (size_t i = 0; i < results.size(); ++i) results[i] = self.leave(*graph.outputs()[i], results[i]);
   return results;
 }
 
@@ -320,7 +320,7 @@ NamedTensors Executor::run(const NamedTensors& inputs, const std::vector<std::st
     user_check(self.graph.is_input(&input), "'{}' is not an input of the graph", name);
   }
   std::vector<std::pair<const Variable*, at::Tensor>> feed;
-  for (const Variable* input : self.graph.inputs) {
+  for (const Variable* input : self.graph.inputs()) {
     const auto given = inputs.find(input->name());
     user_check(given != inputs.end(), "input '{}': no tensor was given", input->name());
     feed.emplace_back(input, self.enter(*input, given->second));
@@ -334,7 +334,7 @@ NamedTensors Executor::run(const NamedTensors& inputs, const std::vector<std::st
   return named;
 }
 
-Tensors Executor::run_operations(const std::vector<Operation*>& operations, const NamedTensors& feed,
+Tensors Executor::run_operations(const std::vector<const Operation*>& operations, const NamedTensors& feed,
                                  const std::vector<std::string>& outputs) {
   Implementation& self = *implementation_;
   const auto key = std::make_pair(operations, outputs);
@@ -372,8 +372,8 @@ void infer_shapes(Graph& graph, const Tensors& sample) {
   Executor executor(graph, Precision::Float);
   const auto record = [](Variable* variable, const at::Tensor& value) {
     if (!variable || !value.defined()) return;
-    variable->shape = value.sizes().vec();
-    variable->dtype = value.scalar_type();
+    variable->set_shape(value.sizes().vec());
+    variable->set_dtype(value.scalar_type());
   };
   std::unordered_map<const Operation*, Operation*> handles;
   for (Operation* operation : graph.operations()) handles.emplace(operation, operation);
@@ -383,21 +383,21 @@ void infer_shapes(Graph& graph, const Tensors& sample) {
   // Every variable is asked for, so that branches without a graph output are traced, too.
   std::vector<std::string> names;
   NamedTensors feed;
-  user_check(sample.size() == graph.inputs.size(), "{} sample tensors were given, the graph has {} inputs",
-             sample.size(), graph.inputs.size());
-  for (size_t i = 0; i < sample.size(); ++i) feed.emplace(graph.inputs[i]->name(), sample[i]);
+  user_check(sample.size() == graph.inputs().size(), "{} sample tensors were given, the graph has {} inputs",
+             sample.size(), graph.inputs().size());
+  for (size_t i = 0; i < sample.size(); ++i) feed.emplace(graph.inputs()[i]->name(), sample[i]);
   for (const Operation* operation : graph.operations())
     for (const Variable* output : operation->outputs())
       if (output && output->uses().empty()) names.push_back(output->name());
   executor.run(feed, names);
-  for (size_t i = 0; i < sample.size(); ++i) record(graph.inputs[i], sample[i]);
+  for (size_t i = 0; i < sample.size(); ++i) record(graph.inputs()[i], sample[i]);
 }
 
 Tensors zero_inputs(const Graph& graph) {
   Tensors result;
-  for (const Variable* input : graph.inputs) {
-    user_check(input->shape.has_value(), "input '{}': its shape is not known", input->name());
-    result.push_back(at::zeros(*input->shape, at::TensorOptions().dtype(input->dtype)));
+  for (const Variable* input : graph.inputs()) {
+    user_check(input->shape().has_value(), "input '{}': its shape is not known", input->name());
+    result.push_back(at::zeros(*input->shape(), at::TensorOptions().dtype(input->dtype())));
   }
   return result;
 }

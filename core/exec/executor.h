@@ -58,7 +58,7 @@ class Executor {
   /// Inputs by name; returns the named variables (any variable of the graph).
   NamedTensors run(const NamedTensors& inputs, const std::vector<std::string>& outputs);
   /// Runs only the given operations in the given order on the fed variables and returns `outputs`.
-  Tensors run_operations(const std::vector<Operation*>& operations, const NamedTensors& feed,
+  Tensors run_operations(const std::vector<const Operation*>& operations, const NamedTensors& feed,
                          const std::vector<std::string>& outputs);
 
   /// Replaces the hook (nullptr = none).

@@ -15,33 +15,33 @@ int storage_bits(at::ScalarType dtype) {
 
 /// A parameter of a chip graph as kernels want it: codes in float32, wide ones in float64, the rest as stored.
 at::Tensor parameter_codes(const Variable& variable, const Grid& grid) {
-  if (!grid.quantized()) return variable.value;
-  return variable.value.to(grid.bits > 16 ? at::kDouble : at::kFloat).contiguous();
+  if (!grid.quantized()) return variable.value();
+  return variable.value().to(grid.bits > 16 ? at::kDouble : at::kFloat).contiguous();
 }
 
 /// A parameter of a chip graph as a float tensor.
 at::Tensor parameter_value(const Operation& operation, size_t slot, const Grid& grid) {
   const Variable& variable = *operation.input(slot);
-  if (!grid.quantized()) return variable.value;
+  if (!grid.quantized()) return variable.value();
   const auto axis_of = definition_of(operation).quantization.weight_channel_axis;
   int axis = grid.exponents.size() == 1 ? -1 : 0;
   // A lowered Gemm or Conv always has its output channels first.
   if (axis == 0 && slot == 1 && !axis_of) axis = -1;
-  return dequantize(variable.value, grid.exponents, axis).to(at::kFloat);
+  return dequantize(variable.value(), grid.exponents, axis).to(at::kFloat);
 }
 
 at::Tensor table_of(const Graph& graph, const Operation& operation) {
   if (!operation.has("lut")) return {};
   const std::string& name = operation.string_attribute("lut");
   const Variable* table = graph.find_variable(name);
-  user_check(table && table->is_parameter(), "{} '{}': its look-up table '{}' is not in the file", operation.type,
+  user_check(table && table->is_parameter(), "{} '{}': its look-up table '{}' is not in the file", operation.type(),
              operation.name(), name);
-  return table->value;
+  return table->value();
 }
 
 void compile_board(const Graph& graph, const OperatorDefinition& definition, Step& step) {
   const Operation& operation = *step.operation;
-  BoardContext context{operation, *graph.target, {}, {}, {}, table_of(graph, operation)};
+  BoardContext context{operation, *graph.target(), {}, {}, {}, table_of(graph, operation)};
   bool any_grid = false;
   for (size_t slot = 0; slot < operation.inputs().size(); ++slot) {
     context.inputs.push_back(input_grid(operation, slot));
@@ -57,7 +57,7 @@ void compile_board(const Graph& graph, const OperatorDefinition& definition, Ste
   }
   if (!any_grid) {  // F32 operators compute in float on the chip, too
     step.forward = definition.forward;
-    user_check(step.forward, "{} '{}': no float kernel", operation.type, operation.name());
+    user_check(step.forward, "{} '{}': no float kernel", operation.type(), operation.name());
     return;
   }
   if (context.table.defined() && context.inputs[0].bits == 8) {
@@ -65,7 +65,7 @@ void compile_board(const Graph& graph, const OperatorDefinition& definition, Ste
     return;
   }
   user_check(definition.board, "{} '{}': espq has no exact kernel for this operator, Board precision cannot run it",
-             operation.type, operation.name());
+             operation.type(), operation.name());
   step.board = definition.board(context);
 }
 
@@ -73,8 +73,8 @@ void compile_board(const Graph& graph, const OperatorDefinition& definition, Ste
 bool already_on_grid(const PlanRequest& request, const Variable& variable, const SlotQuant& slot) {
   const Graph& graph = request.graph;
   const Operation* producer = variable.producer();
-  if (!producer || !producer->quantized || (request.dequantized && request.dequantized(*producer))) return false;
-  const SlotQuant& source = producer->output_quant[variable.producer_slot()];
+  if (!producer || !producer->quantized() || (request.dequantized && request.dequantized(*producer))) return false;
+  const SlotQuant& source = producer->output_quant()[variable.producer_slot()];
   return source.quantizes() && source.bits == slot.bits && source.channel_axis < 0 && slot.channel_axis < 0 &&
          slot_exponents(graph, source) == slot_exponents(graph, slot);
 }
@@ -82,8 +82,8 @@ bool already_on_grid(const PlanRequest& request, const Variable& variable, const
 /// The grid that a tensor lies on because its producer, or one before it that only moves values, put it there.
 Grid produced_grid(const PlanRequest& request, const Variable& variable) {
   const Operation* producer = variable.producer();
-  if (!producer || !producer->quantized || (request.dequantized && request.dequantized(*producer))) return {};
-  const SlotQuant& slot = producer->output_quant[variable.producer_slot()];
+  if (!producer || !producer->quantized() || (request.dequantized && request.dequantized(*producer))) return {};
+  const SlotQuant& slot = producer->output_quant()[variable.producer_slot()];
   if (slot.quantizes() && slot.channel_axis < 0) return slot_grid(request.graph, slot);
   const bool moves = slot.state == SlotState::Carries && definition_of(*producer).quantization.passive;
   return moves && producer->input(0) ? produced_grid(request, *producer->input(0)) : Grid{};
@@ -91,7 +91,7 @@ Grid produced_grid(const PlanRequest& request, const Variable& variable) {
 
 /// The grid of what reaches `slot`; bits = 0 where none is known.
 Grid operand_grid(const PlanRequest& request, const Operation& operation, size_t slot) {
-  const SlotQuant& quant = operation.input_quant[slot];
+  const SlotQuant& quant = operation.input_quant()[slot];
   if (quant.quantizes()) return slot_grid(request.graph, quant);
   return operation.input(slot) ? produced_grid(request, *operation.input(slot)) : Grid{};
 }
@@ -103,7 +103,7 @@ bool keeps_grid(const PlanRequest& request, const OperatorDefinition& definition
   for (size_t slot = 0; slot < operation.inputs().size(); ++slot) {
     const Variable* input = operation.input(slot);
     if (!input || definition.input_spec(slot).role == OperandRole::Index) continue;
-    const SlotQuant& quant = operation.input_quant[slot];
+    const SlotQuant& quant = operation.input_quant()[slot];
     const bool same = quant.quantizes() && quant.bits == output.bits && quant.channel_axis < 0 &&
                       slot_exponents(request.graph, quant) == slot_exponents(request.graph, output);
     if (!same && !already_on_grid(request, *input, output)) return false;
@@ -114,13 +114,13 @@ bool keeps_grid(const PlanRequest& request, const OperatorDefinition& definition
 /// The table that a 16-bit function will be (or is, in a chip graph); the gradient is that of the function.
 std::function<at::Tensor(const at::Tensor&)> simulated_table(const Graph& graph, const OperatorDefinition& definition,
                                                              const Operation& operation) {
-  if (!definition.chip.reads_int16_table || !operation.has(graph.lowered ? "lut" : "int16_lut_step")) return nullptr;
-  const Grid input = graph.lowered ? input_grid(operation, 0) : slot_grid(graph, operation.input_quant[0]);
-  const Grid output = graph.lowered ? output_grid(operation, 0) : slot_grid(graph, operation.output_quant[0]);
+  if (!definition.chip.reads_int16_table || !operation.has(graph.is_chip() ? "lut" : "int16_lut_step")) return nullptr;
+  const Grid input = graph.is_chip() ? input_grid(operation, 0) : slot_grid(graph, operation.input_quant()[0]);
+  const Grid output = graph.is_chip() ? output_grid(operation, 0) : slot_grid(graph, operation.output_quant()[0]);
   if (input.bits != 16 || !input.quantized() || !output.quantized()) return nullptr;
-  const at::Tensor stored = graph.lowered ? table_of(graph, operation) : at::Tensor();
-  return [kernel = definition.board({operation, *graph.target, {input}, {output}, {}, stored}), input, output,
-          rounding = graph.target->rounding, &operation, forward = definition.forward](const at::Tensor& value) {
+  const at::Tensor stored = graph.is_chip() ? table_of(graph, operation) : at::Tensor();
+  return [kernel = definition.board({operation, *graph.target(), {input}, {output}, {}, stored}), input, output,
+          rounding = graph.target()->rounding, &operation, forward = definition.forward](const at::Tensor& value) {
     const at::Tensor codes = quantize_to_codes(value.detach(), input.exponents, -1, input.bits, rounding);
     const at::Tensor result = dequantize(kernel({codes.cpu()})[0].to(value.device()), output.exponents, -1);
     if (!value.requires_grad()) return result;
@@ -133,44 +133,45 @@ void compile_float(const PlanRequest& request, const OperatorDefinition& definit
   const Operation& operation = *step.operation;
   const Graph& graph = request.graph;
   step.forward = definition.forward;
-  user_check(step.forward, "{} '{}': espq has no float kernel for this operator", operation.type, operation.name());
+  user_check(step.forward, "{} '{}': espq has no float kernel for this operator", operation.type(), operation.name());
   const bool simulate =
       request.precision == Precision::Simulated && !(request.dequantized && request.dequantized(operation));
   for (size_t slot = 0; slot < operation.inputs().size(); ++slot) {
     const Variable* input = operation.input(slot);
     if (!input) continue;
-    if (graph.lowered) {
+    if (graph.is_chip()) {
       if (input->is_parameter()) step.constants[slot] = parameter_value(operation, slot, input_grid(operation, slot));
       continue;
     }
-    const bool quantizes = simulate && operation.quantized && operation.input_quant[slot].quantizes();
+    const bool quantizes = simulate && operation.quantized() && operation.input_quant()[slot].quantizes();
     if (!input->is_parameter()) {
-      step.quantize_input[slot] = quantizes && !already_on_grid(request, *input, operation.input_quant[slot]);
+      step.quantize_input[slot] = quantizes && !already_on_grid(request, *input, operation.input_quant()[slot]);
     } else if (request.cache_parameters) {
-      const SlotQuant* quant = quantizes ? &operation.input_quant[slot] : nullptr;
-      step.constants[slot] = quant ? fake_quantize(input->value, slot_exponents(graph, *quant), quant->channel_axis,
-                                                   quant->bits, graph.target->rounding)
-                                   : input->value;
+      const SlotQuant* quant = quantizes ? &operation.input_quant()[slot] : nullptr;
+      step.constants[slot] = quant ? fake_quantize(input->value(), slot_exponents(graph, *quant), quant->channel_axis,
+                                                   quant->bits, graph.target()->rounding)
+                                   : input->value();
     } else {
       step.quantize_input[slot] = quantizes;
     }
   }
   for (size_t slot = 0; simulate && slot < operation.outputs().size(); ++slot) {
-    if (graph.lowered) {
+    if (graph.is_chip()) {
       step.quantize_output[slot] = output_grid(operation, slot).quantized();
-    } else if (operation.quantized && operation.output_quant[slot].quantizes()) {
-      step.quantize_output[slot] = !keeps_grid(request, definition, operation, operation.output_quant[slot]);
+    } else if (operation.quantized() && operation.output_quant()[slot].quantizes()) {
+      step.quantize_output[slot] = !keeps_grid(request, definition, operation, operation.output_quant()[slot]);
     }
   }
-  if (simulate && (graph.lowered || operation.quantized)) step.table = simulated_table(graph, definition, operation);
-  if (!graph.lowered) step.node = definition.training_node;
-  if (step.node == TrainingNode::Convolution && simulate && operation.quantized)
+  if (simulate && (graph.is_chip() || operation.quantized()))
+    step.table = simulated_table(graph, definition, operation);
+  if (!graph.is_chip()) step.node = definition.training_node;
+  if (step.node == TrainingNode::Convolution && simulate && operation.quantized())
     step.convolution_input = operand_grid(request, operation, 0);
-  step.relu = graph.lowered && operation.string_attribute("activation", "Linear") == "Relu";
+  step.relu = graph.is_chip() && operation.string_attribute("activation", "Linear") == "Relu";
 }
 
 void mark_layouts(const Graph& graph, const OperatorDefinition& definition, Step& step) {
-  if (!graph.lowered) return;
+  if (!graph.is_chip()) return;
   if (definition.layout != LayoutRule::ChannelsLast && definition.layout != LayoutRule::Resize) return;
   for (size_t slot = 0; slot < step.inputs.size(); ++slot) {
     const Variable* input = step.operation->input(slot);
@@ -219,10 +220,10 @@ void mark_last_uses(Plan& plan) {
 }  // namespace
 
 Grid variable_grid(const Variable* variable, bool bias) {
-  if (!variable || !variable->storage || variable->storage->exponents.empty()) return {};
-  const int bits = storage_bits(variable->storage->dtype);
+  if (!variable || !variable->storage() || variable->storage()->exponents.empty()) return {};
+  const int bits = storage_bits(variable->storage()->dtype);
   if (bits > 16 && !bias) return {};  // plain integers (axes, indices), not a grid
-  return {bits, variable->storage->exponents};
+  return {bits, variable->storage()->exponents};
 }
 
 Grid input_grid(const Operation& operation, size_t slot) {
@@ -236,11 +237,11 @@ Grid output_grid(const Operation& operation, size_t slot) { return variable_grid
 Plan compile_plan(const PlanRequest& request) {
   const Graph& graph = request.graph;
   if (request.precision == Precision::Board) {
-    user_check(graph.lowered, "Board precision runs the chip graph: lower the quantized graph first");
-    user_check(graph.target, "Board precision needs to know the target chip");
+    user_check(graph.is_chip(), "Board precision runs the chip graph: lower the quantized graph first");
+    user_check(graph.target(), "Board precision needs to know the target chip");
   }
   if (request.precision == Precision::Simulated)
-    user_check(graph.target, "Simulated precision needs a quantized graph (or a target)");
+    user_check(graph.target(), "Simulated precision needs a quantized graph (or a target)");
   Plan plan;
   const auto index_of = [&](const Variable* variable) {
     return variable ? plan.index.try_emplace(variable, static_cast<int>(plan.index.size())).first->second : -1;

@@ -41,7 +41,7 @@ struct Plan {
 struct PlanRequest {
   const Graph& graph;
   Precision precision;
-  std::vector<Operation*> order;           ///< operations to run, in order
+  std::vector<const Operation*> order;     ///< operations to run, in order
   std::vector<const Variable*> requested;  ///< values to keep
   bool cache_parameters = true;
   bool fuse_relu = false;  ///< for plans whose inner values nobody watches

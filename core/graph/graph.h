@@ -1,6 +1,8 @@
 #pragma once
 #include <ATen/core/Tensor.h>
 
+#include <cstddef>
+#include <iterator>
 #include <memory>
 #include <optional>
 #include <span>
@@ -20,11 +22,60 @@ class Graph;
 class Operation;
 class Variable;
 
+/// What a graph may contain; verify() (core/ops/operator.h) checks it.
+enum class Stage {
+  Float,      ///< the network as imported: floats, no grids
+  Quantized,  ///< slots of its operations carry grids, values are still floats
+  Chip,       ///< layouts, operators and integers of the chip library: what a file holds
+};
+
 /// One place where a variable is read: operand `slot` of `operation`.
 struct Use {
   Operation* operation = nullptr;
   int slot = 0;
   bool operator==(const Use&) const = default;
+};
+
+/// The same, of a graph that may not be changed.
+struct ConstUse {
+  const Operation* operation = nullptr;
+  int slot = 0;
+  bool operator==(const ConstUse&) const = default;
+};
+
+/// Readers of a variable that may not be changed: a view, as good as the variable.
+class ConstUses {
+ public:
+  class Iterator {
+   public:
+    using iterator_category = std::input_iterator_tag;
+    using value_type = ConstUse;
+    using difference_type = std::ptrdiff_t;
+    using pointer = void;
+    using reference = ConstUse;
+    Iterator() = default;
+    explicit Iterator(const Use* place) : place_(place) {}
+    ConstUse operator*() const { return {place_->operation, place_->slot}; }
+    Iterator& operator++() {
+      ++place_;
+      return *this;
+    }
+    Iterator operator++(int) { return Iterator(place_++); }
+    bool operator==(const Iterator&) const = default;
+
+   private:
+    const Use* place_ = nullptr;
+  };
+  explicit ConstUses(const std::vector<Use>& uses) : uses_(&uses) {}
+  Iterator begin() const { return Iterator(uses_->data()); }
+  Iterator end() const { return Iterator(uses_->data() + uses_->size()); }
+  size_t size() const { return uses_->size(); }
+  bool empty() const { return uses_->empty(); }
+  ConstUse operator[](size_t index) const { return {(*uses_)[index].operation, (*uses_)[index].slot}; }
+  ConstUse front() const { return (*this)[0]; }
+
+ private:
+  const std::vector<Use>* uses_;
 };
 
 /// How a variable of a chip graph is stored: the dtype and exponents of the file.
@@ -33,56 +84,76 @@ struct StorageFormat {
   std::vector<int> exponents;  ///< one, or one per output channel; empty for tensors that are not quantized
 };
 
-/// A tensor flowing through the graph, or a constant parameter.
+/// A tensor flowing through the graph, or a constant parameter. Whatever changes one counts in Graph::revision().
 class Variable {
  public:
   const std::string& name() const { return name_; }
   /// Defined for parameters: the constant itself.
-  at::Tensor value;
+  const at::Tensor& value() const { return value_; }
   /// Static shape; nullopt = not known yet.
-  std::optional<Shape> shape;
-  at::ScalarType dtype = at::kFloat;
-  /// Set in chip graphs only (after lower() or from the .espdl reader). A parameter's `value` then holds integers.
-  std::optional<StorageFormat> storage;
+  const std::optional<Shape>& shape() const { return shape_; }
+  at::ScalarType dtype() const { return dtype_; }
+  /// Set in chip graphs only (after lower() or from the .espdl reader). A parameter's value then holds integers.
+  const std::optional<StorageFormat>& storage() const { return storage_; }
   /// Chip graphs: exported_dim[i] = original_dim[permutation[i]]; empty = same order as in the ONNX model.
-  std::vector<int> permutation;
+  const std::vector<int>& permutation() const { return permutation_; }
 
-  bool is_parameter() const { return value.defined(); }
-  Operation* producer() const { return producer_; }
+  bool is_parameter() const { return value_.defined(); }
+  Operation* producer() { return producer_; }
+  const Operation* producer() const { return producer_; }
   int producer_slot() const { return producer_slot_; }
   /// Readers in (edit) order; an operation that reads the variable twice appears twice.
-  const std::vector<Use>& uses() const { return uses_; }
+  const std::vector<Use>& uses() { return uses_; }
+  ConstUses uses() const { return ConstUses(uses_); }
+
+  /// Makes it a constant, whose shape and dtype are those of `value`.
+  void set_value(at::Tensor value);
+  void set_shape(std::optional<Shape> shape);
+  void set_dtype(at::ScalarType dtype);
+  void set_storage(std::optional<StorageFormat> storage);
+  void set_permutation(std::vector<int> permutation);
 
  private:
   friend class Graph;
   std::string name_;
+  at::Tensor value_;
+  std::optional<Shape> shape_;
+  at::ScalarType dtype_ = at::kFloat;
+  std::optional<StorageFormat> storage_;
+  std::vector<int> permutation_;
   Operation* producer_ = nullptr;
   int producer_slot_ = 0;
   std::vector<Use> uses_;
+  uint64_t* revision_ = nullptr;
 };
 
-/// One node of the network.
+/// One node of the network. Whatever changes one counts in Graph::revision().
 class Operation {
  public:
   const std::string& name() const { return name_; }
-  std::string type;
-  AttributeMap attributes;
+  const std::string& type() const { return type_; }
+  const AttributeMap& attributes() const { return attributes_; }
   /// Names of the attributes that the model left out and that were filled in with the standard's default.
-  std::vector<std::string> implied_attributes;
+  const std::vector<std::string>& implied_attributes() const { return implied_attributes_; }
   /// Arithmetic: nullopt = not dispatched yet.
-  std::optional<OperationWidth> width;
+  const std::optional<OperationWidth>& width() const { return width_; }
   /// True once the quantizer made slots for it.
-  bool quantized = false;
+  bool quantized() const { return quantized_; }
   /// One entry per input / output slot when quantized.
-  std::vector<SlotQuant> input_quant, output_quant;
+  const std::vector<SlotQuant>& input_quant() const { return input_quant_; }
+  const std::vector<SlotQuant>& output_quant() const { return output_quant_; }
 
   /// Operands in order; nullptr = an omitted optional one.
-  const std::vector<Variable*>& inputs() const { return inputs_; }
-  const std::vector<Variable*>& outputs() const { return outputs_; }
-  Variable* input(size_t slot) const { return slot < inputs_.size() ? inputs_[slot] : nullptr; }
-  Variable* output(size_t slot = 0) const { return outputs_.at(slot); }
+  const std::vector<Variable*>& inputs() { return inputs_; }
+  std::span<const Variable* const> inputs() const { return inputs_; }
+  const std::vector<Variable*>& outputs() { return outputs_; }
+  std::span<const Variable* const> outputs() const { return outputs_; }
+  Variable* input(size_t slot) { return slot < inputs_.size() ? inputs_[slot] : nullptr; }
+  const Variable* input(size_t slot) const { return slot < inputs_.size() ? inputs_[slot] : nullptr; }
+  Variable* output(size_t slot = 0) { return outputs_.at(slot); }
+  const Variable* output(size_t slot = 0) const { return outputs_.at(slot); }
 
-  bool has(std::string_view key) const { return attributes.count(std::string(key)) != 0; }
+  bool has(std::string_view key) const { return attributes_.count(std::string(key)) != 0; }
   /// Typed access. Throws UserError naming the operation when the attribute is missing or of another type.
   int64_t int_attribute(std::string_view key) const;
   float float_attribute(std::string_view key) const;
@@ -93,16 +164,35 @@ class Operation {
   std::string string_attribute(std::string_view key, std::string_view fallback) const;
   std::vector<int64_t> ints_attribute(std::string_view key, std::vector<int64_t> fallback) const;
 
+  void retype(std::string type);
+  void set_attribute(std::string_view key, Attribute value);
+  void remove_attribute(std::string_view key);
+  void set_attributes(AttributeMap attributes, std::vector<std::string> implied = {});
+  void set_width(std::optional<OperationWidth> width);
+  /// Quantizes the operation: one slot per operand and one per output.
+  void set_quant(std::vector<SlotQuant> inputs, std::vector<SlotQuant> outputs);
+  void clear_quant();
+  /// A slot to change. The reference is good until slots are added or removed.
+  SlotQuant& edit_input_quant(size_t slot);
+  SlotQuant& edit_output_quant(size_t slot);
+
  private:
   friend class Graph;
-  std::string name_;
+  std::string name_, type_;
+  AttributeMap attributes_;
+  std::vector<std::string> implied_attributes_;
+  std::optional<OperationWidth> width_;
+  bool quantized_ = false;
+  std::vector<SlotQuant> input_quant_, output_quant_;
   std::vector<Variable*> inputs_, outputs_;
+  uint64_t* revision_ = nullptr;
 };
 
-/// Owns operations and variables. Handles stay valid while the object lives; iteration is in insertion order.
+/// Owns operations and variables. Handles stay valid while the object lives; iteration is in insertion order. A const
+/// graph gives const handles.
 class Graph {
  public:
-  Graph() = default;
+  Graph();
   Graph(const Graph&) = delete;
   Graph& operator=(const Graph&) = delete;
   Graph(Graph&&) = default;
@@ -114,30 +204,50 @@ class Graph {
   std::string name;
   int64_t ir_version = 8;
   int64_t opset = 18;
+
+  Stage stage() const { return stage_; }
+  bool is_chip() const { return stage_ == Stage::Chip; }
+  void set_stage(Stage stage);
   /// Chip that the graph was quantized for; nullptr before quantization.
-  const Target* target = nullptr;
-  /// True for graphs in the chip's layouts and operators (lower(), .espdl reader).
-  bool lowered = false;
-  ScaleForest scales;
+  const Target* target() const { return target_; }
+  void set_target(const Target* target);
+  /// Grows with every change of the graph, its operations, variables and scales: what was computed from a graph is
+  /// stale when the number is another one.
+  uint64_t revision() const { return *revision_ + scales_.revision(); }
+  /// Counts as a change: for parameters whose tensors were written in place.
+  void touch() { ++*revision_; }
+
+  const ScaleForest& scales() const { return scales_; }
+  ScaleForest& scales() { return scales_; }
 
   // --- look-up -----------------------------------------------------------------------------------------------------
-  std::vector<Operation*> operations() const;
-  std::vector<Variable*> variables() const;
+  std::vector<Operation*> operations();
+  std::vector<const Operation*> operations() const;
+  std::vector<Variable*> variables();
+  std::vector<const Variable*> variables() const;
   size_t operation_count() const { return operations_.size(); }
   /// nullptr when there is none of that name.
-  Operation* find_operation(std::string_view name) const;
-  Variable* find_variable(std::string_view name) const;
-  std::vector<Variable*> inputs, outputs;
+  Operation* find_operation(std::string_view name);
+  const Operation* find_operation(std::string_view name) const;
+  Variable* find_variable(std::string_view name);
+  const Variable* find_variable(std::string_view name) const;
+  const std::vector<Variable*>& inputs() { return inputs_; }
+  std::span<const Variable* const> inputs() const { return inputs_; }
+  const std::vector<Variable*>& outputs() { return outputs_; }
+  std::span<const Variable* const> outputs() const { return outputs_; }
   bool is_output(const Variable* variable) const;
   bool is_input(const Variable* variable) const;
 
   /// Kahn's algorithm with a FIFO queue seeded in insertion order (spec of the file order). Throws UserError on a
   /// cycle.
-  std::vector<Operation*> topological_order() const;
+  std::vector<Operation*> topological_order();
+  std::vector<const Operation*> topological_order() const;
   /// Producers of the inputs in slot order, duplicates kept.
-  std::vector<Operation*> upstream(const Operation& operation) const;
+  std::vector<Operation*> upstream(const Operation& operation);
+  std::vector<const Operation*> upstream(const Operation& operation) const;
   /// Readers of all outputs, duplicates kept.
-  std::vector<Operation*> downstream(const Operation& operation) const;
+  std::vector<Operation*> downstream(const Operation& operation);
+  std::vector<const Operation*> downstream(const Operation& operation) const;
 
   // --- creation ----------------------------------------------------------------------------------------------------
   /// Throws UserError when the name is taken. An empty name is replaced by a fresh one.
@@ -150,6 +260,10 @@ class Graph {
   std::string fresh_variable_name();
 
   // --- edit primitives: every change of a link goes through one of these ---------------------------------------------
+  void set_inputs(std::vector<Variable*> inputs);
+  void add_input(Variable& variable);
+  void set_outputs(std::vector<Variable*> outputs);
+  void add_output(Variable& variable);
   void set_input(Operation& operation, size_t slot, Variable* variable);
   void append_input(Operation& operation, Variable* variable);
   void set_output(Operation& operation, size_t slot, Variable* variable);
@@ -175,8 +289,13 @@ class Graph {
   void reorder_variables(const std::vector<Variable*>& order);
 
  private:
+  Stage stage_ = Stage::Float;
+  const Target* target_ = nullptr;
+  ScaleForest scales_;
+  std::unique_ptr<uint64_t> revision_;  ///< on the heap, so that handles find it after the graph has moved
   std::vector<std::unique_ptr<Operation>> operations_;
   std::vector<std::unique_ptr<Variable>> variables_;
+  std::vector<Variable*> inputs_, outputs_;
   std::unordered_map<std::string, Operation*> operation_by_name_;
   std::unordered_map<std::string, Variable*> variable_by_name_;
   int64_t next_operation_ = 0, next_variable_ = 0;
@@ -185,14 +304,14 @@ class Graph {
 
 /// Exponents of the grid that a slot refers to; empty when unknown.
 inline const std::vector<int>& slot_exponents(const Graph& graph, const SlotQuant& slot) {
-  return graph.scales.exponents(slot.scale);
+  return graph.scales().exponents(slot.scale);
 }
 
 /// Operations that the variables depend on.
 std::unordered_set<const Operation*> operations_behind(std::vector<const Variable*> variables);
 
 /// Names in order.
-std::vector<std::string> names_of(const std::vector<Variable*>& variables);
+std::vector<std::string> names_of(std::span<const Variable* const> variables);
 
 /// Readable text of the whole graph, one line per operation (golden files, debugging).
 std::string to_text(const Graph& graph);

@@ -6,22 +6,28 @@
 
 namespace espq {
 
-Operation* sole_consumer(const Graph& graph, const Variable& value) {
+Operation* sole_consumer(const Graph& graph, Variable& value) {
+  return value.uses().size() == 1 && !graph.is_output(&value) ? value.uses()[0].operation : nullptr;
+}
+const Operation* sole_consumer(const Graph& graph, const Variable& value) {
   return value.uses().size() == 1 && !graph.is_output(&value) ? value.uses()[0].operation : nullptr;
 }
 
-Operation* producer_of(const Variable* value, std::string_view type) {
-  return value && value->producer() && value->producer()->type == type ? value->producer() : nullptr;
+Operation* producer_of(Variable* value, std::string_view type) {
+  return value && value->producer() && value->producer()->type() == type ? value->producer() : nullptr;
+}
+const Operation* producer_of(const Variable* value, std::string_view type) {
+  return value && value->producer() && value->producer()->type() == type ? value->producer() : nullptr;
 }
 
-Operation* private_producer_of(const Graph& graph, const Operation& operation, size_t slot, std::string_view type) {
+Operation* private_producer_of(const Graph& graph, Operation& operation, size_t slot, std::string_view type) {
   Operation* producer = producer_of(operation.input(slot), type);
   return producer && sole_consumer(graph, *operation.input(slot)) == &operation ? producer : nullptr;
 }
 
 std::optional<double> scalar_constant(const Variable* value) {
-  if (!value || !value->is_parameter() || value->value.numel() != 1) return std::nullopt;
-  return value->value.item().toDouble();
+  if (!value || !value->is_parameter() || value->value().numel() != 1) return std::nullopt;
+  return value->value().item().toDouble();
 }
 
 bool is_scalar(const Variable* value, double expected, double tolerance) {
@@ -30,8 +36,8 @@ bool is_scalar(const Variable* value, double expected, double tolerance) {
 }
 
 std::optional<std::vector<int64_t>> integer_constant(const Variable* value) {
-  if (!value || !value->is_parameter() || !at::isIntegralType(value->value.scalar_type(), false)) return std::nullopt;
-  const at::Tensor flat = value->value.to(at::kLong).contiguous();
+  if (!value || !value->is_parameter() || !at::isIntegralType(value->value().scalar_type(), false)) return std::nullopt;
+  const at::Tensor flat = value->value().to(at::kLong).contiguous();
   const int64_t* data = flat.const_data_ptr<int64_t>();
   return std::vector<int64_t>(data, data + flat.numel());
 }
@@ -43,8 +49,8 @@ std::optional<size_t> constant_operand(const Operation& operation) {
 }
 
 std::optional<int64_t> rank_of(const Variable* value) {
-  if (!value || !value->shape) return std::nullopt;
-  return static_cast<int64_t>(value->shape->size());
+  if (!value || !value->shape()) return std::nullopt;
+  return static_cast<int64_t>(value->shape()->size());
 }
 
 }  // namespace espq

@@ -9,12 +9,14 @@ namespace espq {
 
 /// The operation that alone reads `value`; nullptr when nothing or several operands read it, or when it is a graph
 /// output. A value with a sole consumer may be changed together with it and nobody else notices.
-Operation* sole_consumer(const Graph& graph, const Variable& value);
+Operation* sole_consumer(const Graph& graph, Variable& value);
+const Operation* sole_consumer(const Graph& graph, const Variable& value);
 
 /// Producer of `value` when it is of type `type`; otherwise nullptr (also for omitted operands).
-Operation* producer_of(const Variable* value, std::string_view type);
+Operation* producer_of(Variable* value, std::string_view type);
+const Operation* producer_of(const Variable* value, std::string_view type);
 /// As producer_of, and the value serves `operation` alone (sole_consumer), so that both may be merged.
-Operation* private_producer_of(const Graph& graph, const Operation& operation, size_t slot, std::string_view type);
+Operation* private_producer_of(const Graph& graph, Operation& operation, size_t slot, std::string_view type);
 
 /// The only element of a constant (any rank, any numeric type).
 std::optional<double> scalar_constant(const Variable* value);

@@ -28,13 +28,14 @@ struct AttributeText {
 std::string variable_text(const Variable* variable) {
   if (!variable) return "-";
   std::string text = "%" + variable->name();
-  if (variable->shape) text += "[" + joined(*variable->shape, "x") + "]";
-  if (variable->storage)
-    text += fmt::format(":{}@{}", c10::toString(variable->storage->dtype), joined(variable->storage->exponents, ","));
+  if (variable->shape()) text += "[" + joined(*variable->shape(), "x") + "]";
+  if (variable->storage())
+    text +=
+        fmt::format(":{}@{}", c10::toString(variable->storage()->dtype), joined(variable->storage()->exponents, ","));
   return text;
 }
 
-std::string variables_text(const std::vector<Variable*>& variables) {
+std::string variables_text(std::span<const Variable* const> variables) {
   std::string text;
   for (const Variable* variable : variables) text += (text.empty() ? "" : ", ") + variable_text(variable);
   return text;
@@ -43,15 +44,15 @@ std::string variables_text(const std::vector<Variable*>& variables) {
 }  // namespace
 
 std::string to_text(const Graph& graph) {
-  std::string text = fmt::format("graph '{}' ({})\n", graph.name, variables_text(graph.inputs));
+  std::string text = fmt::format("graph '{}' ({})\n", graph.name, variables_text(graph.inputs()));
   for (const Operation* operation : graph.topological_order()) {
     std::string attributes;
-    for (const auto& [key, value] : operation->attributes)
+    for (const auto& [key, value] : operation->attributes())
       attributes += (attributes.empty() ? "" : ", ") + key + "=" + std::visit(AttributeText{}, value);
-    text += fmt::format("  {} = {} '{}' ({}) {{{}}}\n", variables_text(operation->outputs()), operation->type,
+    text += fmt::format("  {} = {} '{}' ({}) {{{}}}\n", variables_text(operation->outputs()), operation->type(),
                         operation->name(), variables_text(operation->inputs()), attributes);
   }
-  return text + fmt::format("return {}\n", variables_text(graph.outputs));
+  return text + fmt::format("return {}\n", variables_text(graph.outputs()));
 }
 
 }  // namespace espq

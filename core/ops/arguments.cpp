@@ -18,7 +18,7 @@ std::vector<double> to_doubles(const at::Tensor& tensor) {
 
 int64_t wrap_axis(const Operation& operation, int64_t axis, int64_t rank) {
   user_check(axis >= -rank && axis < rank, "operation '{}' ({}): axis {} is outside a tensor of {} dimensions",
-             operation.name(), operation.type, axis, rank);
+             operation.name(), operation.type(), axis, rank);
   return axis < 0 ? axis + rank : axis;
 }
 
@@ -26,7 +26,7 @@ std::vector<int64_t> wrap_axes(const Operation& operation, std::vector<int64_t> 
   for (auto& axis : axes) axis = wrap_axis(operation, axis, rank);
   for (size_t i = 0; i < axes.size(); ++i) {
     user_check(std::find(axes.begin(), axes.begin() + i, axes[i]) == axes.begin() + i,
-               "operation '{}' ({}): axis {} is given twice", operation.name(), operation.type, axes[i]);
+               "operation '{}' ({}): axis {} is given twice", operation.name(), operation.type(), axes[i]);
   }
   return axes;
 }
@@ -63,7 +63,7 @@ at::ScalarType dtype_of_onnx(const Operation& operation, int64_t code) {
       user_error(
           "operation '{}' ({}): ONNX data type number {} is not supported; use an integer or floating type of 8 "
           "to 64 bits or bool",
-          operation.name(), operation.type, code);
+          operation.name(), operation.type(), code);
   }
 }
 

@@ -22,7 +22,8 @@ Tensors widened(const Operation& operation, const Tensors& in, Function function
   for (const at::Tensor& operand : in) {
     wide.push_back(operand.to(at::kLong));
     user_check(type != at::kUInt64 || wide.back().ge(0).all().item<bool>(),
-               "operation '{}' ({}): uint64 values above 2^63 - 1 are not supported", operation.name(), operation.type);
+               "operation '{}' ({}): uint64 values above 2^63 - 1 are not supported", operation.name(),
+               operation.type());
   }
   const at::Tensor result = function(wide);
   return one(result.scalar_type() == at::kLong ? result.to(type) : result);

@@ -19,10 +19,10 @@ at::Tensor operand(const Tensors& inputs, size_t slot) { return slot < inputs.si
 void check_channels(const Operation& operation, const at::Tensor& input, const at::Tensor& filters, int64_t groups) {
   user_check(filters.dim() >= 3 && filters.dim() == input.dim(),
              "operation '{}' ({}): filters of {} dimensions do not fit an input of {}", operation.name(),
-             operation.type, filters.dim(), input.dim());
+             operation.type(), filters.dim(), input.dim());
   user_check(groups > 0 && filters.size(0) % groups == 0 && filters.size(1) * groups == input.size(1),
              "operation '{}' ({}): {} input channels, filters [{}, {}, ...] and {} groups do not fit", operation.name(),
-             operation.type, input.size(1), filters.size(0), filters.size(1), groups);
+             operation.type(), input.size(1), filters.size(0), filters.size(1), groups);
 }
 
 Tensors conv_forward(const ForwardContext& context, const Tensors& inputs) {

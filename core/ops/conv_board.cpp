@@ -21,7 +21,7 @@ constexpr int64_t kSmallInput = 20480, kFewChannels = 16;
 Window window_of(const Operation& operation, const at::Tensor& filters) {
   const size_t rank = static_cast<size_t>(filters.dim()) - 2;
   Shape input(rank + 2, 1);
-  const std::optional<Shape>& stored = operation.input(0)->shape;
+  const std::optional<Shape>& stored = operation.input(0)->shape();
   user_check(stored || !operation.string_attribute("auto_pad", "NOTSET").starts_with("SAME"),
              "operation '{}' (Conv): auto_pad needs the shape of the input", operation.name());
   if (stored) {

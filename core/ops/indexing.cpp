@@ -53,7 +53,7 @@ std::string reduction_name(const Operation& operation) {
   if (reduction == "mul") return "prod";
   if (reduction == "max") return "amax";
   user_check(reduction == "min", "operation '{}' ({}): unknown reduction '{}'; use none, add, mul, max or min",
-             operation.name(), operation.type, reduction);
+             operation.name(), operation.type(), reduction);
   return "amin";
 }
 

@@ -23,7 +23,7 @@ Tensors lut(const ForwardContext& context, const Tensors& inputs) {
 }  // namespace
 
 const OperatorDefinition& tabulated_definition(const Operation& operation) {
-  if (operation.type != "LUT" || !operation.has("original_op_type")) return definition_of(operation);
+  if (operation.type() != "LUT" || !operation.has("original_op_type")) return definition_of(operation);
   const std::string& type = operation.string_attribute("original_op_type");
   const OperatorDefinition* definition = operators().find(type);
   user_check(definition != nullptr, "operation '{}' (LUT): attribute original_op_type names the unknown operator '{}'",

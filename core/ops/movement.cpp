@@ -120,7 +120,7 @@ Tensors pad(const ForwardContext& context, const Tensors& in) {
 // ---------------------------------------------------------------------------------------------- blocks
 void check_blocks(const Operation& operation, const at::Tensor& x, bool divisible) {
   user_check(x.dim() == 4 && divisible, "operation '{}' ({}): blocksize {} does not divide a tensor of {} dimensions",
-             operation.name(), operation.type, operation.int_attribute("blocksize"), x.dim());
+             operation.name(), operation.type(), operation.int_attribute("blocksize"), x.dim());
 }
 
 Tensors depth_to_space(const ForwardContext& context, const Tensors& in) {

@@ -30,9 +30,9 @@ const OperatorDefinition* Registry::find(std::string_view name) const {
 }
 
 const OperatorDefinition& definition_of(const Operation& operation) {
-  const OperatorDefinition* definition = operators().find(operation.type);
+  const OperatorDefinition* definition = operators().find(operation.type());
   user_check(definition, "operation '{}': operator '{}' is not supported ('espq ops' lists those that are)",
-             operation.name(), operation.type);
+             operation.name(), operation.type());
   return *definition;
 }
 
@@ -104,28 +104,35 @@ bool equal(const Attribute& a, const Attribute& b) {
 
 void normalize_attributes(Operation& operation) {
   const OperatorDefinition& definition = tabulated_definition(operation);
-  for (auto& [key, value] : operation.attributes) {
+  AttributeMap attributes = operation.attributes();
+  std::vector<std::string> implied = operation.implied_attributes();
+  bool changed = false;
+  for (auto& [key, value] : attributes) {
     const AttributeSpec* spec = find_spec(definition, key);
-    user_check(spec, "operation '{}' ({}): unknown attribute '{}'", operation.name(), operation.type, key);
-    if (const int64_t* integer = std::get_if<int64_t>(&value); integer && spec->type == Type::Float)
+    user_check(spec, "operation '{}' ({}): unknown attribute '{}'", operation.name(), operation.type(), key);
+    if (const int64_t* integer = std::get_if<int64_t>(&value); integer && spec->type == Type::Float) {
       value = static_cast<float>(*integer);
+      changed = true;
+    }
     user_check(has_type(value, spec->type), "operation '{}' ({}): attribute '{}' is not {}", operation.name(),
-               operation.type, key, type_name(spec->type));
+               operation.type(), key, type_name(spec->type));
   }
   for (const AttributeSpec& spec : definition.attributes) {
     if (operation.has(spec.name)) continue;
-    user_check(!spec.required, "operation '{}' ({}): attribute '{}' is missing", operation.name(), operation.type,
+    user_check(!spec.required, "operation '{}' ({}): attribute '{}' is missing", operation.name(), operation.type(),
                spec.name);
     if (!spec.fallback) continue;
-    operation.attributes.emplace(spec.name, *spec.fallback);
-    operation.implied_attributes.emplace_back(spec.name);
+    attributes.emplace(spec.name, *spec.fallback);
+    implied.emplace_back(spec.name);
+    changed = true;
   }
+  if (changed) operation.set_attributes(std::move(attributes), std::move(implied));
 }
 
 AttributeMap explicit_attributes(const Operation& operation) {
-  AttributeMap result = operation.attributes;
+  AttributeMap result = operation.attributes();
   const OperatorDefinition& definition = tabulated_definition(operation);
-  for (const std::string& key : operation.implied_attributes) {
+  for (const std::string& key : operation.implied_attributes()) {
     const auto found = result.find(key);
     const AttributeSpec* spec = find_spec(definition, key);
     if (found == result.end() || !spec || !spec->fallback) continue;

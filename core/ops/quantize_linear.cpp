@@ -26,7 +26,7 @@ std::pair<double, double> integer_range(const Operation& operation, at::ScalarTy
       return {-2147483648.0, 2147483647.0};
     default:
       user_error("operation '{}' ({}): quantizing to {} is not supported; use int8, uint8, int16, uint16 or int32",
-                 operation.name(), operation.type, at::toString(dtype));
+                 operation.name(), operation.type(), at::toString(dtype));
   }
 }
 
@@ -41,7 +41,7 @@ at::Tensor spread(const Operation& operation, const at::Tensor& parameter, const
   }
   const int64_t block = operation.int_attribute("block_size", 0);
   user_check(block > 0, "operation '{}' ({}): a scale of {} dimensions needs the attribute block_size",
-             operation.name(), operation.type, parameter.dim());
+             operation.name(), operation.type(), parameter.dim());
   return parameter.repeat_interleave(block, axis).narrow(axis, 0, x.size(axis));
 }
 

@@ -22,15 +22,15 @@ struct Cell {
 };
 
 void check_activations(const Operation& operation, std::vector<std::string> cycle) {
-  const auto found = operation.attributes.find("activations");
-  if (found == operation.attributes.end()) return;
+  const auto found = operation.attributes().find("activations");
+  if (found == operation.attributes().end()) return;
   const auto& names = std::get<std::vector<std::string>>(found->second);
   for (size_t i = 0; i < names.size(); ++i) {
     std::string name = names[i];
     std::transform(name.begin(), name.end(), name.begin(), [](unsigned char c) { return std::tolower(c); });
     user_check(name == cycle[i % cycle.size()],
                "operation '{}' ({}): activation '{}' is not supported; only the default ones are", operation.name(),
-               operation.type, names[i]);
+               operation.type(), names[i]);
   }
 }
 
@@ -39,7 +39,7 @@ void check_lengths(const Operation& operation, const Tensors& in, int64_t steps)
   if (!has_input(in, 4)) return;
   for (const int64_t length : to_integers(in[4])) {
     user_check(length == steps, "operation '{}' ({}): sequence_lens other than the full length {} are not supported",
-               operation.name(), operation.type, steps);
+               operation.name(), operation.type(), steps);
   }
 }
 
@@ -48,7 +48,7 @@ Cell make_cell(const Operation& operation, const Tensors& in, int64_t gates) {
   const bool batch_first = operation.int_attribute("layout") != 0;
   Cell cell{operation, gates, hidden, batch_first ? in[0].transpose(0, 1) : in[0], in[1], in[2], {}, {}, {}, {}};
   user_check(in[1].dim() == 3 && in[1].size(0) == directions && in[1].size(1) == gates * hidden,
-             "operation '{}' ({}): W must have the shape [{}, {}, inputs]", operation.name(), operation.type,
+             "operation '{}' ({}): W must have the shape [{}, {}, inputs]", operation.name(), operation.type(),
              directions, gates * hidden);
   check_lengths(operation, in, cell.x.size(0));
   if (has_input(in, 3)) cell.bias = in[3];
@@ -189,7 +189,7 @@ OperatorDefinition definition(std::string_view name, ForwardFunction forward, Bo
 int64_t recurrent_directions(const Operation& operation) {
   const std::string& direction = operation.string_attribute("direction");
   user_check(direction == "forward" || direction == "reverse" || direction == "bidirectional",
-             "operation '{}' ({}): unknown direction '{}'", operation.name(), operation.type, direction);
+             "operation '{}' ({}): unknown direction '{}'", operation.name(), operation.type(), direction);
   return direction == "bidirectional" ? 2 : 1;
 }
 

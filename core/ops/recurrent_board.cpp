@@ -128,7 +128,7 @@ Tensors run_cell(const CellKernel& kernel, StepFunction step, const Tensors& in)
   const bool batch_first = kernel.operation.int_attribute("layout") != 0;
   const at::Tensor x = in[0].contiguous();
   user_check(x.size(batch_first ? 0 : 1) == 1, "operation '{}' ({}): the chip library computes batch 1 only",
-             kernel.operation.name(), kernel.operation.type);
+             kernel.operation.name(), kernel.operation.type());
   const int64_t steps = x.size(batch_first ? 1 : 0), inputs = x.size(2), size = in[2].size(2);
   at::Tensor y = at::empty({steps, kernel.directions, size}), h = at::empty({kernel.directions, size});
   at::Tensor c = at::empty({kernel.directions, size});
@@ -157,14 +157,14 @@ BoardKernel cell_board(const BoardContext& context, int64_t gates, StepFunction 
   if (!context.inputs[0].quantized()) return board_on_values(context);
   const std::string& direction = operation.string_attribute("direction");
   user_check(direction != "reverse", "operation '{}' ({}): the chip library has no direction 'reverse'",
-             operation.name(), operation.type);
+             operation.name(), operation.type());
   const auto output_exponent = [&](size_t slot) -> std::optional<int> {
     if (slot >= context.outputs.size() || !context.outputs[slot].quantized()) return std::nullopt;
     return context.outputs[slot].exponent();
   };
   const auto gate_exponent = static_cast<int>(operation.int_attribute("gate_exponent", -8));
   const std::optional<int> y = output_exponent(0), h = output_exponent(1);
-  user_check(y || h, "operation '{}' ({}): its outputs have no exponent", operation.name(), operation.type);
+  user_check(y || h, "operation '{}' ({}): its outputs have no exponent", operation.name(), operation.type());
   const int e_y = y ? *y : *h, e_h = h ? *h : *y, e_c = output_exponent(2).value_or(gate_exponent);
   const int bits = context.inputs[0].bits;
   const Rounding rounding = context.target.rounding;

@@ -111,13 +111,14 @@ Requantizer::Requantizer(const BoardContext& context, int64_t channels, const at
   const Operation& operation = context.operation;
   const Grid &input = context.inputs.at(0), &weight = context.inputs.at(1), &output = context.outputs.at(0);
   user_check(input.quantized() && weight.quantized() && output.quantized(),
-             "operation '{}' ({}): input, weight and output need 8 or 16 bit grids", operation.name(), operation.type);
+             "operation '{}' ({}): input, weight and output need 8 or 16 bit grids", operation.name(),
+             operation.type());
   user_check(weight.exponents.size() == 1 || static_cast<int64_t>(weight.exponents.size()) == channels,
-             "operation '{}' ({}): {} weight exponents for {} output channels", operation.name(), operation.type,
+             "operation '{}' ({}): {} weight exponents for {} output channels", operation.name(), operation.type(),
              weight.exponents.size(), channels);
   const std::string activation = operation.string_attribute("activation", "Linear");
   user_check(activation == "Linear" || activation == "Relu", "operation '{}' ({}): fused activation '{}' is unknown",
-             operation.name(), operation.type, activation);
+             operation.name(), operation.type(), activation);
   for (int64_t channel = 0; channel < channels; ++channel) {
     const int weight_exponent = weight.exponents[weight.exponents.size() == 1 ? 0 : channel];
     shifts_.push_back(output.exponent() - input.exponent() - weight_exponent);
@@ -127,7 +128,7 @@ Requantizer::Requantizer(const BoardContext& context, int64_t channels, const at
   if (bias.defined()) {
     const at::Tensor flat = bias.to(at::kDouble).flatten().contiguous();
     user_check(flat.numel() == channels, "operation '{}' ({}): {} bias values for {} output channels", operation.name(),
-               operation.type, flat.numel(), channels);
+               operation.type(), flat.numel(), channels);
     std::copy_n(flat.const_data_ptr<double>(), channels, bias_.begin());
   }
   double largest_bias = 0;

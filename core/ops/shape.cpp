@@ -16,14 +16,14 @@ using Type = AttributeSpec::Type;
 /// when the input does not differ from its recorded shape in the first axis alone.
 std::optional<Shape> shape_for_batch(const Operation& operation, const at::Tensor& value) {
   const auto is_known = [](const Variable* variable) {
-    return variable && variable->shape && !variable->shape->empty();
+    return variable && variable->shape() && !variable->shape()->empty();
   };
   const Variable *input = operation.input(0), *output = operation.outputs().empty() ? nullptr : operation.output();
   if (!is_known(input) || !is_known(output) || value.dim() == 0) return std::nullopt;
-  const int64_t recorded = input->shape->front(), given = value.size(0);
-  if (recorded == given || recorded == 0 || value.sizes().slice(1) != at::IntArrayRef(*input->shape).slice(1))
+  const int64_t recorded = input->shape()->front(), given = value.size(0);
+  if (recorded == given || recorded == 0 || value.sizes().slice(1) != at::IntArrayRef(*input->shape()).slice(1))
     return std::nullopt;
-  Shape shape = *output->shape;
+  Shape shape = *output->shape();
   user_check(shape[0] * given % recorded == 0,
              "operation '{}' (Reshape): {} samples instead of {} do not fit a first axis of {}", operation.name(),
              given, recorded, shape[0]);
@@ -125,9 +125,9 @@ Tensors shape_of(const ForwardContext& context, const Tensors& in) {
 Tensors size_of(const ForwardContext&, const Tensors& in) { return one(at::scalar_tensor(in[0].numel(), at::kLong)); }
 
 Tensors constant_of_shape(const ForwardContext& context, const Tensors& in) {
-  const auto found = context.operation.attributes.find("value");
+  const auto found = context.operation.attributes().find("value");
   const at::Tensor value =
-      found == context.operation.attributes.end() ? at::zeros({1}) : std::get<at::Tensor>(found->second);
+      found == context.operation.attributes().end() ? at::zeros({1}) : std::get<at::Tensor>(found->second);
   return one(value.reshape({}).expand(to_integers(in[0])).contiguous());
 }
 

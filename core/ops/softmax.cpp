@@ -67,7 +67,7 @@ BoardKernel softmax_board(const BoardContext& context) {
   std::array<float, 256> exponential;
   for (int i = 0; i < 256; ++i) exponential[i] = std::exp(scale * static_cast<float>(i - 128));
   const Grid& output = context.outputs[0];
-  const bool logarithm = context.operation.type == "LogSoftmax", table = grid.bits == 8;
+  const bool logarithm = context.operation.type() == "LogSoftmax", table = grid.bits == 8;
   return [=, &operation = context.operation, rounding = context.target.rounding](const Tensors& inputs) -> Tensors {
     const at::Tensor x = inputs[0].contiguous();
     at::Tensor result = at::empty_like(x);

@@ -4,7 +4,8 @@
 namespace espq {
 
 /// Definition of the function that a table replaced (attribute `original_op_type`), which is what the operation's
-/// attributes belong to; of the operation's own type when it is no LUT or does not tell. Throws UserError on an unknown function.
+/// attributes belong to; of the operation's own type when it is no LUT or does not tell. Throws UserError on an unknown
+/// function.
 const OperatorDefinition& tabulated_definition(const Operation& operation);
 
 /// Number of entries: 256 for 8 bit; 65536 / step + 1 for 16 bit, or 65536 when step is 1.

@@ -7,7 +7,7 @@ namespace espq {
 namespace {
 
 void check(bool condition, const Operation& operation, const std::string& what) {
-  if (!condition) internal_check(false, operation.type + " '" + operation.name() + "': " + what);
+  if (!condition) internal_check(false, operation.type() + " '" + operation.name() + "': " + what);
 }
 
 void verify_inputs(const Operation& operation, const OperatorDefinition& definition) {
@@ -19,8 +19,8 @@ void verify_inputs(const Operation& operation, const OperatorDefinition& definit
     const OperandSpec& spec = definition.input_spec(slot);
     check(variable || spec.optional, operation, "operand '" + std::string(spec.name) + "' is missing");
     if (!variable) continue;
-    const Use use{const_cast<Operation*>(&operation), static_cast<int>(slot)};
-    const auto& uses = variable->uses();
+    const ConstUse use{&operation, static_cast<int>(slot)};
+    const auto uses = variable->uses();
     check(std::count(uses.begin(), uses.end(), use) == 1, operation,
           "the use list of '" + variable->name() + "' does not match");
   }
@@ -39,17 +39,18 @@ void verify_outputs(const Operation& operation, const OperatorDefinition& defini
 }
 
 void verify_quantization(const Operation& operation) {
-  if (!operation.quantized) return;
-  check(operation.input_quant.size() == operation.inputs().size(), operation, "one slot per operand is needed");
-  check(operation.output_quant.size() == operation.outputs().size(), operation, "one slot per output is needed");
+  if (!operation.quantized()) return;
+  check(operation.input_quant().size() == operation.inputs().size(), operation, "one slot per operand is needed");
+  check(operation.output_quant().size() == operation.outputs().size(), operation, "one slot per output is needed");
 }
 
 }  // namespace
 
 void verify(const Graph& graph) {
   for (const Operation* operation : graph.operations()) {
-    const OperatorDefinition* definition = operators().find(operation->type);
-    if (!definition) internal_check(false, "operation '" + operation->name() + "' has unknown type " + operation->type);
+    const OperatorDefinition* definition = operators().find(operation->type());
+    if (!definition)
+      internal_check(false, "operation '" + operation->name() + "' has unknown type " + operation->type());
     verify_inputs(*operation, *definition);
     verify_outputs(*operation, *definition);
     verify_quantization(*operation);
@@ -61,7 +62,7 @@ void verify(const Graph& graph) {
     }
   }
   for (const Variable* variable : graph.variables())
-    for (const Use& use : variable->uses())
+    for (const ConstUse& use : variable->uses())
       check(use.operation->input(use.slot) == variable, *use.operation,
             "does not read '" + variable->name() + "' although the use list says so");
   graph.topological_order();

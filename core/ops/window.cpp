@@ -10,9 +10,9 @@ namespace {
 std::vector<int64_t> spatial_list(const Operation& operation, const char* key, size_t rank) {
   std::vector<int64_t> list = operation.ints_attribute(key, std::vector<int64_t>(rank, 1));
   user_check(list.size() == rank, "operation '{}' ({}): attribute '{}' has {} entries, the input has {} spatial axes",
-             operation.name(), operation.type, key, list.size(), rank);
+             operation.name(), operation.type(), key, list.size(), rank);
   for (int64_t value : list)
-    user_check(value > 0, "operation '{}' ({}): attribute '{}' must be positive", operation.name(), operation.type,
+    user_check(value > 0, "operation '{}' ({}): attribute '{}' must be positive", operation.name(), operation.type(),
                key);
   return list;
 }
@@ -44,14 +44,14 @@ Window read_window(const Operation& operation, at::IntArrayRef input, std::vecto
   const size_t rank = kernel.size();
   user_check(rank >= 1 && input.size() == rank + 2,
              "operation '{}' ({}): a kernel with {} spatial axes does not fit an input of {} dimensions",
-             operation.name(), operation.type, rank, input.size());
+             operation.name(), operation.type(), rank, input.size());
   Window window;
   window.kernel = std::move(kernel);
   window.strides = spatial_list(operation, "strides", rank);
   window.dilations = spatial_list(operation, "dilations", rank);
   const std::vector<int64_t> pads = operation.ints_attribute("pads", std::vector<int64_t>(2 * rank, 0));
   user_check(pads.size() == 2 * rank, "operation '{}' ({}): attribute 'pads' has {} entries, {} are needed",
-             operation.name(), operation.type, pads.size(), 2 * rank);
+             operation.name(), operation.type(), pads.size(), 2 * rank);
   window.begin.assign(pads.begin(), pads.begin() + rank);
   window.end.assign(pads.begin() + rank, pads.end());
   const std::string mode = operation.string_attribute("auto_pad", "NOTSET");
@@ -62,7 +62,7 @@ Window read_window(const Operation& operation, at::IntArrayRef input, std::vecto
     window.end.assign(rank, 0);
   } else {
     user_check(mode == "NOTSET" || mode.empty(), "operation '{}' ({}): unknown auto_pad '{}'", operation.name(),
-               operation.type, mode);
+               operation.type(), mode);
   }
   return window;
 }

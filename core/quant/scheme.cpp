@@ -8,6 +8,7 @@ ScaleId ScaleForest::create() {
   const auto id = static_cast<ScaleId>(parent_.size());
   parent_.push_back(id);
   exponents_.emplace_back();
+  ++revision_;
   return id;
 }
 
@@ -22,17 +23,20 @@ void ScaleForest::merge(ScaleId id, ScaleId into) {
   if (from == to) return;
   parent_[from] = to;
   parent_[id] = to;
+  ++revision_;
 }
 
 void ScaleForest::attach(ScaleId id, ScaleId into) {
   const ScaleId to = root(into);
   if (to == id) return;  // already owned by this node; a cycle would have no root
   parent_[id] = to;
+  ++revision_;
 }
 
 void ScaleForest::detach(ScaleId id) {
   exponents_[id] = exponents(id);
   parent_[id] = id;
+  ++revision_;
 }
 
 }  // namespace espq

@@ -39,12 +39,18 @@ class ScaleForest {
   /// Exponents of the group: empty = not known yet, one = per tensor, more = per channel.
   const std::vector<int>& exponents(ScaleId id) const { return exponents_[root(id)]; }
   /// Sets the exponents of the group that `id` belongs to.
-  void set_exponents(ScaleId id, std::vector<int> exponents) { exponents_[root(id)] = std::move(exponents); }
+  void set_exponents(ScaleId id, std::vector<int> exponents) {
+    exponents_[root(id)] = std::move(exponents);
+    ++revision_;
+  }
   size_t size() const { return parent_.size(); }
+  /// Grows with every change.
+  uint64_t revision() const { return revision_; }
 
  private:
   std::vector<ScaleId> parent_;
   std::vector<std::vector<int>> exponents_;
+  uint64_t revision_ = 0;
 };
 
 /// Quantization of one operand slot of one operation.

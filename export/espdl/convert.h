@@ -23,7 +23,7 @@ struct EspdlOptions {
   std::vector<std::pair<std::string, std::string>> metadata = {};  ///< further entries, in this order
 };
 
-/// The file of a chip graph (Graph::lowered): weights packed for graph.target, nodes in topological order, objects in
+/// The file of a chip graph (Graph::lowered): weights packed for graph.target(), nodes in topological order, objects in
 /// the incumbent's order (tables by first use, nodes, variables in graph order, test values). A graph input or output
 /// is a value of the graph; names must be unique. Throws UserError naming tensor or node.
 EspdlModel to_model(const Graph& chip_graph, const TestValues& tests = {}, const EspdlOptions& options = {});

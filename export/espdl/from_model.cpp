@@ -21,8 +21,8 @@ struct Reader {
 class GraphBuilder {
  public:
   GraphBuilder(const EspdlModel& model, const Target& target) : model_(model) {
-    graph_.target = &target;
-    graph_.lowered = true;
+    graph_.set_target(&target);
+    graph_.set_stage(Stage::Chip);
     graph_.name = model.graph_name;
     graph_.ir_version = model.ir_version;
   }
@@ -33,7 +33,7 @@ class GraphBuilder {
   Graph graph_;
   std::unordered_map<std::string, std::vector<Reader>> readers_;
 
-  Variable* variable(const std::string& name, const std::string& where) const;
+  Variable* variable(const std::string& name, const std::string& where);
   void collect_readers();
   void add_value(const EspdlValueInfo& value);
   void add_constant(const EspdlTensor& stored);
@@ -44,7 +44,7 @@ class GraphBuilder {
   std::vector<int> exponents(const std::string& name, at::ScalarType dtype, const std::vector<int64_t>& stored) const;
 };
 
-Variable* GraphBuilder::variable(const std::string& name, const std::string& where) const {
+Variable* GraphBuilder::variable(const std::string& name, const std::string& where) {
   if (name.empty()) return nullptr;
   Variable* found = graph_.find_variable(name);
   user_check(found, "{}: the file has no tensor '{}'", where, name);
@@ -80,10 +80,10 @@ std::vector<int> GraphBuilder::exponents(const std::string& name, at::ScalarType
 void GraphBuilder::add_value(const EspdlValueInfo& value) {
   if (value.name.empty()) return;  // stands for omitted operands
   Variable& added = graph_.add_variable(value.name);
-  added.dtype = scalar_type(value.type);
-  const auto stored = exponents(value.name, added.dtype, value.exponents);
+  added.set_dtype(scalar_type(value.type));
+  const auto stored = exponents(value.name, added.dtype(), value.exponents);
   user_check(stored.size() <= 1, "tensor '{}' has {} exponents, a computed tensor has one", value.name, stored.size());
-  if (!stored.empty()) added.storage = StorageFormat{added.dtype, stored};
+  if (!stored.empty()) added.set_storage(StorageFormat{added.dtype(), stored});
   if (!value.shape) return;
   Shape shape;
   for (const EspdlDimension& dim : *value.shape) {
@@ -91,12 +91,12 @@ void GraphBuilder::add_value(const EspdlValueInfo& value) {
     user_check(dim.value >= 0, "tensor '{}' has the dimension {}", value.name, dim.value);
     shape.push_back(dim.value);
   }
-  added.shape = std::move(shape);
+  added.set_shape(std::move(shape));
 }
 
 void GraphBuilder::add_constant(const EspdlTensor& stored) {
   const auto found = readers_.find(stored.name);
-  const bool simd = graph_.target->simd != SimdFamily::None;
+  const bool simd = graph_.target()->simd != SimdFamily::None;
   at::Tensor value;
   for (const Reader& reader : found == readers_.end() ? std::vector<Reader>{{}} : found->second) {
     const at::Tensor seen = to_tensor(stored, reader.node, reader.slot, simd);
@@ -105,14 +105,12 @@ void GraphBuilder::add_constant(const EspdlTensor& stored) {
     value = seen;
   }
   Variable& added = graph_.add_parameter(stored.name, value);
-  added.dtype = value.scalar_type();
-  added.shape = value.sizes().vec();
-  const auto grid = exponents(stored.name, added.dtype, stored.exponents);
+  const auto grid = exponents(stored.name, added.dtype(), stored.exponents);
   const auto channels = value.sizes().slice(0, std::min<size_t>(2, value.dim()));  // ConvTranspose has them on axis 1
   user_check(grid.size() <= 1 || std::count(channels.begin(), channels.end(), static_cast<int64_t>(grid.size())),
              "tensor '{}': {} exponents do not fit its shape [{}]", stored.name, grid.size(),
              fmt::join(value.sizes(), ", "));
-  if (!grid.empty()) added.storage = StorageFormat{added.dtype, grid};
+  if (!grid.empty()) added.set_storage(StorageFormat{added.dtype(), grid});
 }
 
 /// In the order of creation, so that a graph that is written again keeps the order of the file.
@@ -151,15 +149,15 @@ void check_arity(const Operation& operation) {
   const OperatorDefinition& definition = definition_of(operation);
   const auto check_count = [&](const char* what, const std::vector<OperandSpec>& specs, size_t given) {
     const bool variadic = !specs.empty() && specs.back().variadic;
-    user_check(variadic || given <= specs.size(), "{} '{}': has {} {}, at most {} are known", operation.type,
+    user_check(variadic || given <= specs.size(), "{} '{}': has {} {}, at most {} are known", operation.type(),
                operation.name(), given, what, specs.size());
   };
   check_count("operands", definition.inputs, operation.inputs().size());
   check_count("outputs", definition.outputs, operation.outputs().size());
   for (size_t slot = 0; slot < definition.inputs.size(); ++slot)
     user_check(definition.inputs[slot].optional || operation.input(slot), "{} '{}': operand '{}' is missing",
-               operation.type, operation.name(), definition.inputs[slot].name);
-  user_check(!operation.outputs().empty() && operation.output(), "{} '{}': has no output", operation.type,
+               operation.type(), operation.name(), definition.inputs[slot].name);
+  user_check(!operation.outputs().empty() && operation.output(), "{} '{}': has no output", operation.type(),
              operation.name());
 }
 
@@ -179,17 +177,16 @@ void GraphBuilder::add_operation(const EspdlNode& node) {
   AttributeMap attributes;
   for (const EspdlAttribute& stored : node.attributes) attributes.emplace(stored.name, attribute_value(stored));
   Operation& added = graph_.add_operation(node.op_type, node.name, inputs, outputs, std::move(attributes));
-  added.width = width_of(added);
+  added.set_width(width_of(added));
   normalize_attributes(added);
   check_arity(added);
   // A float operator's operand is stored in the order that transB says; a chip graph holds [N, K].
   Variable* weight = added.input(1);
   if (definition_of(added).chip.packing == WeightPacking::Linear && weight && weight->is_parameter() &&
-      added.width.value_or(OperationWidth::Float) == OperationWidth::Float && added.int_attribute("transB", 0) == 0) {
-    user_check(weight->value.dim() == 2 && weight->uses().size() == 1, "{}: its operand 1 is no matrix of its own",
+      added.width().value_or(OperationWidth::Float) == OperationWidth::Float && added.int_attribute("transB", 0) == 0) {
+    user_check(weight->value().dim() == 2 && weight->uses().size() == 1, "{}: its operand 1 is no matrix of its own",
                where);
-    weight->value = weight->value.t().contiguous();
-    weight->shape = weight->value.sizes().vec();
+    weight->set_value(weight->value().t().contiguous());
   }
 }
 
@@ -201,18 +198,18 @@ Graph GraphBuilder::build() {
     Variable* found = variable(input.name, "graph input");
     user_check(found && !found->is_parameter() && !found->producer(), "graph input '{}' is computed or constant",
                input.name);
-    graph_.inputs.push_back(found);
+    graph_.add_input(*found);
   }
   for (const EspdlValueInfo& output : model_.outputs) {
     Variable* found = variable(output.name, "graph output");
     user_check(found, "a graph output has no name");
-    graph_.outputs.push_back(found);
+    graph_.add_output(*found);
   }
   for (const Operation* operation : graph_.topological_order())
     for (const Variable* input : operation->inputs()) {
       if (!input) continue;
       user_check(input->is_parameter() || input->producer() || graph_.is_input(input),
-                 "{} '{}': nothing computes its operand '{}'", operation->type, operation->name(), input->name());
+                 "{} '{}': nothing computes its operand '{}'", operation->type(), operation->name(), input->name());
     }
   return std::move(graph_);
 }

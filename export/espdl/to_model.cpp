@@ -45,13 +45,13 @@ class ModelBuilder {
 };
 
 std::vector<int64_t> stored_exponents(const Variable& variable) {
-  if (!variable.storage || variable.storage->exponents.empty()) return {0};
-  return {variable.storage->exponents.begin(), variable.storage->exponents.end()};
+  if (!variable.storage() || variable.storage()->exponents.empty()) return {0};
+  return {variable.storage()->exponents.begin(), variable.storage()->exponents.end()};
 }
 
 at::ScalarType stored_dtype(const Variable& variable) {
-  if (variable.is_parameter()) return variable.value.scalar_type();
-  return variable.storage ? variable.storage->dtype : variable.dtype;
+  if (variable.is_parameter()) return variable.value().scalar_type();
+  return variable.storage() ? variable.storage()->dtype : variable.dtype();
 }
 
 /// `memory`: the elements in the order of the file.
@@ -94,9 +94,9 @@ EspdlAttribute attribute(const std::string& name, const Attribute& value) {
 
 EspdlValueInfo ModelBuilder::value_info(const Variable& variable) const {
   EspdlValueInfo result{.name = variable.name(), .type = espdl_type(stored_dtype(variable))};
-  if (variable.shape) {
+  if (variable.shape()) {
     result.shape.emplace();
-    for (const int64_t size : *variable.shape) {
+    for (const int64_t size : *variable.shape()) {
       user_check(size >= 0, "tensor '{}': its shape is not static, .espdl needs every dimension", variable.name());
       result.shape->push_back({.value = size});
     }
@@ -112,16 +112,16 @@ std::set<const Variable*> ModelBuilder::add_tables() {
     if (!operation->has("lut")) continue;
     const std::string& name = operation->string_attribute("lut");
     const Variable* table = graph_.find_variable(name);
-    user_check(table && table->is_parameter(), "{} '{}': its look-up table '{}' does not exist", operation->type,
+    user_check(table && table->is_parameter(), "{} '{}': its look-up table '{}' does not exist", operation->type(),
                operation->name(), name);
     if (!tables.insert(table).second) continue;
-    add_initializer(tensor(name, table->value, table->value.sizes().vec(), stored_exponents(*table)));
+    add_initializer(tensor(name, table->value(), table->value().sizes().vec(), stored_exponents(*table)));
   }
   return tables;
 }
 
 void ModelBuilder::add_node(const Operation& operation) {
-  EspdlNode node{.name = operation.name(), .op_type = operation.type};
+  EspdlNode node{.name = operation.name(), .op_type = operation.type()};
   for (const Variable* input : operation.inputs()) node.inputs.push_back(input ? input->name() : "");
   for (const Variable* output : operation.outputs()) node.outputs.push_back(output ? output->name() : "");
   for (const auto& [key, value] : explicit_attributes(operation)) node.attributes.push_back(attribute(key, value));
@@ -131,18 +131,18 @@ void ModelBuilder::add_node(const Operation& operation) {
 
 void ModelBuilder::add_parameter(const Variable& variable) {
   WeightFormat format;
-  at::Tensor value = variable.value;
-  for (const Use& use : variable.uses()) {
+  at::Tensor value = variable.value();
+  for (const ConstUse& use : variable.uses()) {
     const Operation& reader = *use.operation;
     const std::string quant_type = reader.string_attribute("quant_type", "F32");
     const WeightFormat wanted =
         weight_format(&definition_of(reader), use.slot, quant_type, reader.int_attribute("group", 1),
-                      graph_.target->simd != SimdFamily::None);
+                      graph_.target()->simd != SimdFamily::None);
     if (wanted.packing == WeightPacking::None) {
       // Float operators read a Gemm's operand in the order that transB says; a chip graph holds [N, K].
       const bool turned = use.slot == 1 && definition_of(reader).chip.packing == WeightPacking::Linear &&
                           reader.int_attribute("transB", 0) == 0;
-      if (turned) value = variable.value.t();
+      if (turned) value = variable.value().t();
       continue;
     }
     user_check(variable.uses().size() == 1,
@@ -179,7 +179,7 @@ EspdlTensor ModelBuilder::test_tensor(const std::string& name, const at::Tensor&
   const auto exponents = stored_exponents(*variable);
   if (stored.is_floating_point() && !at::isFloatingType(dtype) && dtype != at::kBool && dtype != at::kLong)
     stored = quantize_to_integers(stored.to(at::kFloat), {static_cast<int>(exponents[0])}, -1,
-                                  8 * static_cast<int>(c10::elementSize(dtype)), graph_.target->rounding);
+                                  8 * static_cast<int>(c10::elementSize(dtype)), graph_.target()->rounding);
   user_check(stored.scalar_type() == dtype, "test value '{}' is {}, the tensor is stored as {}", name,
              at::toString(stored.scalar_type()), at::toString(dtype));
   return tensor(name, stored, stored.sizes().vec(), exponents);
@@ -199,7 +199,7 @@ void ModelBuilder::add_tests(const TestValues& tests) {
 void ModelBuilder::add_metadata() {
   model_.model_version = options_.model_version;
   if (options_.identify) {
-    model_.metadata.emplace_back("target", graph_.target->name);
+    model_.metadata.emplace_back("target", graph_.target()->name);
     model_.metadata.emplace_back("espq_version", ESPQ_VERSION);
     model_.metadata.emplace_back("runtime_level", options_.runtime_level == RuntimeLevel::V3_3_9 ? "3.3.9" : "newer");
   }
@@ -207,14 +207,14 @@ void ModelBuilder::add_metadata() {
 }
 
 EspdlModel ModelBuilder::build(const TestValues& tests) {
-  internal_check(graph_.lowered && graph_.target, ".espdl holds chip graphs: lower the graph first");
+  internal_check(graph_.is_chip() && graph_.target(), ".espdl holds chip graphs: lower the graph first");
   model_.ir_version = static_cast<int32_t>(graph_.ir_version);
   model_.graph_name = graph_.name.empty() ? kDefaultGraphName : graph_.name;
   const auto tables = add_tables();
   for (const Operation* operation : graph_.topological_order()) add_node(*operation);
   add_variables(tables);
-  for (const Variable* input : graph_.inputs) model_.inputs.push_back(value_info(*input));
-  for (const Variable* output : graph_.outputs) model_.outputs.push_back(value_info(*output));
+  for (const Variable* input : graph_.inputs()) model_.inputs.push_back(value_info(*input));
+  for (const Variable* output : graph_.outputs()) model_.outputs.push_back(value_info(*output));
   add_tests(tests);
   add_metadata();
   model_.layout = EspdlLayout{.order = std::move(order_)};

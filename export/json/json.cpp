@@ -11,9 +11,9 @@ namespace {
 using Json = nlohmann::ordered_json;
 
 std::string platform_name(const Graph& graph, const Operation& operation) {
-  const OperationWidth width = operation.width.value_or(OperationWidth::Float);
+  const OperationWidth width = operation.width().value_or(OperationWidth::Float);
   if (width == OperationWidth::Float) return "FP32";
-  const SimdFamily simd = graph.target->simd;
+  const SimdFamily simd = graph.target()->simd;
   const std::string prefix = simd == SimdFamily::PieV2   ? "ESPDL_"
                              : simd == SimdFamily::PieV1 ? "ESPDL_S3_"
                                                          : "ESPDL_C_";
@@ -33,10 +33,10 @@ class QuantizationWriter {
   Json write() {
     Json configs = Json::object(), dispatchings = Json::object();
     for (const Operation* operation : graph_.operations()) {
-      if (!operation->quantized) continue;
+      if (!operation->quantized()) continue;
       Json entry = Json::object();
-      add_slots(entry, *operation, operation->inputs(), operation->input_quant);
-      add_slots(entry, *operation, operation->outputs(), operation->output_quant);
+      add_slots(entry, *operation, operation->inputs(), operation->input_quant());
+      add_slots(entry, *operation, operation->outputs(), operation->output_quant());
       configs[operation->name()] = std::move(entry);
       dispatchings[operation->name()] = platform_name(graph_, *operation);
     }
@@ -57,21 +57,21 @@ class QuantizationWriter {
     return known->second;
   }
 
-  void add_slots(Json& entry, const Operation& operation, const std::vector<Variable*>& variables,
+  void add_slots(Json& entry, const Operation& operation, std::span<const Variable* const> variables,
                  const std::vector<SlotQuant>& slots) {
     for (size_t slot = 0; slot < slots.size() && slot < variables.size(); ++slot)
       if (variables[slot]) entry[variables[slot]->name()] = config_json(operation, slots[slot]);
   }
 
   Json config_json(const Operation& operation, const SlotQuant& slot) {
-    const int bits = slot.bits ? slot.bits : width_bits(operation.width.value_or(OperationWidth::Int8));
+    const int bits = slot.bits ? slot.bits : width_bits(operation.width().value_or(OperationWidth::Int8));
     const int64_t largest = bits >= 64 ? std::numeric_limits<int64_t>::max() : (int64_t{1} << (bits - 1)) - 1;
     const bool has_scale = slot.scale != kNoScale;
     const uint32_t hash = has_scale ? hash_of(slot.scale) : next_hash();
     uint32_t dominator = hash;
     if (has_scale && !slot.is_float()) {
       // A slot that carries the grid of another one points there; all others have a value of their own.
-      if (slot.state == SlotState::Carries) dominator = hash_of(graph_.scales.root(slot.scale));
+      if (slot.state == SlotState::Carries) dominator = hash_of(graph_.scales().root(slot.scale));
       add_value(dominator, slot);
     }
     return {{"bit_width", bits},

@@ -37,7 +37,7 @@ constexpr int64_t kOpset = 18;
 
 const Difference* find_difference(const Operation& operation) {
   const auto found = std::find_if(std::begin(kDifferences), std::end(kDifferences),
-                                  [&](const Difference& entry) { return entry.type == operation.type; });
+                                  [&](const Difference& entry) { return entry.type == operation.type(); });
   return found == std::end(kDifferences) ? nullptr : found;
 }
 
@@ -55,13 +55,13 @@ bool says_nothing(const Difference* difference, const std::string& name, const A
 int64_t needed_opset(const Operation& operation) {
   const Difference* difference = find_difference(operation);
   if (!difference) return kOpset;
-  user_check(difference->since, "{} '{}': ONNX has no such operator; export the float network", operation.type,
+  user_check(difference->since, "{} '{}': ONNX has no such operator; export the float network", operation.type(),
              operation.name());
   const Variable* operand = operation.input(0);
-  if (difference->only_for_bool) return operand && operand->dtype == at::kBool ? difference->since : kOpset;
+  if (difference->only_for_bool) return operand && operand->dtype() == at::kBool ? difference->since : kOpset;
   if (difference->attribute.empty()) return difference->since;
-  const auto found = operation.attributes.find(std::string(difference->attribute));
-  const bool plain = found == operation.attributes.end() || is_ones(found->second);
+  const auto found = operation.attributes().find(std::string(difference->attribute));
+  const bool plain = found == operation.attributes().end() || is_ones(found->second);
   return plain ? kOpset : difference->since;
 }
 
@@ -91,10 +91,10 @@ std::optional<onnx_file::Attribute> file_attribute(const std::string& name, cons
 onnx_file::Value file_value(const Variable& variable) {
   onnx_file::Value value;
   value.name = variable.name();
-  value.type = onnx_file::element_type(variable.dtype);
-  if (!variable.shape) return value;
+  value.type = onnx_file::element_type(variable.dtype());
+  if (!variable.shape()) return value;
   value.shape.emplace();
-  for (const int64_t dim : *variable.shape) value.shape->push_back({.value = dim, .parameter = {}});
+  for (const int64_t dim : *variable.shape()) value.shape->push_back({.value = dim, .parameter = {}});
   return value;
 }
 
@@ -115,7 +115,7 @@ class Writer {
 
 void Writer::add_parameter(const Variable& variable) {
   if (!variable.is_parameter() || !written_.insert(&variable).second) return;
-  model_.initializers.push_back(onnx_file::from_tensor(variable.value));
+  model_.initializers.push_back(onnx_file::from_tensor(variable.value()));
   model_.initializers.back().name = variable.name();
 }
 
@@ -141,13 +141,13 @@ void Writer::add_operation(const Operation& operation) {
   const Difference* difference = find_difference(operation);
   onnx_file::Node node;
   node.name = operation.name();
-  node.type = operation.type;
+  node.type = operation.type();
   for (const Variable* input : operation.inputs()) {
     node.inputs.push_back(input ? input->name() : "");
     if (input) add_parameter(*input);
   }
   for (const Variable* output : operation.outputs()) node.outputs.push_back(output ? output->name() : "");
-  for (const auto& [name, value] : operation.attributes)
+  for (const auto& [name, value] : operation.attributes())
     if (auto attribute = file_attribute(name, value); attribute && !says_nothing(difference, name, value))
       node.attributes.push_back(std::move(*attribute));
   if (difference && difference->as_gated_sigmoid) {
@@ -168,13 +168,13 @@ onnx_file::Model Writer::model() {
   model_.producer_name = "espq";
   model_.producer_version = ESPQ_VERSION;
   model_.graph_name = graph_.name.empty() ? "network" : graph_.name;
-  for (const Variable* input : graph_.inputs) model_.inputs.push_back(file_value(*input));
-  for (const Variable* output : graph_.outputs) {
+  for (const Variable* input : graph_.inputs()) model_.inputs.push_back(file_value(*input));
+  for (const Variable* output : graph_.outputs()) {
     add_parameter(*output);
     model_.outputs.push_back(file_value(*output));
   }
   for (const Variable* variable : graph_.variables())
-    if (variable->producer() && variable->shape && !graph_.is_output(variable))
+    if (variable->producer() && variable->shape() && !graph_.is_output(variable))
       model_.intermediates.push_back(file_value(*variable));
   return std::move(model_);
 }
@@ -182,9 +182,9 @@ onnx_file::Model Writer::model() {
 }  // namespace
 
 void export_onnx(const Graph& float_graph, const std::filesystem::path& file) {
-  user_check(!float_graph.lowered, "{}: a graph in the chip's layouts cannot be written as ONNX", file.string());
-  const bool known = std::all_of(float_graph.outputs.begin(), float_graph.outputs.end(),
-                                 [](const Variable* output) { return output->shape.has_value(); });
+  user_check(!float_graph.is_chip(), "{}: a graph in the chip's layouts cannot be written as ONNX", file.string());
+  const bool known = std::all_of(float_graph.outputs().begin(), float_graph.outputs().end(),
+                                 [](const Variable* output) { return output->shape().has_value(); });
   if (known) return onnx_file::write_model(Writer(float_graph).model(), file);
   Graph complete = float_graph.clone();
   infer_shapes(complete, zero_inputs(complete));

@@ -10,27 +10,28 @@ namespace {
 
 /// Smallest right shift that brings products to the output's grid; the kernels cannot shift left.
 int smallest_shift(const Operation& operation) {
-  const auto& input = operation.input(0)->storage->exponents;
-  const auto& weights = operation.input(1)->storage->exponents;
-  const int output = operation.output()->storage->exponents.at(0);
+  const auto& input = operation.input(0)->storage()->exponents;
+  const auto& weights = operation.input(1)->storage()->exponents;
+  const int output = operation.output()->storage()->exponents.at(0);
   return output - input.at(0) - *std::max_element(weights.begin(), weights.end());
 }
 
 bool multiplies_integers(const Operation& operation) {
-  if (!operation.quantized || !definition_of(operation).chip.fused_relu || operation.inputs().size() < 2) return false;
+  if (!operation.quantized() || !definition_of(operation).chip.fused_relu || operation.inputs().size() < 2)
+    return false;
   const Variable* weights = operation.input(1);
-  return operation.input(0)->storage && weights && weights->storage && operation.output()->storage;
+  return operation.input(0)->storage() && weights && weights->storage() && operation.output()->storage();
 }
 
 void check_shift(const Graph& graph, const Operation& operation, LowerReport& report) {
-  if (!multiplies_integers(operation) || graph.target->simd == SimdFamily::None) return;
+  if (!multiplies_integers(operation) || graph.target()->simd == SimdFamily::None) return;
   const int shift = smallest_shift(operation);
   if (shift >= 0) return;
   report.warnings.push_back(fmt::format(
       "{} '{}': its output grid 2^{} is {} bits finer than its products; the chip would have to shift left, "
       "which its kernels do not do. The output is (nearly) constant: calibrate with data that excites it or "
       "leave the layer out",
-      operation.type, operation.name(), operation.output()->storage->exponents[0], -shift));
+      operation.type(), operation.name(), operation.output()->storage()->exponents[0], -shift));
 }
 
 void check_support(const Operation& operation, const LowerOptions& options, LowerReport& report) {
@@ -43,7 +44,7 @@ void check_support(const Operation& operation, const LowerOptions& options, Lowe
   report.warnings.push_back(
       fmt::format("{} '{}': chip library 3.3.9 has no {} kernel for it, the file will only load where the application "
                   "registers one",
-                  operation.type, operation.name(), kernels));
+                  operation.type(), operation.name(), kernels));
 }
 
 }  // namespace

@@ -8,7 +8,7 @@ namespace espq::lowering {
 namespace {
 
 void check_form(const Operation& gemm) {
-  user_check(gemm.input(1) && gemm.input(1)->is_parameter() && gemm.input(1)->value.dim() == 2,
+  user_check(gemm.input(1) && gemm.input(1)->is_parameter() && gemm.input(1)->value().dim() == 2,
              "Gemm '{}': the chip library needs a constant matrix as its second operand; use MatMul for computed ones",
              gemm.name());
   user_check(gemm.float_attribute("alpha", 1) == 1 && gemm.float_attribute("beta", 1) == 1,
@@ -21,16 +21,15 @@ void check_form(const Operation& gemm) {
 
 void turn_gemm_filters(Graph& graph) {
   for (Operation* operation : graph.operations()) {
-    if (operation->type != "Gemm") continue;
-    const bool integers = operation->quantized && operation->string_attribute("quant_type") != "F32";
+    if (operation->type() != "Gemm") continue;
+    const bool integers = operation->quantized() && operation->string_attribute("quant_type") != "F32";
     if (integers) check_form(*operation);
     if (!operation->input(1)->is_parameter()) continue;
     Variable& filter = *operation->input(1);
     if (operation->int_attribute("transB", 0) == 0) {
-      filter.value = filter.value.t().contiguous();
-      filter.shape = filter.value.sizes().vec();
+      filter.set_value(filter.value().t().contiguous());
     } else if (integers) {  // the file's mark of a filter that is packed; float filters are stored as they came
-      operation->attributes["transB"] = int64_t{0};
+      operation->set_attribute("transB", int64_t{0});
     }
   }
 }

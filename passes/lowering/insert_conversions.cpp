@@ -19,11 +19,11 @@ void insert(Graph& graph, const Use& use, std::string type, double scale, const 
   const bool to_float = type == "DequantizeLinear";
   const at::ScalarType offset_dtype = integers.bits == 8 ? at::kChar : at::kShort;
   Operation& conversion = graph.insert_before(reader, use.slot, std::move(type), {});
-  conversion.width = to_float ? OperationWidth::Float : reader.width;
+  conversion.set_width(to_float ? OperationWidth::Float : reader.width());
   Variable& result = *conversion.output();
-  result.shape = source.shape;
-  result.permutation = source.permutation;
-  result.dtype = at::kFloat;
+  result.set_shape(source.shape());
+  result.set_permutation(source.permutation());
+  result.set_dtype(at::kFloat);
   graph.append_input(conversion, &graph.add_parameter({}, at::scalar_tensor(scale, at::kFloat)));
   graph.append_input(conversion, &graph.add_parameter({}, at::scalar_tensor(0, offset_dtype)));
 }
@@ -57,7 +57,7 @@ void quantize(Graph& graph) {
   for_each_use(graph, false, [&](const Use& use, Variable& variable) {
     const SlotQuant* read = reading_slot(use);
     const SlotQuant* written = writing_slot(variable);
-    const bool is_index = at::isIntegralType(variable.dtype, /*includeBool=*/false);
+    const bool is_index = at::isIntegralType(variable.dtype(), /*includeBool=*/false);
     if (!read || !has_format(graph, *read) || is_index || (written && !written->is_float())) return;
     insert(graph, use, "QuantizeLinear", scale_of(graph, *read), *read);
   });

@@ -54,18 +54,18 @@ class ChannelsLastPass {
   }
 
   static size_t rank_of(const Variable& variable) {
-    user_check(variable.shape.has_value(),
+    user_check(variable.shape().has_value(),
                "tensor '{}': its shape is unknown, which the chip's layouts need; run shape "
                "inference first",
                variable.name());
-    return variable.shape->size();
+    return variable.shape()->size();
   }
 
   void decide(Variable* variable, Permutation permutation) {
     if (!variable || variable->is_parameter()) return;
     const bool same = is_identity(permutation);
-    if (!same) variable->shape = permuted(variable->shape.value(), permutation);
-    variable->permutation = same ? Permutation{} : permutation;
+    if (!same) variable->set_shape(permuted(variable->shape().value(), permutation));
+    variable->set_permutation(same ? Permutation{} : permutation);
     layout_.emplace(variable, std::move(permutation));
   }
 
@@ -90,8 +90,8 @@ class ChannelsLastPass {
     Operation& transpose = insert_on_grid(graph_, operation, slot, "Transpose", {{"perm", to_attribute(step)}});
     Variable* result = transpose.output();
     const bool stale = options_.defects.stale_transpose_shapes;
-    result->shape = permuted(stale ? permuted(*source->shape, inverse(current)) : *source->shape, step);
-    result->permutation = is_identity(wanted) ? Permutation{} : wanted;
+    result->set_shape(permuted(stale ? permuted(*source->shape(), inverse(current)) : *source->shape(), step));
+    result->set_permutation(is_identity(wanted) ? Permutation{} : wanted);
     layout_.emplace(result, wanted);
   }
 
@@ -124,7 +124,7 @@ class ChannelsLastPass {
   static bool has_channel_constant(const Operation& operation) {
     for (size_t slot = 1; slot < operation.inputs().size(); ++slot)
       if (const Variable* operand = operation.input(slot); operand && operand->is_parameter())
-        if (operand->value.numel() > 1) return true;
+        if (operand->value().numel() > 1) return true;
     return false;
   }
 
@@ -165,11 +165,10 @@ class ChannelsLastPass {
   }
 
   static void permute_constant(Variable& constant, const Permutation& layout) {
-    if (constant.value.numel() == 1) return;
-    Shape full(layout.size() - constant.value.dim(), 1);
-    full.insert(full.end(), constant.value.sizes().begin(), constant.value.sizes().end());
-    constant.value = constant.value.reshape(full).permute(to_attribute(layout)).contiguous();
-    constant.shape = constant.value.sizes().vec();
+    if (constant.value().numel() == 1) return;
+    Shape full(layout.size() - constant.value().dim(), 1);
+    full.insert(full.end(), constant.value().sizes().begin(), constant.value().sizes().end());
+    constant.set_value(constant.value().reshape(full).permute(to_attribute(layout)).contiguous());
   }
 
   /// Attribute `axis` of the operation or its default, counted from the front.
@@ -182,7 +181,7 @@ class ChannelsLastPass {
 
   static int64_t wrapped(const Operation& operation, int64_t axis, size_t rank) {
     const auto size = static_cast<int64_t>(rank);
-    user_check(axis >= -size && axis < size, "{} '{}': axis {} does not exist in a tensor of rank {}", operation.type,
+    user_check(axis >= -size && axis < size, "{} '{}': axis {} does not exist in a tensor of rank {}", operation.type(),
                operation.name(), axis, rank);
     return axis < 0 ? axis + size : axis;
   }
@@ -190,19 +189,19 @@ class ChannelsLastPass {
   void map_axis(Operation& operation) {
     if (is_constant(operation.input(0))) return restore(operation);
     const Permutation layout = layout_or_own(operation.input(0));
-    if (!is_identity(layout)) operation.attributes["axis"] = position_of(axis_of(operation, layout.size()), layout);
+    if (!is_identity(layout)) operation.set_attribute("axis", position_of(axis_of(operation, layout.size()), layout));
     decide_outputs(operation, layout);
   }
 
   /// Elements of a constant index operand; nullopt when it is omitted or computed.
   static std::optional<std::vector<int64_t>> constant_indices(const Variable* operand) {
-    if (!operand || !operand->is_parameter() || operand->value.numel() == 0) return std::nullopt;
-    const at::Tensor indices = operand->value.to(at::kLong).contiguous().flatten();
+    if (!operand || !operand->is_parameter() || operand->value().numel() == 0) return std::nullopt;
+    const at::Tensor indices = operand->value().to(at::kLong).contiguous().flatten();
     return std::vector<int64_t>(indices.const_data_ptr<int64_t>(), indices.const_data_ptr<int64_t>() + indices.numel());
   }
 
   static void set_indices(Variable& operand, const std::vector<int64_t>& indices) {
-    operand.value = at::tensor(indices, at::kLong).to(operand.value.scalar_type());
+    operand.set_value(at::tensor(indices, at::kLong).to(operand.value().scalar_type()));
   }
 
   void reduce(Operation& operation) {
@@ -236,14 +235,14 @@ class ChannelsLastPass {
   void concat(Operation& operation) {
     const size_t rank = rank_of(*operation.output());
     const int64_t axis = axis_of(operation, rank);
-    operation.attributes["axis"] = axis;
+    operation.set_attribute("axis", axis);
     const Permutation* common = decided(operation.input(0));
     for (const Variable* input : operation.inputs()) {
       const Permutation* layout = decided(input);
       if (!layout || *layout != *common) return restore(operation);
     }
     const Permutation layout = *common;
-    operation.attributes["axis"] = position_of(axis, layout);
+    operation.set_attribute("axis", position_of(axis, layout));
     decide_outputs(operation, layout);
   }
 
@@ -264,7 +263,7 @@ class ChannelsLastPass {
   void resize(Operation& operation) {
     const Permutation wanted = channels_last(rank_of(*operation.input(0)));
     if (wanted.empty()) return restore(operation);
-    Shape original = *operation.input(0)->shape;
+    Shape original = *operation.input(0)->shape();
     if (const Permutation* current = decided(operation.input(0))) original = permuted(original, inverse(*current));
     complete_resize_operands(operation, original);
     bring(operation, 0, wanted);

@@ -23,7 +23,7 @@ LowerOptions LowerOptions::incumbent() {
 }
 
 Graph lower(const Graph& quantized, const LowerOptions& options, LowerReport* report) {
-  internal_check(quantized.target != nullptr && !quantized.lowered, "lower() takes a graph that was quantized");
+  internal_check(quantized.target() != nullptr && !quantized.is_chip(), "lower() takes a graph that was quantized");
   LowerReport unheard;
   Graph graph = quantized.clone();
   lowering::split_shared_parameters(graph);
@@ -38,7 +38,7 @@ Graph lower(const Graph& quantized, const LowerOptions& options, LowerReport* re
   lowering::set_gate_exponents(graph);
   lowering::attach_tables(graph, options);
   lowering::check_consistency(graph, options, report ? *report : unheard);
-  graph.lowered = true;
+  graph.set_stage(Stage::Chip);
   return graph;
 }
 

@@ -12,8 +12,8 @@ namespace {
 class OperandPacking {
  public:
   OperandPacking(Graph& graph, Operation& matmul)
-      : graph_(graph), matmul_(matmul), shape_(matmul.input(1)->shape.value()), rank_(shape_.size()) {
-    lanes_ = graph.target->block(width_bits(matmul.width.value()));
+      : graph_(graph), matmul_(matmul), shape_(matmul.input(1)->shape().value()), rank_(shape_.size()) {
+    lanes_ = graph.target()->block(width_bits(matmul.width().value()));
     channels_ = shape_[rank_ - 2];
     columns_ = shape_[rank_ - 1];
   }
@@ -40,7 +40,7 @@ class OperandPacking {
 
   Variable& append(std::string type, AttributeMap attributes, Shape shape) {
     Operation& operation = insert_on_grid(graph_, matmul_, 1, std::move(type), std::move(attributes));
-    operation.output()->shape = std::move(shape);
+    operation.output()->set_shape(std::move(shape));
     return *operation.output();
   }
 
@@ -56,7 +56,7 @@ class OperandPacking {
   void swap_axes(size_t rank, size_t first, size_t second) {
     Permutation order = identity(rank);
     std::swap(order[first], order[second]);
-    const Shape before = matmul_.input(1)->shape.value();
+    const Shape before = matmul_.input(1)->shape().value();
     append("Transpose", {{"perm", to_attribute(order)}}, permuted(before, order));
   }
 
@@ -77,9 +77,9 @@ class OperandPacking {
     Variable& joined = append("Concat", {{"axis", static_cast<int64_t>(rank_ - 2)}}, with_tail({columns_, channels_}));
     Operation& concat = *joined.producer();
     graph_.append_input(concat, &transposed);
-    concat.input_quant.at(1) = concat.input_quant.at(0);
+    concat.edit_input_quant(1) = concat.input_quant().at(0);
     Operation& rest = insert_on_grid(graph_, concat, 1, "Slice", {});
-    rest.output()->shape = with_tail({columns_ - aligned, channels_});
+    rest.output()->set_shape(with_tail({columns_ - aligned, channels_}));
     for (int64_t value : {aligned, columns_, static_cast<int64_t>(rank_ - 2), int64_t{1}}) add_constant(rest, {value});
   }
 
@@ -94,16 +94,16 @@ class OperandPacking {
 
 void place_matmul_operands(Graph& graph, const LowerOptions& options) {
   for (Operation* operation : graph.topological_order()) {
-    if (operation->type != "MatMul" || !operation->quantized) continue;
+    if (operation->type() != "MatMul" || !operation->quantized()) continue;
     const bool newer = options.runtime_level == RuntimeLevel::Newer;
     const Variable* right = operation->input(1);
     internal_check(right != nullptr, "MatMul without right operand");
     if (right->is_parameter()) {
-      if (newer) operation->attributes["input1_layout"] = std::string("packed");
+      if (newer) operation->set_attribute("input1_layout", std::string("packed"));
     } else if (newer) {
-      operation->attributes["input1_layout"] = std::string("native_kn");
+      operation->set_attribute("input1_layout", std::string("native_kn"));
     } else {
-      user_check(right->shape && right->shape->size() >= 2,
+      user_check(right->shape() && right->shape()->size() >= 2,
                  "MatMul '{}': its right operand '{}' needs a known shape of rank 2 or more to be packed for the chip",
                  operation->name(), right->name());
       OperandPacking(graph, *operation).insert();

@@ -10,7 +10,7 @@ namespace espq::lowering {
 namespace {
 
 Permutation perm_of(const Operation& transpose) {
-  const auto rank = static_cast<int>(transpose.input(0)->shape.value().size());
+  const auto rank = static_cast<int>(transpose.input(0)->shape().value().size());
   Permutation result;
   if (!transpose.has("perm")) {
     for (int axis = rank - 1; axis >= 0; --axis) result.push_back(axis);
@@ -22,22 +22,23 @@ Permutation perm_of(const Operation& transpose) {
 }
 
 /// The only reader of the operation's output; nullptr when there are several or the output leaves the graph.
-Operation* only_reader(const Graph& graph, const Operation& operation) {
+Operation* only_reader(const Graph& graph, Operation& operation) {
   if (operation.outputs().size() != 1 || graph.is_output(operation.output())) return nullptr;
   const auto& uses = operation.output()->uses();
   return uses.size() == 1 ? uses[0].operation : nullptr;
 }
 
-Operation* only_transpose(const Graph& graph, const Operation& operation) {
+Operation* only_transpose(const Graph& graph, Operation& operation) {
   Operation* reader = only_reader(graph, operation);
-  return reader && reader->type == "Transpose" ? reader : nullptr;
+  return reader && reader->type() == "Transpose" ? reader : nullptr;
 }
 
 /// Element by element, and its constants have one element: the order of the elements does not matter.
 bool ignores_order(const Operation& operation) {
   if (definition_of(operation).layout != LayoutRule::Follows) return false;
   for (size_t slot = 1; slot < operation.inputs().size(); ++slot)
-    if (operation.input(slot) && (!operation.input(slot)->is_parameter() || operation.input(slot)->value.numel() != 1))
+    if (operation.input(slot) &&
+        (!operation.input(slot)->is_parameter() || operation.input(slot)->value().numel() != 1))
       return false;
   return true;
 }
@@ -59,7 +60,7 @@ class TransposeMerger {
 
  private:
   bool is_transpose(const Operation* operation) const {
-    return !removed_.count(operation) && operation->type == "Transpose";
+    return !removed_.count(operation) && operation->type() == "Transpose";
   }
 
   void remove(Operation& operation) {
@@ -80,11 +81,11 @@ class TransposeMerger {
     remove(first);
     graph_.remove(*between);
     Variable* result = function->output();
-    const Permutation before = result->permutation.empty() ? identity(order.size()) : result->permutation;
+    const Permutation before = result->permutation().empty() ? identity(order.size()) : result->permutation();
     const Permutation after = compose(before, inverse(order));
-    result->permutation = is_identity(after) ? Permutation{} : after;
-    second->attributes["perm"] = to_attribute(compose(order, perm_of(*second)));
-    result->shape = source->shape;
+    result->set_permutation(is_identity(after) ? Permutation{} : after);
+    second->set_attribute("perm", to_attribute(compose(order, perm_of(*second))));
+    result->set_shape(source->shape());
     if (is_identity(perm_of(*second))) remove_identity(*second);
   }
 
@@ -93,11 +94,11 @@ class TransposeMerger {
     const Permutation both = compose(perm_of(first), perm_of(second));
     Variable* between = first.output();
     Variable* result = second.output();
-    if (first.quantized && second.quantized) first.output_quant = second.output_quant;
+    if (first.quantized() && second.quantized()) first.edit_output_quant(0) = second.output_quant().at(0);
     remove(second);
     graph_.set_output(first, 0, result);
     graph_.remove(*between);
-    first.attributes["perm"] = to_attribute(both);
+    first.set_attribute("perm", to_attribute(both));
   }
 
   void remove_identity(Operation& transpose) {
@@ -105,10 +106,10 @@ class TransposeMerger {
     Variable* result = transpose.output();
     const bool leaves = graph_.is_output(result);
     if (leaves && (!source->producer() || graph_.is_output(source))) return;  // the graph output would lose its name
-    const std::vector<int> permutation = result->permutation;
+    const std::vector<int> permutation = result->permutation();
     removed_.insert(&transpose);
     graph_.bypass(transpose);
-    if (leaves) result->permutation = permutation;
+    if (leaves) result->set_permutation(permutation);
   }
 
   Graph& graph_;

@@ -13,14 +13,14 @@ bool all_float(const std::vector<SlotQuant>& slots) {
 
 /// 8-bit weights under 16-bit activations.
 bool mixes_widths(const Operation& operation) {
-  return operation.quantized && definition_of(operation).chip.fused_relu && is_constant(operation.input(1)) &&
-         operation.input_quant.at(1).bits == 8 && operation.int_attribute("group", 1) == 1;
+  return operation.quantized() && definition_of(operation).chip.fused_relu && is_constant(operation.input(1)) &&
+         operation.input_quant().at(1).bits == 8 && operation.int_attribute("group", 1) == 1;
 }
 
 std::string quant_type(const Operation& operation, const LowerOptions& options) {
-  const OperationWidth width = operation.width.value_or(OperationWidth::Float);
+  const OperationWidth width = operation.width().value_or(OperationWidth::Float);
   if (width == OperationWidth::Float) return "F32";
-  if (operation.quantized && all_float(operation.input_quant) && all_float(operation.output_quant)) return "F32";
+  if (operation.quantized() && all_float(operation.input_quant()) && all_float(operation.output_quant())) return "F32";
   if (width == OperationWidth::Int8) return "S8";
   return options.runtime_level == RuntimeLevel::Newer && mixes_widths(operation) ? "W8A16" : "S16";
 }
@@ -28,7 +28,8 @@ std::string quant_type(const Operation& operation, const LowerOptions& options) 
 }  // namespace
 
 void set_quant_types(Graph& graph, const LowerOptions& options) {
-  for (Operation* operation : graph.operations()) operation->attributes["quant_type"] = quant_type(*operation, options);
+  for (Operation* operation : graph.operations())
+    operation->set_attribute("quant_type", quant_type(*operation, options));
 }
 
 }  // namespace espq::lowering

@@ -12,7 +12,7 @@ namespace {
 
 constexpr size_t kRoi = 1, kScales = 2, kSizes = 3;
 
-bool is_given(const Variable* operand) { return operand && operand->is_parameter() && operand->value.numel() > 0; }
+bool is_given(const Variable* operand) { return operand && operand->is_parameter() && operand->value().numel() > 0; }
 
 /// `given` values at `axes`, `others` elsewhere.
 at::Tensor spread(const at::Tensor& given, const at::Tensor& others, const std::vector<int64_t>& axes) {
@@ -22,8 +22,7 @@ at::Tensor spread(const at::Tensor& given, const at::Tensor& others, const std::
 }
 
 void set(Variable& operand, at::Tensor value) {
-  operand.shape = value.sizes().vec();
-  operand.value = std::move(value);
+  operand.set_value(std::move(value));
 }
 
 /// One scale for all resized axes: the smallest (not_larger) or largest (not_smaller) of those that the sizes ask for.
@@ -53,21 +52,22 @@ void complete_resize_operands(Operation& resize, const Shape& input_shape) {
       if (axis < 0) axis += rank;
     }
     if (is_given(resize.input(kScales)))
-      set(*resize.input(kScales), spread(resize.input(kScales)->value, at::ones(rank), axes));
+      set(*resize.input(kScales), spread(resize.input(kScales)->value(), at::ones(rank), axes));
     if (is_given(resize.input(kSizes)))
-      set(*resize.input(kSizes), spread(resize.input(kSizes)->value, at::tensor(input_shape, at::kLong), axes));
+      set(*resize.input(kSizes), spread(resize.input(kSizes)->value(), at::tensor(input_shape, at::kLong), axes));
     if (is_given(resize.input(kRoi))) {
-      const at::Tensor roi = resize.input(kRoi)->value;
+      const at::Tensor roi = resize.input(kRoi)->value();
       const auto count = static_cast<int64_t>(axes.size());
       set(*resize.input(kRoi), at::cat({spread(roi.slice(0, 0, count), at::zeros(rank), axes),
                                         spread(roi.slice(0, count), at::ones(rank), axes)}));
     }
-    resize.attributes.erase("axes");
+    resize.remove_attribute("axes");
   }
   const std::string policy = resize.string_attribute("keep_aspect_ratio_policy", "stretch");
   if (policy == "stretch" || !is_given(resize.input(kSizes))) return;
-  set(*resize.input(kSizes), keep_aspect_ratio(resize.input(kSizes)->value, input_shape, axes, policy == "not_larger"));
-  resize.attributes.erase("keep_aspect_ratio_policy");
+  set(*resize.input(kSizes),
+      keep_aspect_ratio(resize.input(kSizes)->value(), input_shape, axes, policy == "not_larger"));
+  resize.remove_attribute("keep_aspect_ratio_policy");
 }
 
 }  // namespace espq::lowering

@@ -10,21 +10,17 @@ bool has_format(const Graph& graph, const SlotQuant& slot) {
 
 const SlotQuant* writing_slot(const Variable& variable) {
   const Operation* producer = variable.producer();
-  return producer && producer->quantized ? &producer->output_quant.at(variable.producer_slot()) : nullptr;
+  return producer && producer->quantized() ? &producer->output_quant().at(variable.producer_slot()) : nullptr;
 }
 
 const SlotQuant* reading_slot(const Use& use) {
-  return use.operation->quantized ? &use.operation->input_quant.at(use.slot) : nullptr;
+  return use.operation->quantized() ? &use.operation->input_quant().at(use.slot) : nullptr;
 }
 
 Operation& insert_on_grid(Graph& graph, Operation& reader, size_t slot, std::string type, AttributeMap attributes) {
   Operation& operation = graph.insert_before(reader, slot, std::move(type), {}, std::move(attributes));
-  operation.width = reader.width;
-  operation.quantized = reader.quantized;
-  if (reader.quantized) {
-    operation.input_quant = {reader.input_quant.at(slot)};
-    operation.output_quant = {reader.input_quant.at(slot)};
-  }
+  operation.set_width(reader.width());
+  if (reader.quantized()) operation.set_quant({reader.input_quant().at(slot)}, {reader.input_quant().at(slot)});
   return operation;
 }
 

@@ -7,7 +7,7 @@ void split_shared_parameters(Graph& graph) {
     if (!variable->is_parameter()) continue;
     const std::vector<Use> uses = variable->uses();
     for (size_t i = 1; i < uses.size(); ++i) {
-      Variable& copy = graph.add_parameter({}, variable->value);
+      Variable& copy = graph.add_parameter({}, variable->value());
       graph.set_input(*uses[i].operation, uses[i].slot, &copy);
     }
   }

@@ -29,16 +29,17 @@ at::ScalarType storage_dtype(int bits) {
 }
 
 void store(const Graph& graph, Variable* variable, const SlotQuant& slot, const LowerOptions& options) {
-  if (!variable || variable->storage || !has_format(graph, slot)) return;
+  if (!variable || variable->storage() || !has_format(graph, slot)) return;
   const std::vector<int> exponents = slot_exponents(graph, slot);
-  variable->storage = StorageFormat{storage_dtype(slot.bits), exponents};
+  variable->set_storage(StorageFormat{storage_dtype(slot.bits), exponents});
   if (!variable->is_parameter()) return;
-  const Rounding rounding = graph.target->rounding;
+  const Rounding rounding = graph.target()->rounding;
   const bool wraps = options.defects.bias_overflow_wraps && slot.bits > 24;
-  variable->value = wraps ? wrapped_integers(variable->value, slot, exponents, rounding)
-                          : quantize_to_integers(variable->value, exponents, slot.channel_axis, slot.bits, rounding);
-  variable->dtype = variable->value.scalar_type();
-  variable->shape = variable->value.sizes().vec();
+  variable->set_value(wraps
+                          ? wrapped_integers(variable->value(), slot, exponents, rounding)
+                          : quantize_to_integers(variable->value(), exponents, slot.channel_axis, slot.bits, rounding));
+  variable->set_dtype(variable->value().scalar_type());
+  variable->set_shape(variable->value().sizes().vec());
 }
 
 }  // namespace
@@ -46,11 +47,11 @@ void store(const Graph& graph, Variable* variable, const SlotQuant& slot, const 
 void store_integers(Graph& graph, const LowerOptions& options) {
   c10::AutoGradMode no_gradients(false);
   for (Operation* operation : graph.topological_order()) {
-    if (!operation->quantized) continue;
+    if (!operation->quantized()) continue;
     for (size_t slot = 0; slot < operation->inputs().size(); ++slot)
-      store(graph, operation->input(slot), operation->input_quant.at(slot), options);
+      store(graph, operation->input(slot), operation->input_quant().at(slot), options);
     for (size_t slot = 0; slot < operation->outputs().size(); ++slot)
-      store(graph, operation->outputs()[slot], operation->output_quant.at(slot), options);
+      store(graph, operation->outputs()[slot], operation->output_quant().at(slot), options);
   }
 }
 

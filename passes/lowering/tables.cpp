@@ -16,7 +16,7 @@ bool is_function_of_one_tensor(const Operation& operation) {
   if (operation.inputs().empty() || operation.outputs().size() != 1 || is_constant(operation.input(0))) return false;
   for (size_t slot = 1; slot < operation.inputs().size(); ++slot) {
     const Variable* operand = operation.input(slot);
-    if (operand && (!operand->is_parameter() || operand->value.numel() != 1)) return false;
+    if (operand && (!operand->is_parameter() || operand->value().numel() != 1)) return false;
   }
   return true;
 }
@@ -24,10 +24,10 @@ bool is_function_of_one_tensor(const Operation& operation) {
 /// Step of the operation's table; nullopt when it gets none.
 std::optional<int> table_step(const Graph& graph, const Operation& operation, const LowerOptions& options) {
   const std::string quant_type = operation.string_attribute("quant_type");
-  if (!operation.quantized || (quant_type != "S8" && quant_type != "S16")) return std::nullopt;
+  if (!operation.quantized() || (quant_type != "S8" && quant_type != "S16")) return std::nullopt;
   const OperatorDefinition& function = tabulated_definition(operation);
   if (!function.quantization.table_int8 || !is_function_of_one_tensor(operation)) return std::nullopt;
-  if (!has_format(graph, operation.input_quant.at(0)) || !has_format(graph, operation.output_quant.at(0)))
+  if (!has_format(graph, operation.input_quant().at(0)) || !has_format(graph, operation.output_quant().at(0)))
     return std::nullopt;
   if (quant_type == "S8") return 1;
   const ChipSupport& chip = definition_of(operation).chip;
@@ -35,7 +35,7 @@ std::optional<int> table_step(const Graph& graph, const Operation& operation, co
   const int64_t step = operation.int_attribute("int16_lut_step", options.int16_table_step);
   if (step <= 0) return std::nullopt;
   user_check(step <= 32768 && (step & (step - 1)) == 0,
-             "{} '{}': the step of a 16-bit table is a power of two up to 32768, not {}", operation.type,
+             "{} '{}': the step of a 16-bit table is a power of two up to 32768, not {}", operation.type(),
              operation.name(), step);
   return static_cast<int>(step);
 }
@@ -48,8 +48,8 @@ Tensors real_operands(const Operation& operation) {
     if (!operand)
       operands.emplace_back();
     else
-      operands.push_back(operand->storage ? dequantize(operand->value, operand->storage->exponents, -1)
-                                          : operand->value);
+      operands.push_back(operand->storage() ? dequantize(operand->value(), operand->storage()->exponents, -1)
+                                            : operand->value());
   }
   return operands;
 }
@@ -61,11 +61,11 @@ class TableStore {
 
   const std::string& name_of(const std::string& type, const at::Tensor& table, const std::vector<int>& exponents) {
     for (const Variable* known : tables_)
-      if (known->storage->exponents == exponents && known->dtype == table.scalar_type() &&
-          at::equal(known->value, table))
+      if (known->storage()->exponents == exponents && known->dtype() == table.scalar_type() &&
+          at::equal(known->value(), table))
         return known->name();
     Variable& added = graph_.add_parameter(fmt::format("{}_lut_{}", type, tables_.size()), table);
-    added.storage = StorageFormat{table.scalar_type(), exponents};
+    added.set_storage(StorageFormat{table.scalar_type(), exponents});
     tables_.push_back(&added);
     return added.name();
   }
@@ -84,11 +84,11 @@ void attach_tables(Graph& graph, const LowerOptions& options) {
     const auto step = table_step(graph, *operation, options);
     if (!step) continue;
     const OperatorDefinition& function = tabulated_definition(*operation);
-    const Grid input = slot_grid(graph, operation->input_quant[0]),
-               output = slot_grid(graph, operation->output_quant[0]);
+    const Grid input = slot_grid(graph, operation->input_quant()[0]),
+               output = slot_grid(graph, operation->output_quant()[0]);
     const at::Tensor table =
-        build_table(function, *operation, real_operands(*operation), input, output, *step, graph.target->rounding);
-    operation->attributes["lut"] = store.name_of(std::string(function.name), table, output.exponents);
+        build_table(function, *operation, real_operands(*operation), input, output, *step, graph.target()->rounding);
+    operation->set_attribute("lut", store.name_of(std::string(function.name), table, output.exponents));
   }
 }
 

@@ -41,7 +41,7 @@ class Aligner {
 
   PassReport run() {
     for (Operation* operation : graph_.operations()) {
-      if (!operation->quantized) continue;
+      if (!operation->quantized()) continue;
       SlotQuant* master = align(*operation);
       if (master) move_producers(*operation, *master);
     }
@@ -78,20 +78,22 @@ class Aligner {
     report_.count("operation");
     if (method == AlignMethod::Large) return align_to_large(operation);
     if (method == AlignMethod::Output) {
-      SlotQuant& master = operation.output_quant[0];
-      for (SlotQuant& operand : operation.input_quant)
-        if (!operand.is_float()) slots_.follow(operand, master);
+      SlotQuant& master = operation.edit_output_quant(0);
+      for (size_t i = 0; i < operation.input_quant().size(); ++i)
+        if (!operation.input_quant()[i].is_float()) slots_.follow(operation.edit_input_quant(i), master);
       return &master;
     }
-    for (SlotQuant& output : operation.output_quant)
-      if (!output.is_float()) slots_.follow(output, operation.input_quant[0]);
+    for (size_t i = 0; i < operation.output_quant().size(); ++i)
+      if (!operation.output_quant()[i].is_float())
+        slots_.follow(operation.edit_output_quant(i), operation.edit_input_quant(0));
     return nullptr;  // the producer's scale is the one that stays
   }
 
   SlotQuant* align_to_large(Operation& operation) {
     std::vector<SlotQuant*> operands;
     double limit = 0;  // magnitude of the most negative value that any operand can hold
-    for (SlotQuant& operand : operation.input_quant) {
+    for (size_t i = 0; i < operation.input_quant().size(); ++i) {
+      SlotQuant& operand = operation.edit_input_quant(i);
       if (operand.is_float()) continue;
       internal_check(has_exponents(graph_, operand), "alignment before calibration of " + operation.name());
       operands.push_back(&operand);
@@ -102,8 +104,8 @@ class Aligner {
     // The symmetric rule wants room for +limit as well, which is one step more than the grid has.
     const int exponent = options_.large_doubles ? exponent_of_range(-limit, limit, master.bits, RangeRule::Symmetric)
                                                 : static_cast<int>(std::log2(limit)) - (master.bits - 1);
-    graph_.scales.detach(master.scale);
-    graph_.scales.set_exponents(master.scale, {exponent});
+    graph_.scales().detach(master.scale);
+    graph_.scales().set_exponents(master.scale, {exponent});
     master.state = SlotState::QuantizesShared;
     for (size_t i = 1; i < operands.size(); ++i) slots_.follow(*operands[i], master);
     return &master;
@@ -111,13 +113,13 @@ class Aligner {
 
   bool passes_codes(const Operation& operation) const {
     const QuantizationRule& rule = definition_of(operation).quantization;
-    return rule.passive || (rule.passes_codes && rule.passes_codes(*graph_.target, operation.input_quant[0].bits));
+    return rule.passive || (rule.passes_codes && rule.passes_codes(*graph_.target(), operation.input_quant()[0].bits));
   }
 
   /// The widest of the grids holds input and outputs.
   SlotQuant* align_passed_codes(Operation& operation) {
-    std::vector<SlotQuant*> slots = {&operation.input_quant[0]};
-    for (SlotQuant& output : operation.output_quant) slots.push_back(&output);
+    std::vector<SlotQuant*> slots = {&operation.edit_input_quant(0)};
+    for (size_t i = 0; i < operation.output_quant().size(); ++i) slots.push_back(&operation.edit_output_quant(i));
     std::erase_if(slots, [&](const SlotQuant* slot) { return slot->is_float() || !has_exponents(graph_, *slot); });
     const auto exponent = [&](const SlotQuant* slot) { return slot_exponents(graph_, *slot)[0]; };
     const auto wider = [&](const SlotQuant* a, const SlotQuant* b) { return exponent(a) < exponent(b); };
@@ -136,11 +138,11 @@ class Aligner {
   /// Last hidden state and initial hidden state are the same register as output 0.
   SlotQuant* align_hidden_state(Operation& operation) {
     constexpr size_t kLastHidden = 1, kInitialHidden = 5;
-    SlotQuant& master = operation.output_quant[0];
-    if (operation.output_quant.size() > kLastHidden && !operation.output_quant[kLastHidden].is_float())
-      slots_.follow(operation.output_quant[kLastHidden], master);
-    if (operation.input_quant.size() > kInitialHidden && !operation.input_quant[kInitialHidden].is_float())
-      slots_.follow(operation.input_quant[kInitialHidden], master);
+    SlotQuant& master = operation.edit_output_quant(0);
+    if (operation.output_quant().size() > kLastHidden && !operation.output_quant()[kLastHidden].is_float())
+      slots_.follow(operation.edit_output_quant(kLastHidden), master);
+    if (operation.input_quant().size() > kInitialHidden && !operation.input_quant()[kInitialHidden].is_float())
+      slots_.follow(operation.edit_input_quant(kInitialHidden), master);
     report_.count("operation");
     return &master;
   }
@@ -148,14 +150,14 @@ class Aligner {
   /// A producer that only this operation reads can give its result on the common grid right away.
   void move_producers(Operation& operation, SlotQuant& master) {
     for (Operation* producer : graph_.upstream(operation)) {
-      if (!producer->quantized) continue;
+      if (!producer->quantized()) continue;
       const bool shared = graph_.downstream(*producer).size() != 1;
       if ((definition_of(*producer).quantization.passive || shared) && !options_.force_overlap) continue;
       for (size_t i = 0; i < producer->outputs().size(); ++i) {
         const auto& uses = producer->output(i)->uses();
         const bool feeds =
             std::any_of(uses.begin(), uses.end(), [&](const Use& use) { return use.operation == &operation; });
-        SlotQuant& output = producer->output_quant[i];
+        SlotQuant& output = producer->edit_output_quant(i);
         if (!feeds || &output == &master || (output.is_float() && !options_.move_float_producers)) continue;
         slots_.follow(output, master);
         report_.count("producer takes the common scale");

@@ -30,9 +30,9 @@ OperationWidth default_width(const Operation& operation, const WidthOptions& opt
 void check_kernels(const Graph& graph) {
   std::map<std::string, std::vector<std::string>> missing;
   for (const Operation* operation : graph.operations()) {
-    const bool table = needs_table(*operation) && *operation->width != OperationWidth::Float;
-    if (table || definition_of(*operation).chip.has_kernel(*operation->width)) continue;
-    missing[fmt::format("{} ({})", operation->type, enum_name(*operation->width))].push_back(operation->name());
+    const bool table = needs_table(*operation) && *operation->width() != OperationWidth::Float;
+    if (table || definition_of(*operation).chip.has_kernel(*operation->width())) continue;
+    missing[fmt::format("{} ({})", operation->type(), enum_name(*operation->width()))].push_back(operation->name());
   }
   if (missing.empty()) return;
   std::string list;
@@ -57,12 +57,12 @@ PassReport assign_widths(Graph& graph, const WidthOptions& options) {
       user_error("widths.per_operation: the simplified network has no operation '{}'; did you mean '{}'?", name,
                  nearest_name(name, names));
     }
-    operation->width = width;
+    operation->set_width(width);
   }
   PassReport report{"assign_widths"};
   for (Operation* operation : graph.operations()) {
-    if (!operation->width) operation->width = default_width(*operation, options);
-    report.count(fmt::format("{} operation", enum_name(*operation->width)));
+    if (!operation->width()) operation->set_width(default_width(*operation, options));
+    report.count(fmt::format("{} operation", enum_name(*operation->width())));
   }
   if (options.check_kernels) check_kernels(graph);
   return report;

@@ -110,7 +110,7 @@ class Calibrator {
   template <typename Observe>
   void forward(int64_t step, const Observe& observe) {
     executor_.set_hook([&](SlotEvent& event) {
-      const auto& quant = event.is_output ? event.operation.output_quant : event.operation.input_quant;
+      const auto& quant = event.is_output ? event.operation.output_quant() : event.operation.input_quant();
       if (static_cast<size_t>(event.slot) >= quant.size()) return;
       const auto found = index_.find(&quant[event.slot]);
       if (found == index_.end()) return;
@@ -150,7 +150,7 @@ class Calibrator {
       if (watched.observer.two_phase() != two_phase) continue;
       internal_check(!watched.observer.empty(), "calibration never reached operation " + watched.operation->name());
       for (SlotQuant* slot : watched.slots) {
-        graph_.scales.set_exponents(slot->scale, {exponents[i]});
+        graph_.scales().set_exponents(slot->scale, {exponents[i]});
         slot->state = SlotState::Quantizes;
       }
     }

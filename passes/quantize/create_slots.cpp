@@ -23,7 +23,7 @@ bool contains(const std::vector<int>& list, int value) {
 bool carries_infinity(const Variable* variable) {
   if (!variable) return false;
   if (variable->is_parameter()) {
-    const at::Tensor& value = variable->value;
+    const at::Tensor& value = variable->value();
     return value.scalar_type() == at::kBool || (value.is_floating_point() && at::isinf(value).any().item<bool>());
   }
   const Operation* producer = variable->producer();
@@ -40,21 +40,20 @@ class SlotMaker {
 
   void make(Operation& operation) const {
     const QuantizationRule& rule = definition_of(operation).quantization;
-    operation.quantized = true;
-    operation.input_quant.clear();
-    operation.output_quant.clear();
+    std::vector<SlotQuant> inputs, outputs;
     for (size_t i = 0; i < operation.inputs().size(); ++i)
-      operation.input_quant.push_back(input_slot(operation, rule, static_cast<int>(i)));
+      inputs.push_back(input_slot(operation, rule, static_cast<int>(i)));
     for (size_t i = 0; i < operation.outputs().size(); ++i)
-      operation.output_quant.push_back(output_slot(operation, rule, static_cast<int>(i)));
+      outputs.push_back(output_slot(operation, rule, static_cast<int>(i)));
+    operation.set_quant(std::move(inputs), std::move(outputs));
   }
 
  private:
   SlotQuant new_slot(const Operation& operation) const {
     SlotQuant slot;
     slot.state = SlotState::Pending;
-    slot.bits = width_bits(*operation.width);
-    slot.scale = graph_.scales.create();
+    slot.bits = width_bits(*operation.width());
+    slot.scale = graph_.scales().create();
     return slot;
   }
 
@@ -128,14 +127,14 @@ void check_names(const Graph& graph, const std::map<std::string, Observer>& choi
 PassReport create_slots(Graph& graph, const Target& target, int main_bits, const ObserverChoice& observers) {
   check_names(graph, observers.activations_of, "activations_of");
   check_names(graph, observers.parameters_of, "parameters_of");
-  graph.target = &target;
+  graph.set_target(&target);
   const SlotMaker maker(graph, target, main_bits, observers);
   PassReport report{"create_slots"};
   for (Operation* operation : graph.operations()) {
-    if (operation->width == OperationWidth::Float) continue;
+    if (operation->width() == OperationWidth::Float) continue;
     maker.make(*operation);
     report.count("operation");
-    report.count("slot", static_cast<int64_t>(operation->input_quant.size() + operation->output_quant.size()));
+    report.count("slot", static_cast<int64_t>(operation->input_quant().size() + operation->output_quant().size()));
   }
   return report;
 }

@@ -40,7 +40,7 @@ void describe(Fields& fields, ObserverChoice& options) {
 
 /// Makes the quantization slots of every operation whose width is not Float, as the operator table's rule says, each
 /// with a scale of its own: activations and constants wait for calibration, biases and inner states will be derived.
-/// Needs the dtype of every variable (infer_shapes) and sets graph.target. `main_bits`: width of the run.
+/// Needs the dtype of every variable (infer_shapes) and sets graph.target(). `main_bits`: width of the run.
 PassReport create_slots(Graph& graph, const Target& target, int main_bits, const ObserverChoice& observers);
 
 }  // namespace espq

@@ -24,14 +24,16 @@ class Deriver {
     for (raised_ = true; raised_;) {
       raised_ = false;
       for (Operation* operation : order)
-        if (operation->quantized && definition_of(*operation).quantization.product) fit(*operation);
+        if (operation->quantized() && definition_of(*operation).quantization.product) fit(*operation);
     }
     for (Operation* operation : order) {
-      if (!operation->quantized) continue;
+      if (!operation->quantized()) continue;
       const QuantizationRule& rule = definition_of(*operation).quantization;
       if (rule.bias && operation->input(2)) derive_bias(*operation);
-      for (int slot : rule.gate_operands) derive_gate(operation->input_quant, slot);
-      for (int slot : rule.gate_outputs) derive_gate(operation->output_quant, slot);
+      for (size_t slot : rule.gate_operands)
+        if (slot < operation->input_quant().size()) derive_gate(operation->edit_input_quant(slot));
+      for (size_t slot : rule.gate_outputs)
+        if (slot < operation->output_quant().size()) derive_gate(operation->edit_output_quant(slot));
       derive_followers(*operation);
     }
     return report_;
@@ -40,29 +42,29 @@ class Deriver {
  private:
   /// Before the bias: makes room for it, and for the shift from the accumulator to the output.
   void fit(Operation& operation) {
-    SlotQuant& weight = operation.input_quant[1];
-    const SlotQuant& input = operation.input_quant[0];
-    SlotQuant& output = operation.output_quant[0];
+    SlotQuant& weight = operation.edit_input_quant(1);
+    const SlotQuant& input = operation.input_quant()[0];
+    SlotQuant& output = operation.edit_output_quant(0);
     if (!has_exponents(graph_, input) || !has_exponents(graph_, output) || !has_exponents(graph_, weight)) return;
     const int input_exponent = slot_exponents(graph_, input)[0];
     std::vector<int> exponents = slot_exponents(graph_, weight);
     const bool weights = definition_of(operation).quantization.computing && operation.input(1)->is_parameter();
     if (options_.fit_bias && weights && raise_weights(operation, input_exponent, exponents)) {
-      graph_.scales.set_exponents(weight.scale, exponents);
+      graph_.scales().set_exponents(weight.scale, exponents);
       raised_ = true;
     }
     if (!options_.fit_shift) return;
     const int finest = input_exponent + *std::max_element(exponents.begin(), exponents.end());
     if (slot_exponents(graph_, output)[0] >= finest) return;
-    graph_.scales.set_exponents(output.scale, {finest});
+    graph_.scales().set_exponents(output.scale, {finest});
     raised_ = true;
     report_.count(fmt::format("output of '{}' coarsened to the product grid", operation.name()));
   }
 
   bool raise_weights(const Operation& operation, int input_exponent, std::vector<int>& exponents) {
-    const int output_exponent = slot_exponents(graph_, operation.output_quant[0])[0];
+    const int output_exponent = slot_exponents(graph_, operation.output_quant()[0])[0];
     std::vector<int> needed(exponents.size(), std::numeric_limits<int>::min());
-    if (operation.output_quant[0].bits == 8)
+    if (operation.output_quant()[0].bits == 8)
       for (int& exponent : needed) exponent = output_exponent - input_exponent - kLargestShift;
     if (definition_of(operation).quantization.bias && operation.input(2) && operation.input(2)->is_parameter())
       need_room_for_bias(operation, input_exponent, needed);
@@ -77,8 +79,8 @@ class Deriver {
   }
 
   void need_room_for_bias(const Operation& operation, int input_exponent, std::vector<int>& needed) const {
-    const at::Tensor bias = operation.input(2)->value.to(at::kCPU, at::kDouble).abs().flatten().contiguous();
-    const double largest_code = quant_max(operation.input_quant[2].bits);
+    const at::Tensor bias = operation.input(2)->value().to(at::kCPU, at::kDouble).abs().flatten().contiguous();
+    const double largest_code = quant_max(operation.input_quant()[2].bits);
     for (int64_t channel = 0; channel < bias.numel(); ++channel) {
       const double magnitude = bias.const_data_ptr<double>()[channel];
       if (magnitude == 0) continue;
@@ -89,17 +91,16 @@ class Deriver {
   }
 
   void derive_bias(Operation& operation) {
-    SlotQuant& slot = operation.input_quant[2];
+    SlotQuant& slot = operation.edit_input_quant(2);
     if (slot.state != SlotState::Derived && slot.state != SlotState::QuantizesShared) return;
     Variable& bias = *operation.input(2);
     user_check(bias.is_parameter(), "operation '{}': its bias '{}' must be a constant", operation.name(), bias.name());
-    user_check(bias.value.numel() == 1 || bias.value.numel() == bias.value.size(-1),
+    user_check(bias.value().numel() == 1 || bias.value().numel() == bias.value().size(-1),
                "operation '{}': its bias '{}' must have one dimension larger than 1", operation.name(), bias.name());
-    if (bias.value.dim() != 1) {
-      bias.value = bias.value.reshape({-1});
-      bias.shape = bias.value.sizes().vec();
+    if (bias.value().dim() != 1) {
+      bias.set_value(bias.value().reshape({-1}));
     }
-    const SlotQuant &input = operation.input_quant[0], &weight = operation.input_quant[1];
+    const SlotQuant &input = operation.input_quant()[0], &weight = operation.input_quant()[1];
     user_check(has_exponents(graph_, input) && has_exponents(graph_, weight),
                "operation '{}': its bias cannot be quantized because its input or weight stays in float; dispatch the "
                "whole operation to float",
@@ -108,42 +109,40 @@ class Deriver {
     std::vector<int> exponents = slot_exponents(graph_, weight);
     for (int& exponent : exponents) exponent += input_exponent;
     check_fit(operation, exponents);
-    graph_.scales.set_exponents(slot.scale, std::move(exponents));
+    graph_.scales().set_exponents(slot.scale, std::move(exponents));
     slot.state = SlotState::QuantizesShared;
     report_.count("bias");
   }
 
   void check_fit(const Operation& operation, const std::vector<int>& exponents) {
-    const at::Tensor bias = operation.input(2)->value.to(at::kCPU, at::kDouble).contiguous();
-    const double largest = quant_max(operation.input_quant[2].bits);
+    const at::Tensor bias = operation.input(2)->value().to(at::kCPU, at::kDouble).contiguous();
+    const double largest = quant_max(operation.input_quant()[2].bits);
     for (int64_t channel = 0; channel < bias.numel(); ++channel) {
       const int exponent = exponents[exponents.size() == 1 ? 0 : static_cast<size_t>(channel)];
       if (std::ldexp(std::fabs(bias.const_data_ptr<double>()[channel]), -exponent) <= largest) continue;
       report_.warnings.push_back(fmt::format("'{}': a bias value does not fit {} bits and saturates", operation.name(),
-                                             operation.input_quant[2].bits));
+                                             operation.input_quant()[2].bits));
       return;
     }
   }
 
-  void derive_gate(std::vector<SlotQuant>& slots, int index) {
-    if (static_cast<size_t>(index) >= slots.size()) return;
-    SlotQuant& slot = slots[index];
+  void derive_gate(SlotQuant& slot) {
     if (slot.state != SlotState::Derived && slot.state != SlotState::QuantizesShared) return;
-    graph_.scales.set_exponents(slot.scale, {kGateExponent});
+    graph_.scales().set_exponents(slot.scale, {kGateExponent});
     slot.state = SlotState::QuantizesShared;
     report_.count("inner state");
   }
 
   void derive_followers(Operation& operation) {
     const OperatorDefinition& definition = definition_of(operation);
-    for (size_t i = 1; i < operation.input_quant.size(); ++i) {
+    for (size_t i = 1; i < operation.input_quant().size(); ++i) {
       const OperandSpec& spec = definition.input_spec(i);
       if (spec.role != OperandRole::Follows || !operation.input(i)) continue;
-      SlotQuant &operand = operation.input_quant[i], &grid = operation.input_quant[0];
+      SlotQuant &operand = operation.edit_input_quant(i), &grid = operation.edit_input_quant(0);
       user_check(has_exponents(graph_, grid), "operation '{}': its {} cannot be quantized because its input is float",
                  operation.name(), spec.name);
       slots_.follow(operand, grid);
-      operand.exported = operation.type == "Pad" ? options_.export_pad_value : options_.export_clip_bounds;
+      operand.exported = operation.type() == "Pad" ? options_.export_pad_value : options_.export_clip_bounds;
       report_.count("bound or pad value");
     }
   }

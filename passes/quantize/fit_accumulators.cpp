@@ -34,14 +34,14 @@ class Layer {
     const at::Tensor filters = weight_codes();
     const bool grouped = operation_.int_attribute("group", 1) > 1;
     const at::Tensor channels_first = holds_matrices(operation_) ? filters.t() : filters;
-    const AccumulatorRule rule = accumulator_rule(*graph_.target, 8, channels_first.size(0), grouped);
+    const AccumulatorRule rule = accumulator_rule(*graph_.target(), 8, channels_first.size(0), grouped);
     return !channels_at_risk(rule, channels_first, bias_codes(), -quant_min(8)).empty();
   }
 
   Loss loss() const {
-    Target wide = *graph_.target;
+    Target wide = *graph_.target();
     wide.saturating_20bit = false;
-    const BoardKernel chip = kernel(*graph_.target), exact = kernel(wide);
+    const BoardKernel chip = kernel(*graph_.target()), exact = kernel(wide);
     Loss result;
     for (const at::Tensor& codes : inputs) {
       const at::Tensor difference = (chip({codes})[0] - exact({codes})[0]).abs();
@@ -55,9 +55,9 @@ class Layer {
   void change_weight_exponent(int bits) {
     for (size_t slot : {1, 2}) {
       if (slot >= operation_.inputs().size() || !operation_.input(slot)) continue;
-      std::vector<int> exponents = slot_exponents(graph_, operation_.input_quant[slot]);
+      std::vector<int> exponents = slot_exponents(graph_, operation_.input_quant()[slot]);
       for (int& exponent : exponents) exponent += bits;
-      graph_.scales.set_exponents(operation_.input_quant[slot].scale, std::move(exponents));
+      graph_.scales().set_exponents(operation_.input_quant()[slot].scale, std::move(exponents));
     }
   }
 
@@ -67,11 +67,11 @@ class Layer {
   Grid grid(const SlotQuant& slot) const { return {slot.bits, slot_exponents(graph_, slot)}; }
 
   at::Tensor codes(size_t slot) const {
-    const SlotQuant& quant = operation_.input_quant[slot];
+    const SlotQuant& quant = operation_.input_quant()[slot];
     // Biases of 20 bits and more are held in float64, as the kernels expect them.
-    const at::Tensor value = operation_.input(slot)->value.to(quant.bits > 16 ? at::kDouble : at::kFloat);
+    const at::Tensor value = operation_.input(slot)->value().to(quant.bits > 16 ? at::kDouble : at::kFloat);
     return quantize_to_codes(value, slot_exponents(graph_, quant), quant.channel_axis, quant.bits,
-                             graph_.target->rounding);
+                             graph_.target()->rounding);
   }
 
   /// Gemm's matrix as in chip graphs, [N, K].
@@ -84,9 +84,9 @@ class Layer {
   at::Tensor bias_codes() const { return operation_.input(2) ? codes(2) : at::Tensor(); }
 
   BoardKernel kernel(const Target& target) const {
-    BoardContext context{operation_, target, {}, {grid(operation_.output_quant[0])}, {at::Tensor(), weight_codes()},
+    BoardContext context{operation_, target, {}, {grid(operation_.output_quant()[0])}, {at::Tensor(), weight_codes()},
                          {}};
-    for (const SlotQuant& slot : operation_.input_quant) context.inputs.push_back(grid(slot));
+    for (const SlotQuant& slot : operation_.input_quant()) context.inputs.push_back(grid(slot));
     if (operation_.input(2)) context.parameters.push_back(bias_codes());
     return definition_of(operation_).board(context);
   }
@@ -96,13 +96,13 @@ class Layer {
 };
 
 bool is_candidate(const Graph& graph, const Operation& operation) {
-  if (!operation.quantized || operation.width != OperationWidth::Int8) return false;
+  if (!operation.quantized() || operation.width() != OperationWidth::Int8) return false;
   const OperatorDefinition& definition = definition_of(operation);
   if (!definition.chip.fused_relu || !definition.board || !operation.input(1)->is_parameter()) return false;
-  return operation.input_quant[0].bits == 8 && operation.input_quant[1].bits == 8 &&
-         has_exponents(graph, operation.input_quant[0]) && has_exponents(graph, operation.input_quant[1]) &&
-         has_exponents(graph, operation.output_quant[0]) &&
-         (!holds_matrices(operation) || operation.input(1)->value.dim() == 2);
+  return operation.input_quant()[0].bits == 8 && operation.input_quant()[1].bits == 8 &&
+         has_exponents(graph, operation.input_quant()[0]) && has_exponents(graph, operation.input_quant()[1]) &&
+         has_exponents(graph, operation.output_quant()[0]) &&
+         (!holds_matrices(operation) || operation.input(1)->value().dim() == 2);
 }
 
 void record_inputs(Graph& graph, const Dataset& dataset, int64_t batches, std::vector<Layer>& layers) {
@@ -113,9 +113,9 @@ void record_inputs(Graph& graph, const Dataset& dataset, int64_t batches, std::v
     if (event.is_output || event.slot != 0) return;
     const auto found = by_operation.find(&event.operation);
     if (found == by_operation.end()) return;
-    const SlotQuant& slot = event.operation.input_quant[0];
+    const SlotQuant& slot = event.operation.input_quant()[0];
     found->second->inputs.push_back(
-        quantize_to_codes(event.value, slot_exponents(graph, slot), -1, slot.bits, graph.target->rounding));
+        quantize_to_codes(event.value, slot_exponents(graph, slot), -1, slot.bits, graph.target()->rounding));
   });
   const auto steps = std::min(batches, static_cast<int64_t>(dataset.size()));
   for (int64_t step = 0; step < steps; ++step) executor.run(dataset.inputs(graph, static_cast<size_t>(step)));
@@ -148,7 +148,7 @@ void fit(Layer& layer, const AccumulatorOptions& options, PassReport& report) {
 
 PassReport fit_accumulators(Graph& graph, const Dataset& dataset, const AccumulatorOptions& options) {
   PassReport report{"fit_accumulators"};
-  if (!graph.target->saturating_20bit || options.batches == 0) return report;
+  if (!graph.target()->saturating_20bit || options.batches == 0) return report;
   std::vector<Layer> layers;
   for (Operation* operation : graph.operations())
     if (is_candidate(graph, *operation) && Layer(graph, *operation).at_risk()) layers.emplace_back(graph, *operation);

@@ -24,15 +24,15 @@ PassReport quantize_parameters(Graph& graph, const ObserverOptions& options) {
   PassReport report{"quantize_parameters"};
   for_each_slot(graph, [&](Operation& operation, SlotQuant& slot, Variable* variable, int, bool is_output) {
     if (is_output || slot.state != SlotState::Pending || !variable->is_parameter()) return;
-    user_check(at::isfinite(variable->value).all().item<bool>(),
+    user_check(at::isfinite(variable->value()).all().item<bool>(),
                "operation '{}': its constant '{}' holds NaN or infinite values and cannot be quantized; repair the "
                "model or leave the operation in float",
                operation.name(), variable->name());
-    if (variable->value.numel() == 0) {
+    if (variable->value().numel() == 0) {
       slot.state = SlotState::Float;  // nothing to round
       return;
     }
-    graph.scales.set_exponents(slot.scale, parameter_exponents(variable->value, slot, options));
+    graph.scales().set_exponents(slot.scale, parameter_exponents(variable->value(), slot, options));
     slot.state = SlotState::Quantizes;
     report.count("constant");
   });

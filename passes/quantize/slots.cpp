@@ -2,12 +2,12 @@
 
 namespace espq {
 
-SlotTable::SlotTable(Graph& graph) : graph_(graph), slots_(graph.scales.size(), nullptr) {
+SlotTable::SlotTable(Graph& graph) : graph_(graph), slots_(graph.scales().size(), nullptr) {
   for_each_slot(graph, [&](Operation&, SlotQuant& slot, Variable*, int, bool) { slots_[slot.scale] = &slot; });
 }
 
 void SlotTable::carry(SlotQuant& slot, SlotQuant& owner) {
-  ScaleForest& scales = graph_.scales;
+  ScaleForest& scales = graph_.scales();
   if (scales.root(slot.scale) == scales.root(owner.scale)) return;
   root_of(slot).state = SlotState::Carries;
   slot.state = SlotState::Carries;
@@ -15,26 +15,26 @@ void SlotTable::carry(SlotQuant& slot, SlotQuant& owner) {
 }
 
 void SlotTable::follow(SlotQuant& slot, SlotQuant& master) {
-  graph_.scales.attach(slot.scale, master.scale);
+  graph_.scales().attach(slot.scale, master.scale);
   slot.state = has_exponents(graph_, master) ? SlotState::QuantizesShared : SlotState::Derived;
 }
 
 void for_each_slot(Graph& graph,
                    const std::function<void(Operation&, SlotQuant&, Variable*, int slot, bool is_output)>& visit) {
   for (Operation* operation : graph.operations()) {
-    if (!operation->quantized) continue;
-    for (size_t i = 0; i < operation->input_quant.size(); ++i)
-      visit(*operation, operation->input_quant[i], operation->input(i), static_cast<int>(i), false);
-    for (size_t i = 0; i < operation->output_quant.size(); ++i)
-      visit(*operation, operation->output_quant[i], operation->output(i), static_cast<int>(i), true);
+    if (!operation->quantized()) continue;
+    for (size_t i = 0; i < operation->input_quant().size(); ++i)
+      visit(*operation, operation->edit_input_quant(i), operation->input(i), static_cast<int>(i), false);
+    for (size_t i = 0; i < operation->output_quant().size(); ++i)
+      visit(*operation, operation->edit_output_quant(i), operation->output(i), static_cast<int>(i), true);
   }
 }
 
 bool is_floating(const Variable& variable) {
-  return at::isFloatingType(variable.is_parameter() ? variable.value.scalar_type() : variable.dtype);
+  return at::isFloatingType(variable.is_parameter() ? variable.value().scalar_type() : variable.dtype());
 }
 
-Operation* sole_reader(const Graph& graph, const Operation& operation) {
+Operation* sole_reader(Graph& graph, const Operation& operation) {
   const auto readers = graph.downstream(operation);
   return readers.size() == 1 ? readers.front() : nullptr;
 }

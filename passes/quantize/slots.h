@@ -13,7 +13,7 @@ class SlotTable {
  public:
   explicit SlotTable(Graph& graph);
 
-  SlotQuant& root_of(const SlotQuant& slot) { return *slots_[graph_.scales.root(slot.scale)]; }
+  SlotQuant& root_of(const SlotQuant& slot) { return *slots_[graph_.scales().root(slot.scale)]; }
 
   /// The tensor of `slot` is already on the grid of `owner`: the whole group of `slot` joins the group of `owner`, and
   /// neither `slot` nor the former root of its group rounds any more. Nothing happens inside one group.
@@ -33,16 +33,16 @@ void for_each_slot(Graph& graph,
 
 /// True when the exponents of the slot's group are known.
 inline bool has_exponents(const Graph& graph, const SlotQuant& slot) {
-  return slot.scale != kNoScale && !graph.scales.exponents(slot.scale).empty();
+  return slot.scale != kNoScale && !graph.scales().exponents(slot.scale).empty();
 }
 
 /// True when the variable holds floats (and so may be quantized).
 bool is_floating(const Variable& variable);
 
 /// Operations run by the same arithmetic: only then can a tensor pass between them without requantization.
-inline bool same_width(const Operation& a, const Operation& b) { return a.width == b.width; }
+inline bool same_width(const Operation& a, const Operation& b) { return a.width() == b.width(); }
 
 /// The operation that reads every output of `operation`, provided that there is exactly one read in all; else nullptr.
-Operation* sole_reader(const Graph& graph, const Operation& operation);
+Operation* sole_reader(Graph& graph, const Operation& operation);
 
 }  // namespace espq

@@ -21,38 +21,39 @@ class Tier {
  private:
   void tie_activation(Operation& front, bool same_width_only) {
     Operation* activation = sole_reader(graph_, front);
-    if (!activation || !front.quantized || !activation->quantized) return;
+    if (!activation || !front.quantized() || !activation->quantized()) return;
     if (!definition_of(*activation).quantization.fused_activation) return;
     if (graph_.upstream(*activation).size() != 1) return;
     if (!options_.through_graph_outputs)
       for (const Variable* output : front.outputs())
         if (graph_.is_output(output)) return;
     if (!same_width(front, *activation)) {
-      if (same_width_only && !front.output_quant[0].is_float()) return;
+      if (same_width_only && !front.output_quant()[0].is_float()) return;
       if (!same_width_only) promote(front, *activation);
     }
-    SlotQuant& owner = activation->output_quant[0];
-    const bool fresh = graph_.scales.root(front.output_quant[0].scale) != graph_.scales.root(owner.scale);
-    slots_.carry(front.output_quant[0], owner);
-    slots_.carry(activation->input_quant[0], owner);
+    SlotQuant& owner = activation->edit_output_quant(0);
+    const bool fresh = graph_.scales().root(front.output_quant()[0].scale) != graph_.scales().root(owner.scale);
+    slots_.carry(front.edit_output_quant(0), owner);
+    slots_.carry(activation->edit_input_quant(0), owner);
     report_.count("activation shares the scale of the operation in front", fresh);
   }
 
   /// The chip runs the pair as one operator, so the narrower Relu takes the width of its producer.
   void promote(const Operation& front, Operation& activation) {
-    SlotQuant& output = activation.output_quant[0];
-    if (!definition_of(front).chip.fused_relu || activation.type != "Relu") return;
-    if (output.bits >= front.output_quant[0].bits) return;
-    activation.width = front.width;
-    output.bits = front.output_quant[0].bits;
+    SlotQuant& output = activation.edit_output_quant(0);
+    if (!definition_of(front).chip.fused_relu || activation.type() != "Relu") return;
+    if (output.bits >= front.output_quant()[0].bits) return;
+    activation.set_width(front.width());
+    output.bits = front.output_quant()[0].bits;
     report_.count("Relu raised to the width of the operation in front");
   }
 
   void tie_passive(Operation& operation) {
-    if (!operation.quantized || !definition_of(operation).quantization.passive) return;
+    if (!operation.quantized() || !definition_of(operation).quantization.passive) return;
     const Operation* producer = operation.input(0) ? operation.input(0)->producer() : nullptr;
     if (!producer || !same_width(operation, *producer)) return;
-    for (SlotQuant& output : operation.output_quant) slots_.carry(output, operation.input_quant[0]);
+    for (size_t i = 0; i < operation.output_quant().size(); ++i)
+      slots_.carry(operation.edit_output_quant(i), operation.edit_input_quant(0));
     report_.count("operation that only moves values");
   }
 
@@ -76,12 +77,12 @@ PassReport tie_consumers(Graph& graph, const TieOptions& options) {
   SlotTable slots(graph);
   for (Variable* variable : graph.variables()) {
     Operation* producer = variable->producer();
-    if (!producer || !producer->quantized) continue;
-    SlotQuant& source = producer->output_quant[variable->producer_slot()];
+    if (!producer || !producer->quantized()) continue;
+    SlotQuant& source = producer->edit_output_quant(variable->producer_slot());
     if (source.is_float()) continue;
     for (const Use& use : variable->uses()) {
-      if (!use.operation->quantized || !same_width(*producer, *use.operation)) continue;
-      SlotQuant& operand = use.operation->input_quant[use.slot];
+      if (!use.operation->quantized() || !same_width(*producer, *use.operation)) continue;
+      SlotQuant& operand = use.operation->edit_input_quant(use.slot);
       if (options.first_operand_only && use.slot != first_slot(*use.operation, variable)) continue;
       if (operand.state != SlotState::Pending || !operand.same_scheme(source)) continue;
       slots.carry(operand, source);

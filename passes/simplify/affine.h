@@ -12,7 +12,7 @@ struct AffineValue {
 
 /// Follows Add, Sub and (by positive numbers) Mul and Div with constants of one element up from `value`, as long as
 /// nobody else reads what is passed on the way. A `value` with other readers than `reader` is its own root.
-AffineValue affine_value(const Graph& graph, Variable& value, const Operation& reader);
+AffineValue affine_value(const Graph& graph, Variable& value, Operation& reader);
 /// The same for what `last` computes, whoever reads it.
 AffineValue affine_result(const Graph& graph, Operation& last);
 

@@ -16,8 +16,8 @@ struct Geometry {
 
 std::optional<Shape> input_size(const Operation& operation, size_t axes) {
   const Variable* input = operation.input(0);
-  if (!input->shape || input->shape->size() != axes + 2) return std::nullopt;
-  return Shape(input->shape->begin() + 2, input->shape->end());
+  if (!input->shape() || input->shape()->size() != axes + 2) return std::nullopt;
+  return Shape(input->shape()->begin() + 2, input->shape()->end());
 }
 
 /// Padding that makes the output as large as `output` says.
@@ -32,7 +32,7 @@ void pad_to(Geometry& geometry, const Shape& input, const Shape& output, bool la
 }
 
 Geometry geometry_of(const Operation& operation) {
-  const at::Tensor& weight = operation.input(1)->value;
+  const at::Tensor& weight = operation.input(1)->value();
   Geometry geometry;
   geometry.axes = static_cast<size_t>(weight.dim()) - 2;
   geometry.kernel = Shape(weight.sizes().begin() + 2, weight.sizes().end());
@@ -84,12 +84,11 @@ Variable& insert_zeros(Graph& graph, Operation& consumer, const Geometry& geomet
                           {{"stride", geometry.strides}, {"output_padding", geometry.output_padding}});
   const Variable* source = operation.input(0);
   Variable& result = *operation.output();
-  if (source->shape) {
-    result.shape = source->shape;
-    for (size_t axis = 0; axis < geometry.axes; ++axis) {
-      int64_t& size = (*result.shape)[axis + 2];
-      size = (size - 1) * geometry.strides[axis] + 1 + geometry.output_padding[axis];
-    }
+  if (source->shape()) {
+    Shape shape = *source->shape();
+    for (size_t axis = 0; axis < geometry.axes; ++axis)
+      shape[axis + 2] = (shape[axis + 2] - 1) * geometry.strides[axis] + 1 + geometry.output_padding[axis];
+    result.set_shape(std::move(shape));
   }
   return result;
 }
@@ -98,7 +97,7 @@ Variable& insert_zeros(Graph& graph, Operation& consumer, const Geometry& geomet
 void crop(Graph& graph, Operation& consumer, const Shape& begin, const Shape& end) {
   const Variable* source = consumer.input(0);
   Shape starts, ends, axes, steps;
-  std::optional<Shape> shape = source->shape;
+  std::optional<Shape> shape = source->shape();
   for (size_t axis = 0; axis < begin.size(); ++axis) {
     if (begin[axis] == 0 && end[axis] == 0) continue;
     starts.push_back(begin[axis]);
@@ -113,7 +112,7 @@ void crop(Graph& graph, Operation& consumer, const Shape& begin, const Shape& en
       {"_starts", &starts}, {"_ends", &ends}, {"_axes", &axes}, {"_steps", &steps}};
   for (const auto& [suffix, list] : operands)
     graph.append_input(slice, &graph.add_parameter(free_variable_name(graph, name + suffix), integer_tensor(*list)));
-  slice.output()->shape = shape;
+  slice.output()->set_shape(shape);
 }
 
 void decompose(Graph& graph, Operation& operation) {
@@ -135,7 +134,8 @@ void decompose(Graph& graph, Operation& operation) {
     crops |= begin < 0 || end < 0;
   }
   if (crops) crop(graph, operation, crop_begin, crop_end);
-  set_constant(graph, operation, 1, convolution_weight(operation.input(1)->value, group), operation.name() + "_weight");
+  set_constant(graph, operation, 1, convolution_weight(operation.input(1)->value(), group),
+               operation.name() + "_weight");
   become(graph, operation, "Conv", std::vector<Variable*>(operation.inputs()),
          {{"strides", Shape(geometry.axes, 1)},
           {"pads", pads},
@@ -149,7 +149,7 @@ void decompose(Graph& graph, Operation& operation) {
 PassReport decompose_conv_transpose(Graph& graph) {
   PassReport report{"decompose_conv_transpose"};
   for (Operation* operation : graph.operations()) {
-    if (operation->type != "ConvTranspose") continue;
+    if (operation->type() != "ConvTranspose") continue;
     if (!operation->input(1) || !operation->input(1)->is_parameter()) continue;
     decompose(graph, *operation);
     report.count("ConvTranspose became InsertZeros and Conv");

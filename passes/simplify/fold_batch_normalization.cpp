@@ -8,7 +8,7 @@
 namespace espq {
 namespace {
 
-void name_like_incumbent(Graph& graph, const Operation& operation, size_t slot, const char* suffix) {
+void name_like_incumbent(Graph& graph, Operation& operation, size_t slot, const char* suffix) {
   Variable* parameter = operation.input(slot);
   const std::string name = operation.name() + suffix;
   if (parameter->name() != name) graph.rename(*parameter, free_variable_name(graph, name));
@@ -54,7 +54,7 @@ void replace_by_arithmetic(Graph& graph, Operation& operation, const Normalizati
   Variable& offset =
       graph.add_parameter(free_variable_name(graph, operation.name() + "_offset"),
                           normalization.offset(at::zeros_like(normalization.mean)).to(at::kFloat).reshape(shape));
-  Variable& product = add_value(graph, *source, source->shape);
+  Variable& product = add_value(graph, *source, source->shape());
   graph.add_operation("Mul", free_operation_name(graph, operation.name() + "/Mul"), {source, &factor}, {&product});
   become(graph, operation, "Add", {&product, &offset});
 }
@@ -72,19 +72,19 @@ at::Tensor Normalization::offset(const at::Tensor& bias) const {
 }
 
 std::optional<Normalization> normalization_of(const Graph& graph, const Operation& operation) {
-  if (operation.type != "BatchNormalization" || operation.int_attribute("training_mode", 0) != 0) return std::nullopt;
+  if (operation.type() != "BatchNormalization" || operation.int_attribute("training_mode", 0) != 0) return std::nullopt;
   for (size_t slot = 1; slot < 5; ++slot) {
     const Variable* input = operation.input(slot);
-    if (!input || !input->is_parameter() || input->value.dim() != 1) return std::nullopt;
+    if (!input || !input->is_parameter() || input->value().dim() != 1) return std::nullopt;
   }
   for (size_t slot = 1; slot < operation.outputs().size(); ++slot)
     if (const Variable* output = operation.output(slot))
       if (!output->uses().empty() || graph.is_output(output)) return std::nullopt;
-  const auto value = [&](size_t slot) { return operation.input(slot)->value; };
+  const auto value = [&](size_t slot) { return operation.input(slot)->value(); };
   return Normalization{value(1), value(2), value(3), value(4), operation.float_attribute("epsilon", 1e-5F)};
 }
 
-std::optional<FoldableNormalization> foldable_normalization(const Graph& graph, const Operation& operation) {
+std::optional<FoldableNormalization> foldable_normalization(const Graph& graph, Operation& operation) {
   const auto normalization = normalization_of(graph, operation);
   const auto linear = normalization ? linear_producer(graph, operation, 0) : std::nullopt;
   if (!linear || !linear->takes_bias || linear->output_channels != normalization->gamma.numel()) return std::nullopt;
@@ -96,10 +96,10 @@ std::optional<FoldableNormalization> foldable_normalization(const Graph& graph, 
 PassReport fold_batch_normalization(Graph& graph, const FoldBatchNormalizationOptions& options) {
   PassReport report{"fold_batch_normalization"};
   for (Operation* operation : graph.operations()) {
-    if (operation->type != "BatchNormalization" || is_dead(graph, *operation)) continue;
+    if (operation->type() != "BatchNormalization" || is_dead(graph, *operation)) continue;
     if (const auto foldable = foldable_normalization(graph, *operation)) {
       fold_into_producer(graph, *operation, *foldable, options);
-      report.count("BatchNormalization folded into " + foldable->linear.operation->type);
+      report.count("BatchNormalization folded into " + foldable->linear.operation->type());
       continue;
     }
     auto normalization = normalization_of(graph, *operation);

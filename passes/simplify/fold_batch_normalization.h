@@ -38,7 +38,7 @@ struct FoldableNormalization {
   at::Tensor bias;  ///< of the linear operation: float64 [channels], zeros where it has none
   Normalization normalization;
 };
-std::optional<FoldableNormalization> foldable_normalization(const Graph& graph, const Operation& operation);
+std::optional<FoldableNormalization> foldable_normalization(const Graph& graph, Operation& operation);
 
 /// BatchNormalization at inference is s x + b with s = gamma / sqrt(var + epsilon), b = beta - s mean, one pair per
 /// channel. Folds it into the weights in front of it. Refuses training mode and statistics that are not constant.

@@ -24,14 +24,14 @@ bool has_static_result(const Operation& operation, const std::unordered_set<cons
     if (!input || input->is_parameter()) continue;
     if (!is_static.count(input)) return false;
     // The value of such an operand decides the shape (or may: Gather's indices do not, but they are data as well).
-    if (definition.input_spec(slot).role == OperandRole::Index && operation.type != "Gather") return false;
+    if (definition.input_spec(slot).role == OperandRole::Index && operation.type() != "Gather") return false;
   }
   return true;
 }
 
 /// The operand of a Shape or Size operation in no memory: only its sizes count.
 Tensors shape_operand(const Variable& input) {
-  return {at::zeros({}, at::TensorOptions().dtype(input.dtype)).expand(*input.shape)};
+  return {at::zeros({}, at::TensorOptions().dtype(input.dtype())).expand(*input.shape())};
 }
 
 }  // namespace
@@ -39,13 +39,13 @@ Tensors shape_operand(const Variable& input) {
 PassReport fold_constants(Graph& graph, const FoldConstantsOptions& options) {
   const c10::NoGradGuard no_gradient;
   PassReport report{"fold_constants"};
-  std::unordered_set<const Variable*> is_static(graph.inputs.begin(), graph.inputs.end());
+  std::unordered_set<const Variable*> is_static(graph.inputs().begin(), graph.inputs().end());
   for (Operation* operation : graph.topological_order()) {
     if (has_static_result(*operation, is_static))
       for (const Variable* output : operation->outputs())
-        if (output && output->shape) is_static.insert(output);
-    const bool reads_shape = (operation->type == "Shape" || operation->type == "Size") && operation->input(0) &&
-                             is_static.count(operation->input(0)) && operation->input(0)->shape;
+        if (output && output->shape()) is_static.insert(output);
+    const bool reads_shape = (operation->type() == "Shape" || operation->type() == "Size") && operation->input(0) &&
+                             is_static.count(operation->input(0)) && operation->input(0)->shape();
     if (!reads_shape && !all_constant(*operation)) continue;
     if (operation->outputs().size() != 1 || graph.is_output(operation->output())) continue;
     const OperatorDefinition& definition = definition_of(*operation);
@@ -53,12 +53,12 @@ PassReport fold_constants(Graph& graph, const FoldConstantsOptions& options) {
     Tensors operands;
     int64_t largest = 0;
     for (const Variable* input : operation->inputs()) {
-      operands.push_back(input ? input->value : at::Tensor());
-      if (input && input->is_parameter()) largest = std::max(largest, input->value.numel());
+      operands.push_back(input ? input->value() : at::Tensor());
+      if (input && input->is_parameter()) largest = std::max(largest, input->value().numel());
     }
     const int64_t limit = std::max(options.max_elements, largest);
-    if (const auto& shape = operation->output()->shape; shape && c10::multiply_integers(*shape) > limit) continue;
-    const std::string type = operation->type;
+    if (const auto& shape = operation->output()->shape(); shape && c10::multiply_integers(*shape) > limit) continue;
+    const std::string type = operation->type();
     const at::Tensor value =
         definition.forward({*operation}, reads_shape ? shape_operand(*operation->input(0)) : operands).at(0);
     if (value.numel() > limit) continue;

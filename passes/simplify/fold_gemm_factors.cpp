@@ -11,8 +11,8 @@ bool fold(Graph& graph, Operation& gemm, const char* attribute, size_t slot, con
   const float factor = gemm.float_attribute(attribute, 1.0F);
   const Variable* operand = gemm.input(slot);
   if (factor == 1.0F || (operand && !operand->is_parameter())) return false;
-  if (operand) set_constant(graph, gemm, slot, operand->value * factor, gemm.name() + suffix);
-  gemm.attributes[attribute] = 1.0F;
+  if (operand) set_constant(graph, gemm, slot, operand->value() * factor, gemm.name() + suffix);
+  gemm.set_attribute(attribute, 1.0F);
   return true;
 }
 
@@ -21,7 +21,7 @@ bool fold(Graph& graph, Operation& gemm, const char* attribute, size_t slot, con
 PassReport fold_gemm_factors(Graph& graph) {
   PassReport report{"fold_gemm_factors"};
   for (Operation* operation : graph.operations()) {
-    if (operation->type != "Gemm") continue;
+    if (operation->type() != "Gemm") continue;
     if (operation->input(2) && operation->float_attribute("beta", 1.0F) == 0.0F) {
       graph.truncate_inputs(*operation, 2);
       report.count("bias of a Gemm with beta 0 removed");

@@ -41,8 +41,8 @@ std::optional<Shape> spatial_zeros(const Operation& pad, int64_t rank) {
 PassReport fold_padding(Graph& graph) {
   PassReport report{"fold_padding"};
   for (Operation* operation : graph.operations()) {
-    if (operation->type != "Conv" || !operation->input(1)) continue;
-    const Operation* pad = producer_of(operation->input(0), "Pad");
+    if (operation->type() != "Conv" || !operation->input(1)) continue;
+    Operation* pad = producer_of(operation->input(0), "Pad");
     const auto rank = rank_of(operation->input(1));
     const std::string automatic = operation->string_attribute("auto_pad", "NOTSET");
     if (!pad || !rank || *rank < 3 || (automatic != "NOTSET" && automatic != "VALID")) continue;
@@ -52,8 +52,8 @@ PassReport fold_padding(Graph& graph) {
     Shape pads = operation->ints_attribute("pads", Shape(zeros->size(), 0));
     if (automatic == "VALID") pads.assign(zeros->size(), 0);
     for (size_t i = 0; i < zeros->size(); ++i) pads[i] += (*zeros)[i];
-    operation->attributes["pads"] = pads;
-    operation->attributes["auto_pad"] = std::string("NOTSET");
+    operation->set_attribute("pads", pads);
+    operation->set_attribute("auto_pad", std::string("NOTSET"));
     graph.set_input(*operation, 0, pad->input(0));
     report.count("Pad folded into Conv");
   }

@@ -11,16 +11,16 @@ namespace {
 template <typename VectorOf>
 std::optional<at::Tensor> factors(const Operation& operation, VectorOf&& vector_of) {
   const auto slot = constant_operand(operation);
-  if (!slot || (operation.type == "Div" && *slot == 0)) return std::nullopt;
-  auto vector = vector_of(operation.input(*slot)->value);
+  if (!slot || (operation.type() == "Div" && *slot == 0)) return std::nullopt;
+  auto vector = vector_of(operation.input(*slot)->value());
   if (!vector) return std::nullopt;
-  if (operation.type == "Div") vector = vector->reciprocal();
+  if (operation.type() == "Div") vector = vector->reciprocal();
   if (!at::isfinite(*vector).all().template item<bool>()) return std::nullopt;
   return vector;
 }
 
 bool may_change(const LinearOperation& linear, const FoldScaleOptions& options) {
-  return !options.like_onnxsim || linear.operation->input(1)->value.dim() > 2;
+  return !options.like_onnxsim || linear.operation->input(1)->value().dim() > 2;
 }
 
 bool fold_into_producer(Graph& graph, Operation& operation, const FoldScaleOptions& options) {
@@ -56,9 +56,9 @@ bool fold_into_consumer(Graph& graph, Operation& operation, const FoldScaleOptio
 PassReport fold_scale(Graph& graph, const FoldScaleOptions& options) {
   PassReport report{"fold_scale"};
   for (Operation* operation : graph.operations()) {
-    if ((operation->type != "Mul" && operation->type != "Div") || is_dead(graph, *operation)) continue;
-    if (operation->type == "Div" && options.like_onnxsim) continue;
-    const std::string type = operation->type;
+    if ((operation->type() != "Mul" && operation->type() != "Div") || is_dead(graph, *operation)) continue;
+    if (operation->type() == "Div" && options.like_onnxsim) continue;
+    const std::string type = operation->type();
     if (fold_into_producer(graph, *operation, options))
       report.count(type + " by a constant folded into the weights in front");
     else if (options.into_consumer && fold_into_consumer(graph, *operation, options))

@@ -17,7 +17,7 @@ namespace {
 PassReport remove_identities(Graph& graph) {
   PassReport report{"remove_identities"};
   for (Operation* operation : graph.operations()) {
-    if (operation->type != "Identity" || !can_bypass(graph, *operation)) continue;
+    if (operation->type() != "Identity" || !can_bypass(graph, *operation)) continue;
     graph.bypass(*operation);
     report.count("Identity removed");
   }

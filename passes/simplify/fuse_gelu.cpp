@@ -16,7 +16,7 @@ bool fuse(Graph& graph, Operation& last) {
   for (size_t slot = 0; slot < 2; ++slot) {
     const AffineValue value = affine_value(graph, *multiplication.input(slot), multiplication);
     const AffineValue sum = affine_value(graph, *multiplication.input(1 - slot), multiplication);
-    const Operation* erf = producer_of(sum.root, "Erf");
+    Operation* erf = producer_of(sum.root, "Erf");
     if (!erf || !sole_consumer(graph, *sum.root) || value.offset != 0) continue;
     const AffineValue argument = affine_value(graph, *erf->input(0), *erf);
     if (argument.root != value.root || argument.offset != 0) continue;

@@ -18,9 +18,9 @@ struct Bounds {
 };
 
 /// Reads Clip, Relu, and Min or Max with a constant.
-std::optional<Bounds> bounds_of(const Operation& operation) {
-  if (operation.type == "Relu") return Bounds{operation.input(0), 0, kInfinity};
-  if (operation.type == "Clip") {
+std::optional<Bounds> bounds_of(Operation& operation) {
+  if (operation.type() == "Relu") return Bounds{operation.input(0), 0, kInfinity};
+  if (operation.type() == "Clip") {
     Bounds bounds{operation.input(0)};
     for (size_t slot : {1, 2}) {
       if (!operation.input(slot)) continue;
@@ -30,12 +30,12 @@ std::optional<Bounds> bounds_of(const Operation& operation) {
     }
     return bounds;
   }
-  if (operation.type != "Min" && operation.type != "Max") return std::nullopt;
+  if (operation.type() != "Min" && operation.type() != "Max") return std::nullopt;
   const auto slot = constant_operand(operation);
   const auto bound = slot ? scalar_constant(operation.input(*slot)) : std::nullopt;
-  if (!bound || operation.input(*slot)->value.dim() > 0) return std::nullopt;
-  return operation.type == "Min" ? Bounds{operation.input(1 - *slot), -kInfinity, *bound}
-                                 : Bounds{operation.input(1 - *slot), *bound, kInfinity};
+  if (!bound || operation.input(*slot)->value().dim() > 0) return std::nullopt;
+  return operation.type() == "Min" ? Bounds{operation.input(1 - *slot), -kInfinity, *bound}
+                                   : Bounds{operation.input(1 - *slot), *bound, kInfinity};
 }
 
 /// clip(alpha * root + beta, low, high)
@@ -46,10 +46,10 @@ struct Ramp {
 
 /// The ramp in `outer`, whose root must be what a bounding operation computes.
 std::optional<Ramp> ramp_under(const Graph& graph, const AffineValue& outer) {
-  const Operation* operation = outer.root->producer();
+  Operation* operation = outer.root->producer();
   if (!operation || outer.scale <= 0) return std::nullopt;
   Ramp ramp;
-  if (operation->type == "HardSigmoid") {
+  if (operation->type() == "HardSigmoid") {
     ramp = {operation->input(0), operation->float_attribute("alpha", 0.2F), operation->float_attribute("beta", 0.5F)};
   } else {
     auto bounds = bounds_of(*operation);
@@ -71,7 +71,7 @@ std::optional<Ramp> ramp_under(const Graph& graph, const AffineValue& outer) {
 
 bool fuse_hard_sigmoid(Graph& graph, Operation& last) {
   const AffineValue outer = affine_result(graph, last);
-  if (last.type == "HardSigmoid") return false;
+  if (last.type() == "HardSigmoid") return false;
   if (outer.root != last.output() && !sole_consumer(graph, *outer.root)) return false;
   const auto ramp = ramp_under(graph, outer);
   if (!ramp || ramp->alpha <= 0 || std::abs(ramp->low) > 1e-6) return false;

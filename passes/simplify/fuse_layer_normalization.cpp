@@ -14,7 +14,7 @@ struct Match {
 };
 
 /// True when exactly these operations read the value and it is no graph output.
-bool read_only_by(const Graph& graph, const Variable& value, const std::vector<const Operation*>& readers) {
+bool read_only_by(const Graph& graph, Variable& value, const std::vector<const Operation*>& readers) {
   if (graph.is_output(&value)) return false;
   return std::all_of(value.uses().begin(), value.uses().end(), [&](const Use& use) {
     return std::find(readers.begin(), readers.end(), use.operation) != readers.end();
@@ -22,21 +22,21 @@ bool read_only_by(const Graph& graph, const Variable& value, const std::vector<c
 }
 
 /// division = (x - mean) / sqrt(mean((x - mean)^2) + epsilon)
-std::optional<Match> match(const Graph& graph, const Operation& division) {
-  if (division.type != "Div" || division.inputs().size() != 2) return std::nullopt;
-  const Operation* root = private_producer_of(graph, division, 1, "Sqrt");
-  const Operation* sum = root ? private_producer_of(graph, *root, 0, "Add") : nullptr;
+std::optional<Match> match(const Graph& graph, Operation& division) {
+  if (division.type() != "Div" || division.inputs().size() != 2) return std::nullopt;
+  Operation* root = private_producer_of(graph, division, 1, "Sqrt");
+  Operation* sum = root ? private_producer_of(graph, *root, 0, "Add") : nullptr;
   const auto slot = sum ? constant_operand(*sum) : std::nullopt;
   const auto epsilon = slot ? scalar_constant(sum->input(*slot)) : std::nullopt;
   if (!epsilon) return std::nullopt;
-  const Operation* variance = private_producer_of(graph, *sum, 1 - *slot, "ReduceMean");
-  const Operation* square = variance ? variance->input(0)->producer() : nullptr;
+  Operation* variance = private_producer_of(graph, *sum, 1 - *slot, "ReduceMean");
+  Operation* square = variance ? variance->input(0)->producer() : nullptr;
   if (!square || sole_consumer(graph, *variance->input(0)) != variance) return std::nullopt;
   Variable* difference = squared_value(*square);
-  const Operation* subtraction = producer_of(difference, "Sub");
+  Operation* subtraction = producer_of(difference, "Sub");
   if (!subtraction || difference != division.input(0)) return std::nullopt;
   if (!read_only_by(graph, *difference, {square, &division})) return std::nullopt;
-  const Operation* mean = private_producer_of(graph, *subtraction, 1, "ReduceMean");
+  Operation* mean = private_producer_of(graph, *subtraction, 1, "ReduceMean");
   if (!mean || mean->input(0) != subtraction->input(0)) return std::nullopt;
   const auto axis = trailing_axis(*mean), other = trailing_axis(*variance);
   if (!axis || axis != other) return std::nullopt;
@@ -46,7 +46,7 @@ std::optional<Match> match(const Graph& graph, const Operation& division) {
 /// The constant that the sole reader (of the given type) of `value` applies, in normalized shape; moves `value` on.
 std::optional<at::Tensor> follow(const Graph& graph, Operation*& last, const char* type, const Match& found) {
   Operation* next = sole_consumer(graph, *last->output());
-  const auto slot = next && next->type == type ? constant_operand(*next) : std::nullopt;
+  const auto slot = next && next->type() == type ? constant_operand(*next) : std::nullopt;
   if (!slot) return std::nullopt;
   const auto parameter = normalized_parameter(*next->input(*slot), *found.value, found.axis);
   if (parameter) last = next;
@@ -55,19 +55,19 @@ std::optional<at::Tensor> follow(const Graph& graph, Operation*& last, const cha
 
 bool fuse(Graph& graph, Operation& division) {
   const auto found = match(graph, division);
-  if (!found || !found->value->shape) return false;
+  if (!found || !found->value->shape()) return false;
   Operation* last = &division;
   auto gain = follow(graph, last, "Mul", *found);
   const auto offset = follow(graph, last, "Add", *found);
   if (!gain) {
-    const Shape normalized(found->value->shape->begin() + found->axis, found->value->shape->end());
+    const Shape normalized(found->value->shape()->begin() + found->axis, found->value->shape()->end());
     gain = at::ones(normalized);
   }
   std::vector<Variable*> inputs{found->value,
                                 &graph.add_parameter(free_variable_name(graph, last->name() + "_scale"), *gain)};
   if (offset) inputs.push_back(&graph.add_parameter(free_variable_name(graph, last->name() + "_bias"), *offset));
   become(graph, *last, "LayerNormalization", inputs,
-         {{"axis", found->axis - static_cast<int64_t>(found->value->shape->size())},
+         {{"axis", found->axis - static_cast<int64_t>(found->value->shape()->size())},
           {"epsilon", static_cast<float>(found->epsilon)}});
   return true;
 }

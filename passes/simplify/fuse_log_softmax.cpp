@@ -8,10 +8,10 @@ namespace espq {
 PassReport fuse_log_softmax(Graph& graph) {
   PassReport report{"fuse_log_softmax"};
   for (Operation* operation : graph.operations()) {
-    if (operation->type != "Log" || is_dead(graph, *operation)) continue;
-    const Operation* softmax = private_producer_of(graph, *operation, 0, "Softmax");
+    if (operation->type() != "Log" || is_dead(graph, *operation)) continue;
+    Operation* softmax = private_producer_of(graph, *operation, 0, "Softmax");
     if (!softmax) continue;
-    become(graph, *operation, "LogSoftmax", {softmax->input(0)}, softmax->attributes);
+    become(graph, *operation, "LogSoftmax", {softmax->input(0)}, softmax->attributes());
     report.count("Softmax and Log became LogSoftmax");
   }
   return report;

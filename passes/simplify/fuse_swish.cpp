@@ -19,7 +19,7 @@ void rename_like_incumbent(Graph& graph, Operation& swish, const Operation& sigm
 PassReport fuse_swish(Graph& graph, const FuseSwishOptions& options) {
   PassReport report{"fuse_swish"};
   for (Operation* operation : graph.operations()) {
-    if (operation->type != "Mul" || operation->inputs().size() != 2 || is_dead(graph, *operation)) continue;
+    if (operation->type() != "Mul" || operation->inputs().size() != 2 || is_dead(graph, *operation)) continue;
     for (size_t slot = 0; slot < 2; ++slot) {
       Operation* sigmoid = private_producer_of(graph, *operation, slot, "Sigmoid");
       if (!sigmoid || sigmoid->input(0) != operation->input(1 - slot)) continue;

@@ -7,7 +7,7 @@ namespace espq {
 namespace {
 
 bool is_convolution(const Operation& operation) {
-  return operation.type == "Conv" || operation.type == "ConvTranspose";
+  return operation.type() == "Conv" || operation.type() == "ConvTranspose";
 }
 
 /// Views the weight as [group, rows or columns, ...] and scales along `axis` (1 or 2) of that view.
@@ -28,18 +28,18 @@ bool is_transposed(const Operation& operation) { return operation.int_attribute(
 
 std::optional<LinearOperation> linear_operation(Operation& operation) {
   const bool convolution = is_convolution(operation);
-  if (!convolution && operation.type != "Gemm" && operation.type != "MatMul") return std::nullopt;
+  if (!convolution && operation.type() != "Gemm" && operation.type() != "MatMul") return std::nullopt;
   const Variable* parameter = operation.input(1);
   if (!parameter || !parameter->is_parameter() || !operation.input(0) || operation.input(0)->is_parameter())
     return std::nullopt;
-  const at::Tensor& weight = parameter->value;
+  const at::Tensor& weight = parameter->value();
   if (!at::isFloatingType(weight.scalar_type()) || weight.dim() < 2) return std::nullopt;
   LinearOperation linear;
   linear.operation = &operation;
   if (convolution) {
     linear.rank = weight.dim();
     const int64_t group = group_of(operation);
-    if (operation.type == "Conv") {
+    if (operation.type() == "Conv") {
       linear.output_channels = weight.size(0);
       linear.input_channels = weight.size(1) * group;
     } else {
@@ -49,34 +49,34 @@ std::optional<LinearOperation> linear_operation(Operation& operation) {
     return linear;
   }
   if (weight.dim() != 2) return std::nullopt;
-  const bool transposed = operation.type == "Gemm" && is_transposed(operation);
+  const bool transposed = operation.type() == "Gemm" && is_transposed(operation);
   linear.input_channels = weight.size(transposed ? 1 : 0);
   linear.output_channels = weight.size(transposed ? 0 : 1);
   linear.channel_axis = -1;
-  linear.takes_bias = operation.type == "Gemm";
-  linear.rank = operation.type == "Gemm" ? 2 : rank_of(operation.input(0));
+  linear.takes_bias = operation.type() == "Gemm";
+  linear.rank = operation.type() == "Gemm" ? 2 : rank_of(operation.input(0));
   return linear;
 }
 
-std::optional<LinearOperation> linear_producer(const Graph& graph, const Operation& consumer, size_t slot) {
-  const Variable* value = consumer.input(slot);
+std::optional<LinearOperation> linear_producer(const Graph& graph, Operation& consumer, size_t slot) {
+  Variable* value = consumer.input(slot);
   if (!value || !value->producer() || sole_consumer(graph, *value) != &consumer) return std::nullopt;
   return linear_operation(*value->producer());
 }
 
 at::Tensor LinearOperation::scaled_rows(const at::Tensor& factors) const {
-  const at::Tensor& weight = operation->input(1)->value;
-  if (operation->type == "Conv") return scaled_in_groups(weight, 1, 1, factors);
-  if (operation->type == "ConvTranspose") return scaled_in_groups(weight, group_of(*operation), 2, factors);
-  const bool transposed = operation->type == "Gemm" && is_transposed(*operation);
+  const at::Tensor& weight = operation->input(1)->value();
+  if (operation->type() == "Conv") return scaled_in_groups(weight, 1, 1, factors);
+  if (operation->type() == "ConvTranspose") return scaled_in_groups(weight, group_of(*operation), 2, factors);
+  const bool transposed = operation->type() == "Gemm" && is_transposed(*operation);
   return weight.to(at::kDouble) * factors.to(at::kDouble).unsqueeze(transposed ? 1 : 0);
 }
 
 at::Tensor LinearOperation::scaled_columns(const at::Tensor& factors) const {
-  const at::Tensor& weight = operation->input(1)->value;
-  if (operation->type == "Conv") return scaled_in_groups(weight, group_of(*operation), 2, factors);
-  if (operation->type == "ConvTranspose") return scaled_in_groups(weight, 1, 1, factors);
-  const bool transposed = operation->type == "Gemm" && is_transposed(*operation);
+  const at::Tensor& weight = operation->input(1)->value();
+  if (operation->type() == "Conv") return scaled_in_groups(weight, group_of(*operation), 2, factors);
+  if (operation->type() == "ConvTranspose") return scaled_in_groups(weight, 1, 1, factors);
+  const bool transposed = operation->type() == "Gemm" && is_transposed(*operation);
   return weight.to(at::kDouble) * factors.to(at::kDouble).unsqueeze(transposed ? 0 : 1);
 }
 
@@ -84,17 +84,17 @@ std::optional<at::Tensor> LinearOperation::bias() const {
   const Variable* parameter = operation->input(2);
   if (!parameter || !takes_bias) return at::zeros({output_channels}, at::kDouble);
   if (!parameter->is_parameter() || operation->float_attribute("beta", 1.0F) != 1.0F) return std::nullopt;
-  return channel_vector(parameter->value, operation->type == "Gemm" ? 2 : 1, -1, output_channels);
+  return channel_vector(parameter->value(), operation->type() == "Gemm" ? 2 : 1, -1, output_channels);
 }
 
 void set_weight(Graph& graph, const LinearOperation& linear, const at::Tensor& weight) {
-  const at::ScalarType dtype = linear.operation->input(1)->value.scalar_type();
+  const at::ScalarType dtype = linear.operation->input(1)->value().scalar_type();
   set_constant(graph, *linear.operation, 1, weight.to(dtype), linear.operation->name() + "_weight");
 }
 
 void set_bias(Graph& graph, const LinearOperation& linear, const at::Tensor& bias) {
-  const at::ScalarType dtype = linear.operation->input(1)->value.scalar_type();
-  if (!linear.operation->input(2) && linear.operation->has("beta")) linear.operation->attributes["beta"] = 1.0F;
+  const at::ScalarType dtype = linear.operation->input(1)->value().scalar_type();
+  if (!linear.operation->input(2) && linear.operation->has("beta")) linear.operation->set_attribute("beta", 1.0F);
   set_constant(graph, *linear.operation, 2, bias.to(dtype), linear.operation->name() + "_bias");
 }
 

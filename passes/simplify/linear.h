@@ -26,7 +26,7 @@ struct LinearOperation {
 
 /// nullopt when the operation is no linear one or its weight is not constant.
 std::optional<LinearOperation> linear_operation(Operation& operation);
-std::optional<LinearOperation> linear_producer(const Graph& graph, const Operation& consumer, size_t slot);
+std::optional<LinearOperation> linear_producer(const Graph& graph, Operation& consumer, size_t slot);
 
 /// Writes a new weight (float64 computations are rounded to float32 once).
 void set_weight(Graph& graph, const LinearOperation& linear, const at::Tensor& weight);

@@ -27,7 +27,7 @@ void wrap(Graph& graph, Operation& gemm, const Shape& shape) {
   graph.set_input(gemm, 0,
                   &reshape(graph, *gemm.input(0), {-1, shape.back()}, {rows, shape.back()}, name + "/Flatten"));
   Variable* result = gemm.output();
-  const int64_t columns = gemm.input(1)->value.size(1);
+  const int64_t columns = gemm.input(1)->value().size(1);
   Variable& flat = add_value(graph, *result, Shape{rows, columns});
   Shape unfolded = shape;
   unfolded.back() = columns;
@@ -42,14 +42,14 @@ void wrap(Graph& graph, Operation& gemm, const Shape& shape) {
 /// The constant [N] that an Add behind the MatMul adds; nullopt when there is no such Add.
 std::optional<at::Tensor> added_bias(const LinearOperation& linear, const Operation& add) {
   const auto slot = constant_operand(add);
-  if (add.type != "Add" || !slot) return std::nullopt;
-  return output_vector(linear, add.input(*slot)->value);
+  if (add.type() != "Add" || !slot) return std::nullopt;
+  return output_vector(linear, add.input(*slot)->value());
 }
 
 bool convert(Graph& graph, Operation& matmul, const MatMulToGemmOptions& options) {
   const auto linear = linear_operation(matmul);
   if (!linear || !linear->rank || *linear->rank < 2) return false;
-  const Shape shape = *matmul.input(0)->shape;
+  const Shape shape = *matmul.input(0)->shape();
   const bool flat = shape.size() == 2;
   if (!flat && (!options.higher_rank || std::find(shape.begin(), shape.end(), 0) != shape.end())) return false;
   Operation* add = sole_consumer(graph, *matmul.output());
@@ -59,10 +59,10 @@ bool convert(Graph& graph, Operation& matmul, const MatMulToGemmOptions& options
   if (bias) take_over_output(graph, matmul, *add);
   become(graph, matmul, "Gemm", {matmul.input(0), matmul.input(1)},
          {{"alpha", 1.0f}, {"beta", 1.0f}, {"transA", int64_t{0}}, {"transB", int64_t{0}}});
-  if (constant && constant->value.dim() == 1 && constant->value.numel() == linear->output_channels)
+  if (constant && constant->value().dim() == 1 && constant->value().numel() == linear->output_channels)
     graph.append_input(matmul, constant);
   else if (bias)
-    set_constant(graph, matmul, 2, bias->to(matmul.input(1)->value.scalar_type()), matmul.name() + "_bias");
+    set_constant(graph, matmul, 2, bias->to(matmul.input(1)->value().scalar_type()), matmul.name() + "_bias");
   if (!flat) wrap(graph, matmul, shape);
   return true;
 }
@@ -72,7 +72,7 @@ bool convert(Graph& graph, Operation& matmul, const MatMulToGemmOptions& options
 PassReport matmul_to_gemm(Graph& graph, const MatMulToGemmOptions& options) {
   PassReport report{"matmul_to_gemm"};
   std::vector<Operation*> candidates = graph.operations();
-  std::erase_if(candidates, [](const Operation* operation) { return operation->type != "MatMul"; });
+  std::erase_if(candidates, [](const Operation* operation) { return operation->type() != "MatMul"; });
   for (Operation* operation : candidates)
     if (convert(graph, *operation, options)) report.count("MatMul and Add became Gemm");
   return report;

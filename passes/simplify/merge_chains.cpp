@@ -19,20 +19,20 @@ std::optional<Shape> order_of(const Operation& transpose) {
 
 bool merge_transposes(Graph& graph, Operation& second) {
   Operation* first = producer_of(second.input(0), "Transpose");
-  if (second.type != "Transpose" || !first) return false;
+  if (second.type() != "Transpose" || !first) return false;
   const auto inner = order_of(*first), outer = order_of(second);
   if (!inner || !outer || inner->size() != outer->size()) return false;
   Shape order;
   for (const int64_t axis : *outer) order.push_back((*inner)[axis]);
-  second.attributes["perm"] = order;
+  second.set_attribute("perm", order);
   graph.set_input(second, 0, first->input(0));
   return true;
 }
 
 /// Keeps the elements in row-major order and gives them another shape.
 bool only_reshapes(const Operation* operation) {
-  return operation && (operation->type == "Reshape" || operation->type == "Flatten" || operation->type == "Squeeze" ||
-                       operation->type == "Unsqueeze");
+  return operation && (operation->type() == "Reshape" || operation->type() == "Flatten" ||
+                       operation->type() == "Squeeze" || operation->type() == "Unsqueeze");
 }
 
 bool is_literal(const std::optional<Shape>& shape) {
@@ -42,10 +42,10 @@ bool is_literal(const std::optional<Shape>& shape) {
 /// `operation` becomes a Reshape of `source` to the shape that it had. A Reshape whose target does not copy dimensions
 /// of its operand stays as the model says it.
 void reshape_from(Graph& graph, Operation& operation, Variable& source) {
-  if (operation.type == "Reshape" && is_literal(integer_constant(operation.input(1))))
+  if (operation.type() == "Reshape" && is_literal(integer_constant(operation.input(1))))
     return graph.set_input(operation, 0, &source);
-  const at::Tensor target = integer_tensor(*operation.output()->shape);
-  Variable* shape = operation.type == "Reshape" ? operation.input(1) : nullptr;
+  const at::Tensor target = integer_tensor(*operation.output()->shape());
+  Variable* shape = operation.type() == "Reshape" ? operation.input(1) : nullptr;
   become(graph, operation, "Reshape", {&source});
   if (shape && shape->uses().empty() && shape->is_parameter() && !graph.is_output(shape)) {
     graph.append_input(operation, shape);
@@ -57,7 +57,7 @@ void reshape_from(Graph& graph, Operation& operation, Variable& source) {
 
 bool merge_reshapes(Graph& graph, Operation& second) {
   Operation* first = second.input(0) ? second.input(0)->producer() : nullptr;
-  if (!only_reshapes(&second) || !only_reshapes(first) || !is_literal(second.output()->shape)) return false;
+  if (!only_reshapes(&second) || !only_reshapes(first) || !is_literal(second.output()->shape())) return false;
   reshape_from(graph, second, *first->input(0));
   return true;
 }
@@ -65,14 +65,14 @@ bool merge_reshapes(Graph& graph, Operation& second) {
 /// One operand of the operation's own shape, and no others but constants with one element.
 bool is_elementwise(const Operation& operation) {
   if (operation.outputs().size() != 1 || definition_of(operation).layout != LayoutRule::Follows) return false;
-  if (!operation.input(0) || operation.input(0)->shape != operation.output()->shape) return false;
+  if (!operation.input(0) || operation.input(0)->shape() != operation.output()->shape()) return false;
   for (size_t slot = 1; slot < operation.inputs().size(); ++slot)
     if (operation.input(slot) && !scalar_constant(operation.input(slot))) return false;
   return true;
 }
 
 bool move_reshape_behind(Graph& graph, Operation& second) {
-  if (!only_reshapes(&second) || !is_literal(second.output()->shape)) return false;
+  if (!only_reshapes(&second) || !is_literal(second.output()->shape())) return false;
   Operation* reader = &second;
   std::vector<Operation*> between;
   while (sole_consumer(graph, *reader->input(0)) == reader && reader->input(0)->producer() &&
@@ -82,9 +82,9 @@ bool move_reshape_behind(Graph& graph, Operation& second) {
   }
   Operation* first = reader->input(0)->producer();
   if (between.empty() || !only_reshapes(first) || sole_consumer(graph, *reader->input(0)) != reader) return false;
-  if (!first->input(0)->shape) return false;
+  if (!first->input(0)->shape()) return false;
   graph.set_input(*reader, 0, first->input(0));
-  for (Operation* operation : between) operation->output()->shape = first->input(0)->shape;
+  for (Operation* operation : between) operation->output()->set_shape(first->input(0)->shape());
   reshape_from(graph, second, *between.front()->output());
   return true;
 }
@@ -124,12 +124,12 @@ bool along_other_axes(const SliceRange& first, const std::optional<SliceRange>& 
 /// Along different axes two slices are independent: the second takes the first one's ranges, too. Only when all readers
 /// of the first one can do so, since it would stay otherwise.
 bool merge_slices(Graph& graph, Operation& second) {
-  const Operation* first = producer_of(second.input(0), "Slice");
-  if (second.type != "Slice" || !first || graph.is_output(first->output())) return false;
+  Operation* first = producer_of(second.input(0), "Slice");
+  if (second.type() != "Slice" || !first || graph.is_output(first->output())) return false;
   auto range = range_of(*first);
   if (!range) return false;
   for (const Use& use : first->output()->uses())
-    if (use.operation->type != "Slice" || use.slot != 0 || !along_other_axes(*range, range_of(*use.operation)))
+    if (use.operation->type() != "Slice" || use.slot != 0 || !along_other_axes(*range, range_of(*use.operation)))
       return false;
   const auto other = range_of(second);
   const auto join = [](Shape& list, const Shape& more) { list.insert(list.end(), more.begin(), more.end()); };
@@ -137,8 +137,7 @@ bool merge_slices(Graph& graph, Operation& second) {
   join(range->ends, other->ends);
   join(range->axes, other->axes);
   join(range->steps, other->steps);
-  Variable* source = first->input(0);
-  std::vector<Variable*> inputs{source};
+  std::vector<Variable*> inputs{first->input(0)};
   const char* suffixes[] = {"_starts", "_ends", "_axes", "_steps"};
   const Shape* lists[] = {&range->starts, &range->ends, &range->axes, &range->steps};
   for (size_t i = 0; i < 4; ++i)

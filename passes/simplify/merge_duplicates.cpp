@@ -31,14 +31,14 @@ bool same_attribute(const Attribute& a, const Attribute& b) {
 
 bool same_operand(const Variable* a, const Variable* b) {
   if (a == b) return true;
-  return a && b && a->is_parameter() && b->is_parameter() && same_tensor(a->value, b->value);
+  return a && b && a->is_parameter() && b->is_parameter() && same_tensor(a->value(), b->value());
 }
 
 bool same_computation(const Operation& a, const Operation& b) {
   return std::equal(a.inputs().begin(), a.inputs().end(), b.inputs().begin(), b.inputs().end(), same_operand) &&
          a.outputs().size() == b.outputs().size() &&
          std::equal(
-             a.attributes.begin(), a.attributes.end(), b.attributes.begin(), b.attributes.end(),
+             a.attributes().begin(), a.attributes().end(), b.attributes().begin(), b.attributes().end(),
              [](const auto& x, const auto& y) { return x.first == y.first && same_attribute(x.second, y.second); });
 }
 
@@ -49,7 +49,7 @@ bool writes_graph_output(const Graph& graph, const Operation& operation) {
 
 /// Operations can only be equal when this is: the type and the operands that are no constants.
 std::string signature(const Operation& operation) {
-  std::string text = operation.type;
+  std::string text = operation.type();
   for (const Variable* input : operation.inputs())
     text += input && !input->is_parameter() ? fmt::format("|{}", static_cast<const void*>(input)) : "|";
   return text;
@@ -75,7 +75,7 @@ PassReport merge_duplicates(Graph& graph) {
     }
     for (size_t slot = 0; slot < operation->outputs().size(); ++slot)
       if (operation->output(slot)) graph.replace_uses(*operation->output(slot), *(*found)->output(slot));
-    report.count("repeated " + operation->type + " merged");
+    report.count("repeated " + operation->type() + " merged");
     graph.remove(*operation);
   }
   return report;

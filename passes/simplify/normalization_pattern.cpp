@@ -32,12 +32,12 @@ std::optional<int64_t> trailing_axis(const Operation& reduction) {
 }
 
 std::optional<at::Tensor> normalized_parameter(const Variable& constant, const Variable& value, int64_t axis) {
-  if (!constant.is_parameter() || !value.shape || !at::isFloatingType(constant.value.scalar_type()))
+  if (!constant.is_parameter() || !value.shape() || !at::isFloatingType(constant.value().scalar_type()))
     return std::nullopt;
-  const Shape normalized(value.shape->begin() + axis, value.shape->end());
-  at::Tensor tensor = constant.value;
+  const Shape normalized(value.shape()->begin() + axis, value.shape()->end());
+  at::Tensor tensor = constant.value();
   const int64_t depth = static_cast<int64_t>(normalized.size());
-  if (tensor.dim() > static_cast<int64_t>(value.shape->size())) return std::nullopt;
+  if (tensor.dim() > static_cast<int64_t>(value.shape()->size())) return std::nullopt;
   while (tensor.dim() > depth) {
     if (tensor.size(0) != 1) return std::nullopt;
     tensor = tensor.squeeze(0);
@@ -47,13 +47,14 @@ std::optional<at::Tensor> normalized_parameter(const Variable& constant, const V
   return tensor.expand(normalized).contiguous();
 }
 
-Variable* squared_value(const Operation& square) {
-  if (square.type == "Pow") return is_scalar(square.input(1), 2, 0) ? square.input(0) : nullptr;
-  if (square.type == "Mul" && square.inputs().size() == 2 && square.input(0) == square.input(1)) return square.input(0);
+Variable* squared_value(Operation& square) {
+  if (square.type() == "Pow") return is_scalar(square.input(1), 2, 0) ? square.input(0) : nullptr;
+  if (square.type() == "Mul" && square.inputs().size() == 2 && square.input(0) == square.input(1))
+    return square.input(0);
   return nullptr;
 }
 
-Variable* other_operand(const Operation& operation, const Variable* known) {
+Variable* other_operand(Operation& operation, const Variable* known) {
   if (operation.inputs().size() != 2 || operation.input(0) == operation.input(1)) return nullptr;
   if (operation.input(0) == known) return operation.input(1);
   return operation.input(1) == known ? operation.input(0) : nullptr;

@@ -15,9 +15,9 @@ std::optional<int64_t> trailing_axis(const Operation& reduction);
 std::optional<at::Tensor> normalized_parameter(const Variable& constant, const Variable& value, int64_t axis);
 
 /// Variable whose square `square` computes (Pow with exponent 2, or a Mul of a value with itself); nullptr otherwise.
-Variable* squared_value(const Operation& square);
+Variable* squared_value(Operation& square);
 
 /// For a two-operand operation: the operand that is not `known`; nullptr when neither or both are.
-Variable* other_operand(const Operation& operation, const Variable* known);
+Variable* other_operand(Operation& operation, const Variable* known);
 
 }  // namespace espq

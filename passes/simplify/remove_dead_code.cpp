@@ -4,10 +4,10 @@ namespace espq {
 
 PassReport remove_dead_code(Graph& graph) {
   PassReport report{"remove_dead_code"};
-  const auto alive = operations_behind({graph.outputs.begin(), graph.outputs.end()});
+  const auto alive = operations_behind({graph.outputs().begin(), graph.outputs().end()});
   for (Operation* operation : graph.operations()) {
     if (alive.count(operation)) continue;
-    report.count("unused " + operation->type + " removed");
+    report.count("unused " + operation->type() + " removed");
     graph.remove(*operation);
   }
   for (Variable* variable : graph.variables())

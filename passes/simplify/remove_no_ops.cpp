@@ -11,7 +11,7 @@ namespace {
 
 bool same_shape(const Operation& operation) {
   const Variable* source = operation.input(0);
-  return source->shape && operation.output()->shape && *source->shape == *operation.output()->shape;
+  return source->shape() && operation.output()->shape() && *source->shape() == *operation.output()->shape();
 }
 
 bool unused(const Graph& graph, const Operation& operation, size_t slot) {
@@ -27,8 +27,8 @@ bool is_idle_dropout(const Graph& graph, const Operation& operation) {
 
 bool is_idle_cast(const Operation& operation) {
   // Types are known together with shapes; an unknown shape means that the type is a guess.
-  return operation.input(0)->shape && operation.output()->shape &&
-         operation.input(0)->dtype == operation.output()->dtype;
+  return operation.input(0)->shape() && operation.output()->shape() &&
+         operation.input(0)->dtype() == operation.output()->dtype();
 }
 
 bool is_idle_transpose(const Operation& operation) {
@@ -79,10 +79,10 @@ const std::unordered_map<std::string_view, Test>& tests() {
 PassReport remove_no_ops(Graph& graph) {
   PassReport report{"remove_no_ops"};
   for (Operation* operation : graph.operations()) {
-    const auto test = tests().find(operation->type);
+    const auto test = tests().find(operation->type());
     if (test == tests().end() || !operation->input(0) || !operation->output()) continue;
     if (!can_bypass(graph, *operation) || !test->second(graph, *operation)) continue;
-    report.count("idle " + operation->type + " removed");
+    report.count("idle " + operation->type() + " removed");
     for (size_t slot = 1; slot < operation->outputs().size(); ++slot) graph.set_output(*operation, slot, nullptr);
     graph.bypass(*operation);
   }

@@ -21,8 +21,8 @@ bool can_bypass(const Graph& graph, const Operation& operation) {
 void become(Graph& graph, Operation& operation, std::string type, const std::vector<Variable*>& inputs,
             AttributeMap attributes) {
   graph.truncate_inputs(operation, 0);
-  operation.type = std::move(type);
-  operation.attributes = std::move(attributes);
+  operation.retype(std::move(type));
+  operation.set_attributes(std::move(attributes));
   for (Variable* input : inputs) graph.append_input(operation, input);
   normalize_attributes(operation);
 }
@@ -40,17 +40,13 @@ void take_over_output(Graph& graph, Operation& first, Operation& last) {
 void replace_by_constant(Graph& graph, Operation& operation, const at::Tensor& value) {
   Variable* output = operation.output();
   graph.remove(operation);
-  output->value = value.contiguous();
-  output->shape = value.sizes().vec();
-  output->dtype = value.scalar_type();
+  output->set_value(value.contiguous());
 }
 
 void set_constant(Graph& graph, Operation& operation, size_t slot, const at::Tensor& value, const std::string& name) {
   Variable* old = operation.input(slot);
   if (old && old->is_parameter() && old->uses().size() == 1 && !graph.is_output(old)) {
-    old->value = value.contiguous();
-    old->shape = value.sizes().vec();
-    old->dtype = value.scalar_type();
+    old->set_value(value.contiguous());
     return;
   }
   Variable& fresh = graph.add_parameter(free_variable_name(graph, name), value.contiguous());
@@ -74,8 +70,8 @@ std::string free_operation_name(const Graph& graph, const std::string& name) {
 
 Variable& add_value(Graph& graph, const Variable& like, std::optional<Shape> shape, const std::string& name) {
   Variable& value = graph.add_variable(name.empty() ? name : free_variable_name(graph, name));
-  value.dtype = like.dtype;
-  value.shape = std::move(shape);
+  value.set_dtype(like.dtype());
+  value.set_shape(std::move(shape));
   return value;
 }
 

@@ -24,8 +24,9 @@ QuantizedGraph network(int64_t channels = 8, int64_t size = 8) {
   Variable* x = net.input("x", {1, channels, size, size});
   Operation& first = net.convolution("first", x, channels, 3);
   Operation& second = net.convolution("second", first.output(), channels);
-  for (Operation* operation : {&first, &second}) net.graph.scales.set_exponents(operation->output_quant[0].scale, {-1});
-  net.graph.scales.set_exponents(second.input_quant[0].scale, {-1});
+  for (Operation* operation : {&first, &second})
+    net.graph.scales().set_exponents(operation->output_quant()[0].scale, {-1});
+  net.graph.scales().set_exponents(second.input_quant()[0].scale, {-1});
   net.give({second.output()});
   return net;
 }
@@ -38,7 +39,7 @@ Dataset batches(int64_t samples, int64_t channels, int64_t size, int count) {
 }
 
 /// As a file gives it: nothing says how its layout came from the model's.
-Graph as_file(const Graph& chip) { return from_model(to_model(chip), *chip.target); }
+Graph as_file(const Graph& chip) { return from_model(to_model(chip), *chip.target()); }
 
 /// LibTorch's formula on what the executors give, without compare().
 double noise_to_signal(const Graph& net, const Graph& chip, const Dataset& data, const std::string& name) {
@@ -113,8 +114,8 @@ TEST(Compare, FindsWhereTheyPart) {
   const Graph whole = lower(net.graph);
   // Another weight in the second layer.
   Variable& weight = *net.graph.find_variable("second.w");
-  weight.value = weight.value.clone();
-  weight.value[0].fill_(1);
+  weight.set_value(weight.value().clone());
+  weight.value()[0].fill_(1);
   const Graph changed = lower(net.graph);
   const Comparison got = compare({whole, Precision::Board}, {changed, Precision::Board}, batches(1, 8, 8, 2));
   ASSERT_TRUE(got.first_difference);
@@ -140,8 +141,8 @@ TEST(Compare, RunsEveryLayerAloneOnTheReference) {
   const QuantizedGraph net = network();
   const Dataset data = batches(1, 8, 8, 3);
   const Comparison got = compare({net.graph, Precision::Float}, {as_file(lower(net.graph)), Precision::Board}, data);
-  const at::Tensor first = net.graph.find_variable("first.w")->value,
-                   second = net.graph.find_variable("second.w")->value;
+  const at::Tensor first = net.graph.find_variable("first.w")->value(),
+                   second = net.graph.find_variable("second.w")->value();
   // The weights are on their grid, so that LibTorch's float sums are the chip's integers.
   double own_first = 0, own_second = 0;
   for (size_t batch = 0; batch < data.size(); ++batch) {
@@ -164,12 +165,12 @@ TEST(Compare, FindsTheTensorThatForcesACoarseStep) {
   Variable* x = net.input("x", {1, 8, 8, 8});
   Operation& large = net.convolution("large", x, 4);
   Operation& small = net.convolution("small", x, 4);
-  small.input(1)->value = at::full({4, 8, 1, 1}, 1.0 / 16);
+  small.input(1)->set_value(at::full({4, 8, 1, 1}, 1.0 / 16));
   Operation& both =
       net.quantized("Concat", "both", {large.output(), small.output()}, {1, 8, 8, 8}, {{"axis", int64_t{1}}});
-  for (const SlotQuant& slot :
-       {large.output_quant[0], small.output_quant[0], both.input_quant[0], both.input_quant[1], both.output_quant[0]})
-    net.graph.scales.set_exponents(slot.scale, {0});
+  for (const SlotQuant& slot : {large.output_quant()[0], small.output_quant()[0], both.input_quant()[0],
+                                both.input_quant()[1], both.output_quant()[0]})
+    net.graph.scales().set_exponents(slot.scale, {0});
   net.give({both.output()});
   const Comparison got =
       compare({net.graph, Precision::Float}, {lower(net.graph), Precision::Board}, batches(1, 8, 8, 2));
@@ -187,8 +188,9 @@ TEST(Compare, TellsClippingFromRounding) {
   const auto causes = [&](int exponent) {
     for (const char* name : {"first:op", "second:op"}) {
       const Operation& operation = *net.graph.find_operation(name);
-      net.graph.scales.set_exponents(operation.output_quant[0].scale, {exponent});
-      if (operation.name() == "second:op") net.graph.scales.set_exponents(operation.input_quant[0].scale, {exponent});
+      net.graph.scales().set_exponents(operation.output_quant()[0].scale, {exponent});
+      if (operation.name() == "second:op")
+        net.graph.scales().set_exponents(operation.input_quant()[0].scale, {exponent});
     }
     return compare({net.graph, Precision::Float}, {lower(net.graph), Precision::Board}, data).layers;
   };

@@ -25,7 +25,7 @@ QuantizedGraph network() {
   for (Operation* operation : {&first, &second, &side}) {
     // Weights off their grid, so that rounding them makes noise.
     Variable& weight = *operation->input(1);
-    weight.value = weight.value + 0.3 * std::ldexp(1.0, kExponent);
+    weight.set_value(weight.value() + 0.3 * std::ldexp(1.0, kExponent));
   }
   net.give({second.output(), side.output()});
   return net;
@@ -47,7 +47,7 @@ at::Tensor rounded(const at::Tensor& value) {
 struct Eager {
   const Graph& graph;
   at::Tensor convolution(const at::Tensor& x, const std::string& name, bool quantize) const {
-    const at::Tensor& weight = graph.find_variable(name + ".w")->value;
+    const at::Tensor& weight = graph.find_variable(name + ".w")->value();
     const int64_t padding = weight.size(2) / 2;
     const at::Tensor y = at::conv2d(quantize ? rounded(x) : x, quantize ? rounded(weight) : weight, {}, 1, padding);
     return quantize ? rounded(y) : y;
@@ -170,7 +170,7 @@ TEST(SlotStatistics, CountParametersOnce) {
     if (!slot.parameter) continue;
     int64_t counted = 0;
     for (int64_t count : slot.reference.counts) counted += count;
-    EXPECT_EQ(counted, net.graph.find_variable(slot.tensor)->value.numel()) << slot.tensor;
+    EXPECT_EQ(counted, net.graph.find_variable(slot.tensor)->value().numel()) << slot.tensor;
   }
 }
 

@@ -11,7 +11,7 @@ namespace {
 using ::testing::ElementsAre;
 using ::testing::HasSubstr;
 
-std::vector<std::string> names(const std::vector<Operation*>& operations) {
+std::vector<std::string> names(const std::vector<const Operation*>& operations) {
   std::vector<std::string> result;
   for (const Operation* operation : operations) result.push_back(operation->name());
   return result;
@@ -29,8 +29,8 @@ Graph diamond() {
   graph.add_operation("Relu", "c", {&a}, {&c});
   graph.add_operation("Relu", "b", {&a}, {&b});
   graph.add_operation("Relu", "a", {&x}, {&a});
-  graph.inputs = {&x};
-  graph.outputs = {&y};
+  graph.set_inputs({&x});
+  graph.set_outputs({&y});
   return graph;
 }
 
@@ -47,10 +47,10 @@ TEST(Graph, DuplicateOperandCountsTwice) {
   Variable& y = graph.add_variable("y");
   graph.add_operation("Mul", "mul", {&s, &s}, {&y});
   graph.add_operation("Relu", "relu", {&x}, {&s});
-  graph.inputs = {&x};
-  graph.outputs = {&y};
+  graph.set_inputs({&x});
+  graph.set_outputs({&y});
   EXPECT_EQ(graph.downstream(*graph.find_operation("relu")).size(), 2u);
-  EXPECT_THAT(names(graph.topological_order()), ElementsAre("relu", "mul"));
+  EXPECT_THAT(names(std::as_const(graph).topological_order()), ElementsAre("relu", "mul"));
 }
 
 TEST(Graph, CycleIsAnErrorThatNamesANode) {
@@ -84,8 +84,8 @@ TEST(Graph, BypassKeepsTheNameOfAGraphOutput) {
   Variable& y = graph.add_variable("y");
   graph.add_operation("Relu", "relu", {&x}, {&m});
   Operation& identity = graph.add_operation("Identity", "identity", {&m}, {&y});
-  graph.inputs = {&x};
-  graph.outputs = {&y};
+  graph.set_inputs({&x});
+  graph.set_outputs({&y});
   graph.bypass(identity);
   EXPECT_EQ(graph.find_operation("relu")->output()->name(), "y");
   EXPECT_EQ(graph.find_variable("m"), nullptr);
@@ -96,27 +96,23 @@ TEST(Graph, BypassBetweenInputAndOutputLeavesTheInput) {
   Variable& x = graph.add_variable("x");
   Variable& y = graph.add_variable("y");
   Operation& identity = graph.add_operation("Identity", "identity", {&x}, {&y});
-  graph.inputs = {&x};
-  graph.outputs = {&y};
+  graph.set_inputs({&x});
+  graph.set_outputs({&y});
   graph.bypass(identity);
-  EXPECT_EQ(graph.outputs[0], &x);
+  EXPECT_EQ(graph.outputs()[0], &x);
 }
 
 TEST(Graph, CloneIsDeepAndKeepsTies) {
   Graph graph = diamond();
   Operation& a = *graph.find_operation("a");
-  a.quantized = true;
-  a.input_quant.resize(1);
-  a.output_quant.resize(1);
-  a.input_quant[0].scale = graph.scales.create();
-  a.output_quant[0].scale = graph.scales.create();
-  graph.scales.merge(a.input_quant[0].scale, a.output_quant[0].scale);
+  a.set_quant({{.scale = graph.scales().create()}}, {{.scale = graph.scales().create()}});
+  graph.scales().merge(a.input_quant()[0].scale, a.output_quant()[0].scale);
   Graph copy = graph.clone();
-  copy.scales.set_exponents(copy.find_operation("a")->output_quant[0].scale, {-5});
-  EXPECT_THAT(slot_exponents(copy, copy.find_operation("a")->input_quant[0]), ElementsAre(-5));
-  EXPECT_TRUE(slot_exponents(graph, a.input_quant[0]).empty());
+  copy.scales().set_exponents(copy.find_operation("a")->output_quant()[0].scale, {-5});
+  EXPECT_THAT(slot_exponents(copy, copy.find_operation("a")->input_quant()[0]), ElementsAre(-5));
+  EXPECT_TRUE(slot_exponents(graph, a.input_quant()[0]).empty());
   EXPECT_NE(copy.find_operation("a"), &a);
-  EXPECT_EQ(copy.outputs[0]->name(), "y");
+  EXPECT_EQ(copy.outputs()[0]->name(), "y");
   EXPECT_EQ(to_text(copy), to_text(copy.clone()));
 }
 

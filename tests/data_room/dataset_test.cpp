@@ -26,9 +26,9 @@ class DatasetTest : public ::testing::Test {
   void TearDown() override { std::filesystem::remove_all(folder_); }
   void add_input(const std::string& name, Shape shape, at::ScalarType dtype = at::kFloat) {
     Variable& input = graph_.add_variable(name);
-    input.shape = std::move(shape);
-    input.dtype = dtype;
-    graph_.inputs.push_back(&input);
+    input.set_shape(std::move(shape));
+    input.set_dtype(dtype);
+    graph_.add_input(input);
   }
   std::filesystem::path folder_;
   Graph graph_;

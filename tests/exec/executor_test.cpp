@@ -20,7 +20,7 @@ struct SmallNet {
 
   SmallNet() {
     Variable& x = graph.add_variable("x");
-    x.shape = Shape{1, 2, 6, 5};
+    x.set_shape(Shape{1, 2, 6, 5});
     Variable& c = graph.add_variable("c");
     Variable& r = graph.add_variable("r");
     Variable& y = graph.add_variable("y");
@@ -30,15 +30,15 @@ struct SmallNet {
     relu = &graph.add_operation("Relu", "relu", {&c}, {&r});
     add = &graph.add_operation("Add", "add", {&c, &r}, {&y});
     for (Operation* operation : graph.operations()) normalize_attributes(*operation);
-    graph.inputs = {&x};
-    graph.outputs = {&y};
-    graph.target = &find_target("esp32p4");
+    graph.set_inputs({&x});
+    graph.set_outputs({&y});
+    graph.set_target(&find_target("esp32p4"));
   }
 
   SlotQuant slot(int exponent, SlotState state = SlotState::Quantizes) {
     SlotQuant quant{state, 8};
-    quant.scale = graph.scales.create();
-    graph.scales.set_exponents(quant.scale, {exponent});
+    quant.scale = graph.scales().create();
+    graph.scales().set_exponents(quant.scale, {exponent});
     return quant;
   }
 };
@@ -58,8 +58,8 @@ TEST(Executor, FloatEqualsLibTorch) {
 Graph reshaping_network(const std::vector<int64_t>& shape, const std::vector<int64_t>& order = {}) {
   Graph graph;
   Variable* x = &graph.add_variable("x");
-  x->shape = Shape{1, 2, 3, 4};
-  graph.inputs = {x};
+  x->set_shape(Shape{1, 2, 3, 4});
+  graph.set_inputs({x});
   if (!order.empty()) {
     Variable& turned = graph.add_variable("turned");
     graph.add_operation("Transpose", "transpose", {x}, {&turned}, {{"perm", order}});
@@ -68,7 +68,7 @@ Graph reshaping_network(const std::vector<int64_t>& shape, const std::vector<int
   Variable& y = graph.add_variable("y");
   graph.add_operation("Reshape", "reshape", {x, &graph.add_parameter("shape", at::tensor(shape, at::kLong))}, {&y});
   for (Operation* operation : graph.operations()) normalize_attributes(*operation);
-  graph.outputs = {&y};
+  graph.set_outputs({&y});
   infer_shapes(graph, zero_inputs(graph));
   return graph;
 }
@@ -91,12 +91,8 @@ TEST(Executor, ReshapesOfOneSampleTakeSeveral) {
 
 TEST(Executor, SimulatedQuantizesExactlyTheSlotsThatSaySo) {
   SmallNet net;
-  net.conv->quantized = true;
-  net.conv->input_quant = {net.slot(-5), net.slot(-6), SlotQuant{}};
-  net.conv->output_quant = {net.slot(-4, SlotState::Carries)};
-  net.relu->quantized = true;
-  net.relu->input_quant = {net.slot(-4, SlotState::Carries)};
-  net.relu->output_quant = {net.slot(-4)};
+  net.conv->set_quant({net.slot(-5), net.slot(-6), SlotQuant{}}, {net.slot(-4, SlotState::Carries)});
+  net.relu->set_quant({net.slot(-4, SlotState::Carries)}, {net.slot(-4)});
   const at::Tensor x = at::randn({1, 2, 6, 5});
   const auto grid = [](const at::Tensor& value, int exponent) {
     return fake_quantize(value, {exponent}, -1, 8, Rounding::HalfEven);
@@ -125,9 +121,7 @@ TEST(Executor, HooksSeeRawValuesAndMayReplaceThem) {
 TEST(Executor, TrainingRecordsGradientsThroughParameters) {
   SmallNet net;
   net.weight.requires_grad_();
-  net.conv->quantized = true;
-  net.conv->input_quant = {SlotQuant{}, net.slot(-4), SlotQuant{}};
-  net.conv->output_quant = {SlotQuant{}};
+  net.conv->set_quant({SlotQuant{}, net.slot(-4), SlotQuant{}}, {SlotQuant{}});
   Executor executor(net.graph, Precision::Simulated);
   executor.set_training(true);
   executor.run(Tensors{at::randn({1, 2, 6, 5})})[0].sum().backward();
@@ -163,10 +157,10 @@ TEST(InferShapes, RecordsEveryVariable) {
   SmallNet net;
   infer_shapes(net.graph, zero_inputs(net.graph));
   for (const Variable* variable : net.graph.variables()) {
-    ASSERT_TRUE(variable->shape.has_value()) << variable->name();
-    EXPECT_EQ(variable->dtype, at::kFloat);
+    ASSERT_TRUE(variable->shape().has_value()) << variable->name();
+    EXPECT_EQ(variable->dtype(), at::kFloat);
   }
-  EXPECT_EQ(*net.graph.find_variable("y")->shape, (Shape{1, 4, 6, 5}));
+  EXPECT_EQ(*net.graph.find_variable("y")->shape(), (Shape{1, 4, 6, 5}));
 }
 
 }  // namespace

@@ -98,10 +98,10 @@ TEST(Convert, WritesAndReadsBackAGraph) {
   EXPECT_EQ(read.find_initializer("b")->doc_string, "layout ==> UNK");
   EXPECT_TRUE(test_values(read).outputs[0].second.equal(at::full({1, 2, 2, 18}, 26, at::kChar)));
   const Graph again = from_model(read, infer_target(read));
-  EXPECT_TRUE(again.lowered);
-  EXPECT_EQ(again.find_operation("conv")->width, OperationWidth::Int8);
-  EXPECT_TRUE(again.find_variable("w")->value.equal(graph.find_variable("w")->value));
-  EXPECT_EQ(again.find_variable("b")->storage->exponents, std::vector<int>(18, -14));
+  EXPECT_TRUE(again.is_chip());
+  EXPECT_EQ(again.find_operation("conv")->width(), OperationWidth::Int8);
+  EXPECT_TRUE(again.find_variable("w")->value().equal(graph.find_variable("w")->value()));
+  EXPECT_EQ(again.find_variable("b")->storage()->exponents, std::vector<int>(18, -14));
   EXPECT_TRUE(write_espdl(to_model(again, test_values(read))) == write_espdl(model));
 }
 
@@ -118,7 +118,7 @@ TEST(Convert, SaysWhichChipAFileIsFor) {
   for (auto& tensor : model.initializers) tensor.exponents.resize(1);
   EXPECT_THROW(infer_target(model), UserError);
   Graph graph = small_graph();
-  graph.target = &find_target("esp32c3");
+  graph.set_target(&find_target("esp32c3"));
   EXPECT_EQ(infer_target(to_model(graph, {}, {.identify = false})).name, "c");
   EXPECT_EQ(infer_target(to_model(graph)).name, "esp32c3");
 }
@@ -127,34 +127,34 @@ TEST(Convert, SaysWhichChipAFileIsFor) {
 TEST(Convert, FloatGemmKeepsItsOrderInTheFile) {
   for (const int64_t transposed : {0, 1}) {
     Graph graph;
-    graph.target = &find_target("esp32s3");
-    graph.lowered = true;
+    graph.set_target(&find_target("esp32s3"));
+    graph.set_stage(Stage::Chip);
     Variable &x = graph.add_variable("x"), &y = graph.add_variable("y");
     const at::Tensor weight = at::arange(15, at::kFloat).reshape({5, 3});  // [N, K]
     graph.add_operation("Gemm", "gemm", {&x, &graph.add_parameter("w", weight)}, {&y},
                         {{"quant_type", std::string("F32")}, {"transB", transposed}});
-    graph.inputs = {&x};
-    graph.outputs = {&y};
+    graph.set_inputs({&x});
+    graph.set_outputs({&y});
     const EspdlModel model = to_model(graph);
     EXPECT_TRUE(to_tensor(model.initializers[0]).equal(transposed ? weight : weight.t()));
     EXPECT_EQ(model.initializers[0].doc_string, "layout ==> UNK");
-    EXPECT_TRUE(from_model(model, *graph.target).find_variable("w")->value.equal(weight));
+    EXPECT_TRUE(from_model(model, *graph.target()).find_variable("w")->value().equal(weight));
   }
 }
 
 TEST(Convert, OmittedOperandsHaveAStandIn) {
   Graph graph;
-  graph.target = &find_target("c");
-  graph.lowered = true;
+  graph.set_target(&find_target("c"));
+  graph.set_stage(Stage::Chip);
   Variable &x = graph.add_variable("x"), &y = graph.add_variable("y");
   graph.add_operation("Clip", "clip", {&x, nullptr, &graph.add_parameter("max", at::tensor(6.0f))}, {&y},
                       {{"quant_type", std::string("F32")}});
-  graph.inputs = {&x};
-  graph.outputs = {&y};
+  graph.set_inputs({&x});
+  graph.set_outputs({&y});
   const EspdlModel model = read_espdl(write_espdl(to_model(graph)));
   EXPECT_EQ(model.nodes[0].inputs, (std::vector<std::string>{"x", "", "max"}));
   ASSERT_NE(model.find_value_info(""), nullptr);
-  const Graph again = from_model(model, *graph.target);
+  const Graph again = from_model(model, *graph.target());
   EXPECT_EQ(again.find_operation("clip")->input(1), nullptr);
   EXPECT_EQ(again.variables().size(), 3u);
 }

@@ -23,19 +23,18 @@ Graph quantized_graph() {
   Graph graph = small_graph();
   const auto slot = [&](SlotState state, int bits, std::vector<int> exponents) {
     SlotQuant result{.state = state, .bits = bits, .channel_axis = exponents.size() > 1 ? 0 : -1};
-    result.scale = graph.scales.create();
-    graph.scales.set_exponents(result.scale, std::move(exponents));
+    result.scale = graph.scales().create();
+    graph.scales().set_exponents(result.scale, std::move(exponents));
     return result;
   };
   Operation &conv = *graph.find_operation("conv"), &sigmoid = *graph.find_operation("sigmoid");
-  conv.quantized = sigmoid.quantized = true;
-  conv.width = sigmoid.width = OperationWidth::Int8;
-  conv.input_quant = {slot(SlotState::Quantizes, 8, {-6}), slot(SlotState::Quantizes, 8, std::vector<int>(18, -8)),
-                      slot(SlotState::QuantizesShared, 32, std::vector<int>(18, -14))};
-  conv.output_quant = {slot(SlotState::Quantizes, 8, {-5})};
-  sigmoid.input_quant = {slot(SlotState::Carries, 8, {})};
-  graph.scales.merge(sigmoid.input_quant[0].scale, conv.output_quant[0].scale);
-  sigmoid.output_quant = {SlotQuant{}};
+  conv.set_width(OperationWidth::Int8);
+  sigmoid.set_width(OperationWidth::Int8);
+  conv.set_quant({slot(SlotState::Quantizes, 8, {-6}), slot(SlotState::Quantizes, 8, std::vector<int>(18, -8)),
+                  slot(SlotState::QuantizesShared, 32, std::vector<int>(18, -14))},
+                 {slot(SlotState::Quantizes, 8, {-5})});
+  sigmoid.set_quant({slot(SlotState::Carries, 8, {})}, {SlotQuant{}});
+  graph.scales().merge(sigmoid.input_quant()[0].scale, conv.output_quant()[0].scale);
   return graph;
 }
 
@@ -86,7 +85,7 @@ TEST(QuantizationJson, ComparisonSeesWhatDiffers) {
   const auto json = quantization_json(quantized_graph());
   EXPECT_THAT(quantization_differences(json, json, true), testing::IsEmpty());
   Graph changed = quantized_graph();
-  changed.scales.set_exponents(changed.find_operation("conv")->output_quant[0].scale, {-4});
+  changed.scales().set_exponents(changed.find_operation("conv")->output_quant()[0].scale, {-4});
   const auto lines = quantization_differences(json, quantization_json(changed), true);
   EXPECT_THAT(lines, testing::ElementsAre(testing::HasSubstr("conv, c"), testing::HasSubstr("sigmoid, c")));
 }

@@ -10,20 +10,20 @@ namespace espq {
 inline Graph small_graph() {
   Graph graph;
   graph.name = "small";
-  graph.target = &find_target("esp32p4");
-  graph.lowered = true;
+  graph.set_target(&find_target("esp32p4"));
+  graph.set_stage(Stage::Chip);
   const auto activation = [&](const char* name, Shape shape, int exponent) {
     Variable& variable = graph.add_variable(name);
-    variable.shape = std::move(shape);
-    variable.dtype = at::kChar;
-    variable.storage = StorageFormat{at::kChar, {exponent}};
+    variable.set_shape(std::move(shape));
+    variable.set_dtype(at::kChar);
+    variable.set_storage(StorageFormat{at::kChar, {exponent}});
     return &variable;
   };
   const auto parameter = [&](const char* name, const at::Tensor& value, std::vector<int> exponents) {
     Variable& variable = graph.add_parameter(name, value);
-    variable.dtype = value.scalar_type();
-    variable.shape = value.sizes().vec();
-    variable.storage = StorageFormat{variable.dtype, std::move(exponents)};
+    variable.set_dtype(value.scalar_type());
+    variable.set_shape(value.sizes().vec());
+    variable.set_storage(StorageFormat{variable.dtype(), std::move(exponents)});
     return &variable;
   };
   Variable* x = activation("x", {1, 4, 4, 3}, -6);
@@ -43,8 +43,8 @@ inline Graph small_graph() {
   parameter("Sigmoid_lut_0", at::arange(256, at::kInt).floor_divide(2).to(at::kChar), {-7});
   graph.add_operation("Sigmoid", "sigmoid", {c}, {y},
                       {{"lut", std::string("Sigmoid_lut_0")}, {"quant_type", std::string("S8")}});
-  graph.inputs = {x};
-  graph.outputs = {y};
+  graph.set_inputs({x});
+  graph.set_outputs({y});
   return graph;
 }
 

@@ -42,10 +42,10 @@ TEST(FloatLayout, ChipGraphsAnswerLikeTheFloatNetwork) {
   for (const Case& c : {Case{1, 1}, Case{1, 5}, Case{2, 6}}) {
     SCOPED_TRACE(fmt::format("{} rows, {} at a time", c.rows, c.batch));
     const Graph quantized = two_headed(c.batch), chip = lower(quantized);
-    ASSERT_FALSE(chip.outputs[1]->permutation.empty()) << "nothing to turn back";
+    ASSERT_FALSE(chip.outputs()[1]->permutation().empty()) << "nothing to turn back";
     const Tensors inputs = two_inputs(c.rows);
     // LibTorch's answer.
-    const at::Tensor map = at::conv2d(inputs[0], quantized.find_variable("c.w")->value, {}, 1, 1) + inputs[1];
+    const at::Tensor map = at::conv2d(inputs[0], quantized.find_variable("c.w")->value(), {}, 1, 1) + inputs[1];
     const Tensors wanted{map.flatten(1), map};
     for (const Precision precision : {Precision::Float, Precision::Board}) {
       Executor executor(chip, precision);
@@ -60,7 +60,7 @@ TEST(FloatLayout, ChipGraphsAnswerLikeTheFloatNetwork) {
         }
         // Integers of the grid 2^-4: sums are clipped to it and rounded twice, behind the convolution and the addition.
         const at::Tensor clipped =
-            at::clamp(at::conv2d(inputs[0], quantized.find_variable("c.w")->value, {}, 1, 1), -8, 127.0 / 16);
+            at::clamp(at::conv2d(inputs[0], quantized.find_variable("c.w")->value(), {}, 1, 1), -8, 127.0 / 16);
         const at::Tensor sum = at::clamp(clipped + inputs[1], -8, 127.0 / 16);
         EXPECT_TRUE(at::equal(got[i] * 16, at::round(got[i] * 16)));
         EXPECT_LE((got[i] - (i == 0 ? sum.flatten(1) : sum)).abs().max().item<double>(), 1.0 / 16) << i;
@@ -71,12 +71,12 @@ TEST(FloatLayout, ChipGraphsAnswerLikeTheFloatNetwork) {
 
 TEST(FloatLayout, TurnsTensorsBothWays) {
   const Graph chip = lower(two_headed(1));
-  const Variable& map = *chip.outputs[1];
+  const Variable& map = *chip.outputs()[1];
   const at::Tensor value = at::randn({1, 4, 4, 5});
   const at::Tensor turned = to_chip_layout(map, value);
   EXPECT_TRUE(at::equal(turned, value.permute({0, 2, 3, 1})));
   EXPECT_TRUE(at::equal(from_chip_layout(map, turned), value));
-  EXPECT_TRUE(at::equal(from_chip_layout(*chip.outputs[0], value), value)) << "rows keep their order";
+  EXPECT_TRUE(at::equal(from_chip_layout(*chip.outputs()[0], value), value)) << "rows keep their order";
   EXPECT_THAT(user_error_of([&] { to_chip_layout(map, value[0]); }), HasSubstr("'map': a tensor of 3 dimensions"));
 }
 

@@ -13,28 +13,28 @@ using ::testing::ElementsAre;
 using Ints = std::vector<int64_t>;
 
 at::Tensor to_file_order(const Variable& variable, const at::Tensor& value) {
-  if (variable.permutation.empty()) return value;
-  return value.permute(Ints(variable.permutation.begin(), variable.permutation.end())).contiguous();
+  if (variable.permutation().empty()) return value;
+  return value.permute(Ints(variable.permutation().begin(), variable.permutation().end())).contiguous();
 }
 
 /// The lowered graph computes what the graph before computed, up to the recorded permutation of inputs and outputs.
 /// Weights lie on their grid, so float results agree to rounding of the sums.
 void expect_same_function(const QuantizedGraph& before, const Graph& after) {
   Tensors inputs, permuted_inputs;
-  for (size_t i = 0; i < before.graph.inputs.size(); ++i) {
-    inputs.push_back(at::randint(-64, 64, *before.graph.inputs[i]->shape).to(at::kFloat) / 16);
-    permuted_inputs.push_back(to_file_order(*after.inputs[i], inputs[i]));
-    EXPECT_EQ(permuted_inputs[i].sizes().vec(), *after.inputs[i]->shape);
+  for (size_t i = 0; i < before.graph.inputs().size(); ++i) {
+    inputs.push_back(at::randint(-64, 64, *before.graph.inputs()[i]->shape()).to(at::kFloat) / 16);
+    permuted_inputs.push_back(to_file_order(*after.inputs()[i], inputs[i]));
+    EXPECT_EQ(permuted_inputs[i].sizes().vec(), *after.inputs()[i]->shape());
   }
   Graph plain = before.graph.clone();
   const Tensors want = Executor(plain, Precision::Float).run(inputs);
   const Tensors got = Executor(after, Precision::Float).run(permuted_inputs);
   ASSERT_EQ(want.size(), got.size());
   for (size_t i = 0; i < want.size(); ++i) {
-    const at::Tensor expected = to_file_order(*after.outputs[i], want[i]);
-    ASSERT_EQ(expected.sizes().vec(), *after.outputs[i]->shape);
+    const at::Tensor expected = to_file_order(*after.outputs()[i], want[i]);
+    ASSERT_EQ(expected.sizes().vec(), *after.outputs()[i]->shape());
     ASSERT_EQ(expected.sizes(), got[i].sizes());
-    EXPECT_TRUE(at::allclose(expected, got[i], 1e-5, 1e-5)) << after.outputs[i]->name();
+    EXPECT_TRUE(at::allclose(expected, got[i], 1e-5, 1e-5)) << after.outputs()[i]->name();
   }
 }
 
@@ -44,11 +44,11 @@ TEST(Layout, InputsAndOutputsOfConvolutionsStayChannelsLast) {
   q.give({q.convolution("y", x, 4, 3).output()});
   const Graph lowered = lower(q.graph);
   EXPECT_THAT(types(lowered), ElementsAre("Conv"));
-  EXPECT_EQ(*lowered.inputs[0]->shape, (Shape{1, 5, 7, 3}));
-  EXPECT_EQ(*lowered.outputs[0]->shape, (Shape{1, 5, 7, 4}));
-  EXPECT_THAT(lowered.outputs[0]->permutation, ElementsAre(0, 2, 3, 1));
-  EXPECT_TRUE(lowered.lowered);
-  EXPECT_EQ(*q.graph.inputs[0]->shape, (Shape{1, 3, 5, 7})) << "the quantized graph changed";
+  EXPECT_EQ(*lowered.inputs()[0]->shape(), (Shape{1, 5, 7, 3}));
+  EXPECT_EQ(*lowered.outputs()[0]->shape(), (Shape{1, 5, 7, 4}));
+  EXPECT_THAT(lowered.outputs()[0]->permutation(), ElementsAre(0, 2, 3, 1));
+  EXPECT_TRUE(lowered.is_chip());
+  EXPECT_EQ(*q.graph.inputs()[0]->shape(), (Shape{1, 3, 5, 7})) << "the quantized graph changed";
   expect_same_function(q, lowered);
 }
 
@@ -61,7 +61,7 @@ TEST(Layout, FlattenSeesTheOrderOfTheModel) {
   EXPECT_THAT(types(lowered), ElementsAre("Conv", "Transpose", "Flatten"));
   const Operation* transpose = lowered.topological_order()[1];
   EXPECT_EQ(transpose->ints_attribute("perm"), (Ints{0, 3, 1, 2}));
-  EXPECT_EQ(*transpose->output()->shape, (Shape{1, 4, 4, 5}));
+  EXPECT_EQ(*transpose->output()->shape(), (Shape{1, 4, 4, 5}));
   EXPECT_EQ(transpose->string_attribute("quant_type"), "S8");
   expect_same_function(q, lowered);
 }
@@ -77,14 +77,14 @@ TEST(Layout, ConstantsOfBroadcastsFollowTheActivation) {
   Variable* scalar = q.constant("scalar", at::scalar_tensor(0.25));
   q.give({q.quantized("Sub", "y", {c, scalar}, {1, 3, 4, 5}).output()});
   const Graph lowered = lower(q.graph);
-  EXPECT_EQ(*lowered.find_variable("full")->shape, (Shape{1, 1, 1, 3}));
-  EXPECT_EQ(*lowered.find_variable("vector")->shape, (Shape{1, 1, 5, 1}));
-  EXPECT_EQ(*lowered.find_variable("scalar")->shape, (Shape{}));
+  EXPECT_EQ(*lowered.find_variable("full")->shape(), (Shape{1, 1, 1, 3}));
+  EXPECT_EQ(*lowered.find_variable("vector")->shape(), (Shape{1, 1, 5, 1}));
+  EXPECT_EQ(*lowered.find_variable("scalar")->shape(), (Shape{}));
   expect_same_function(q, lowered);
 
   LowerOptions options;
   options.defects.constants_keep_channels_first = true;
-  EXPECT_EQ(*lower(q.graph, options).find_variable("full")->shape, (Shape{1, 3, 1, 1}));
+  EXPECT_EQ(*lower(q.graph, options).find_variable("full")->shape(), (Shape{1, 3, 1, 1}));
 }
 
 TEST(Layout, TwoActivationsMeetInChannelsLast) {
@@ -97,8 +97,8 @@ TEST(Layout, TwoActivationsMeetInChannelsLast) {
           .output();
   q.give({q.quantized("Add", "y", {b, a}, {1, 3, 4, 5}).output()});
   const Graph lowered = lower(q.graph);
-  EXPECT_EQ(lowered.outputs[0]->producer()->input(0)->producer()->type, "Transpose");
-  EXPECT_THAT(lowered.outputs[0]->permutation, ElementsAre(0, 2, 3, 1));
+  EXPECT_EQ(lowered.outputs()[0]->producer()->input(0)->producer()->type(), "Transpose");
+  EXPECT_THAT(lowered.outputs()[0]->permutation(), ElementsAre(0, 2, 3, 1));
   expect_same_function(q, lowered);
 }
 
@@ -114,12 +114,12 @@ TEST(Layout, AxesAreMapped) {
                                {1, 5, 4, 5})
                        .output();
   Variable* soft = q.quantized("Softmax", "soft", {part}, {1, 5, 4, 5}, {{"axis", int64_t{1}}}).output();
-  soft->producer()->output_quant[0] = {};
+  soft->producer()->edit_output_quant(0) = {};
   q.give({soft});
   const Graph lowered = lower(q.graph);
   EXPECT_EQ(lowered.find_operation("joined:op")->int_attribute("axis"), 3);
   EXPECT_EQ(lowered.find_operation("soft:op")->int_attribute("axis"), 3);
-  const at::Tensor axes = lowered.find_variable("axes")->value;
+  const at::Tensor axes = lowered.find_variable("axes")->value();
   EXPECT_TRUE(at::equal(axes, at::tensor(Ints{3, 1}, at::kLong)));
   EXPECT_EQ(lowered.operation_count(), 5u);
   expect_same_function(q, lowered);
@@ -138,10 +138,10 @@ TEST(Layout, ReductionsDropAxesOfTheFile) {
   Variable* all = q.quantized("ReduceSum", "all", {a}, {}, {{"keepdims", int64_t{0}}}).output();
   q.give({pooled, rows, kept, all});
   const Graph lowered = lower(q.graph);
-  EXPECT_TRUE(at::equal(lowered.find_variable("hw")->value, at::tensor(Ints{1, 2}, at::kLong)));
-  EXPECT_THAT(lowered.find_variable("pooled")->permutation, ElementsAre());
-  EXPECT_THAT(lowered.find_variable("rows")->permutation, ElementsAre(0, 2, 1));
-  EXPECT_THAT(lowered.find_variable("kept")->permutation, ElementsAre(0, 2, 3, 1));
+  EXPECT_TRUE(at::equal(lowered.find_variable("hw")->value(), at::tensor(Ints{1, 2}, at::kLong)));
+  EXPECT_THAT(lowered.find_variable("pooled")->permutation(), ElementsAre());
+  EXPECT_THAT(lowered.find_variable("rows")->permutation(), ElementsAre(0, 2, 1));
+  EXPECT_THAT(lowered.find_variable("kept")->permutation(), ElementsAre(0, 2, 3, 1));
   EXPECT_EQ(lowered.operation_count(), 5u);
   expect_same_function(q, lowered);
 }
@@ -153,8 +153,8 @@ TEST(Layout, OneDimensionalConvolutions) {
   q.give({q.quantized("Transpose", "y", {a}, {1, 9, 4}, {{"perm", Ints{0, 2, 1}}}).output()});
   const Graph lowered = lower(q.graph);
   EXPECT_THAT(types(lowered), ElementsAre("Conv")) << "the two transposes undo each other";
-  EXPECT_EQ(lowered.outputs[0]->name(), "y");
-  EXPECT_TRUE(lowered.outputs[0]->permutation.empty());
+  EXPECT_EQ(lowered.outputs()[0]->name(), "y");
+  EXPECT_TRUE(lowered.outputs()[0]->permutation().empty());
   expect_same_function(q, lowered);
 }
 

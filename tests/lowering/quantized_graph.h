@@ -11,12 +11,12 @@ struct QuantizedGraph {
   Graph graph;
   int exponent = -4;
 
-  explicit QuantizedGraph(std::string_view target = "esp32p4") { graph.target = &find_target(target); }
+  explicit QuantizedGraph(std::string_view target = "esp32p4") { graph.set_target(&find_target(target)); }
 
   Variable* input(const std::string& name, Shape shape) {
     Variable& variable = graph.add_variable(name);
-    variable.shape = std::move(shape);
-    graph.inputs.push_back(&variable);
+    variable.set_shape(std::move(shape));
+    graph.add_input(variable);
     return &variable;
   }
 
@@ -30,9 +30,9 @@ struct QuantizedGraph {
   Operation& floating(const std::string& type, const std::string& name, std::vector<Variable*> inputs, Shape shape,
                       AttributeMap attributes = {}) {
     Variable& output = graph.add_variable(name);
-    output.shape = std::move(shape);
+    output.set_shape(std::move(shape));
     Operation& operation = graph.add_operation(type, name + ":op", std::move(inputs), {&output}, std::move(attributes));
-    operation.width = OperationWidth::Float;
+    operation.set_width(OperationWidth::Float);
     return operation;
   }
 
@@ -41,8 +41,8 @@ struct QuantizedGraph {
     result.state = SlotState::Quantizes;
     result.bits = bits;
     result.channel_axis = channel_axis;
-    result.scale = graph.scales.create();
-    graph.scales.set_exponents(result.scale, std::move(exponents));
+    result.scale = graph.scales().create();
+    graph.scales().set_exponents(result.scale, std::move(exponents));
     return result;
   }
 
@@ -50,17 +50,17 @@ struct QuantizedGraph {
   Operation& quantized(const std::string& type, const std::string& name, std::vector<Variable*> inputs, Shape shape,
                        AttributeMap attributes = {}) {
     Operation& operation = floating(type, name, std::move(inputs), std::move(shape), std::move(attributes));
-    operation.width = OperationWidth::Int8;
-    operation.quantized = true;
+    operation.set_width(OperationWidth::Int8);
+    std::vector<SlotQuant> inputs_quant;
     for (const Variable* operand : operation.inputs())
-      operation.input_quant.push_back(!operand || operand->dtype == at::kLong ? SlotQuant{} : slot(8, {exponent}));
-    operation.output_quant.push_back(slot(8, {exponent}));
+      inputs_quant.push_back(!operand || operand->dtype() == at::kLong ? SlotQuant{} : slot(8, {exponent}));
+    operation.set_quant(std::move(inputs_quant), {slot(8, {exponent})});
     return operation;
   }
 
   /// A 1x1 or larger convolution that keeps height and width, with random weights on the grid 2^exponent.
   Operation& convolution(const std::string& name, Variable* source, int64_t channels, int64_t kernel = 1) {
-    Shape shape = source->shape.value();
+    Shape shape = source->shape().value();
     Shape filter{channels, shape[1]};
     for (size_t axis = 2; axis < shape.size(); ++axis) filter.push_back(kernel);
     shape[1] = channels;
@@ -74,13 +74,13 @@ struct QuantizedGraph {
                       {"group", int64_t{1}}});
   }
 
-  void give(std::vector<Variable*> outputs) { graph.outputs = std::move(outputs); }
+  void give(std::vector<Variable*> outputs) { graph.set_outputs(std::move(outputs)); }
 };
 
 /// Types of the operations in the order of the file.
 inline std::vector<std::string> types(const Graph& graph) {
   std::vector<std::string> result;
-  for (const Operation* operation : graph.topological_order()) result.push_back(operation->type);
+  for (const Operation* operation : graph.topological_order()) result.push_back(operation->type());
   return result;
 }
 

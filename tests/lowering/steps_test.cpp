@@ -19,13 +19,13 @@ TEST(FuseRelu, TakesTheNameAndGridOfTheRelu) {
   QuantizedGraph q;
   Variable* conv = q.convolution("conv", q.input("x", {1, 3, 4, 4}), 4).output();
   Operation& relu = q.quantized("Relu", "y", {conv}, {1, 4, 4, 4});
-  relu.output_quant[0] = q.slot(8, {-2});
+  relu.edit_output_quant(0) = q.slot(8, {-2});
   q.give({relu.output()});
   const Graph lowered = lower(q.graph);
   EXPECT_THAT(types(lowered), ElementsAre("Conv"));
-  EXPECT_EQ(lowered.outputs[0]->producer()->string_attribute("activation"), "Relu");
-  EXPECT_EQ(lowered.outputs[0]->name(), "y");
-  EXPECT_THAT(lowered.outputs[0]->storage->exponents, ElementsAre(-2));
+  EXPECT_EQ(lowered.outputs()[0]->producer()->string_attribute("activation"), "Relu");
+  EXPECT_EQ(lowered.outputs()[0]->name(), "y");
+  EXPECT_THAT(lowered.outputs()[0]->storage()->exponents, ElementsAre(-2));
   EXPECT_EQ(lowered.find_variable("conv"), nullptr);
 }
 
@@ -51,37 +51,37 @@ TEST(Conversions, OneNodePerReaderWhereFormatsDiffer) {
   Variable* a = q.quantized("Tanh", "a", {q.input("x", {1, 8})}, {1, 8}).output();
   Operation& same = q.quantized("Neg", "same", {a}, {1, 8});
   Operation& coarser = q.quantized("Neg", "coarser", {a}, {1, 8});
-  coarser.input_quant[0] = q.slot(8, {-3});
+  coarser.edit_input_quant(0) = q.slot(8, {-3});
   Operation& wider = q.quantized("Neg", "wider", {a}, {1, 8});
-  wider.width = OperationWidth::Int16;
-  wider.input_quant[0] = q.slot(16, {-4});
-  wider.output_quant[0] = q.slot(16, {-4});
+  wider.set_width(OperationWidth::Int16);
+  wider.edit_input_quant(0) = q.slot(16, {-4});
+  wider.edit_output_quant(0) = q.slot(16, {-4});
   Operation& real = q.floating("Erf", "real", {a}, {1, 8});
   Operation& back = q.quantized("Neg", "back", {real.output()}, {1, 8});
   q.give({same.output(), coarser.output(), wider.output(), back.output()});
   const Graph lowered = lower(q.graph);
   EXPECT_EQ(lowered.find_operation("same:op")->input(0)->name(), "a");
   const auto conversion = [&](const char* reader) { return lowered.find_operation(reader)->input(0)->producer(); };
-  EXPECT_EQ(conversion("coarser:op")->type, "RequantizeLinear");
+  EXPECT_EQ(conversion("coarser:op")->type(), "RequantizeLinear");
   EXPECT_EQ(conversion("coarser:op")->string_attribute("quant_type"), "S8");
-  EXPECT_FLOAT_EQ(conversion("coarser:op")->input(1)->value.item<float>(), 2.0f);
-  EXPECT_THAT(conversion("coarser:op")->output()->storage->exponents, ElementsAre(-3));
-  EXPECT_EQ(conversion("wider:op")->type, "RequantizeLinear");
+  EXPECT_FLOAT_EQ(conversion("coarser:op")->input(1)->value().item<float>(), 2.0f);
+  EXPECT_THAT(conversion("coarser:op")->output()->storage()->exponents, ElementsAre(-3));
+  EXPECT_EQ(conversion("wider:op")->type(), "RequantizeLinear");
   EXPECT_EQ(conversion("wider:op")->string_attribute("quant_type"), "S16");
-  EXPECT_EQ(conversion("wider:op")->output()->storage->dtype, at::kShort);
-  EXPECT_EQ(conversion("real:op")->type, "DequantizeLinear");
+  EXPECT_EQ(conversion("wider:op")->output()->storage()->dtype, at::kShort);
+  EXPECT_EQ(conversion("real:op")->type(), "DequantizeLinear");
   EXPECT_EQ(conversion("real:op")->string_attribute("quant_type"), "F32");
-  EXPECT_FALSE(conversion("real:op")->output()->storage.has_value());
-  EXPECT_EQ(conversion("back:op")->type, "QuantizeLinear");
+  EXPECT_FALSE(conversion("real:op")->output()->storage().has_value());
+  EXPECT_EQ(conversion("back:op")->type(), "QuantizeLinear");
   EXPECT_EQ(lowered.find_operation("real:op")->string_attribute("quant_type"), "F32");
 }
 
 TEST(Conversions, TinyScalesAreComparedExactly) {
   QuantizedGraph q;
   Operation& a = q.quantized("Tanh", "a", {q.input("x", {1, 8})}, {1, 8});
-  a.output_quant[0] = q.slot(8, {-20});
+  a.edit_output_quant(0) = q.slot(8, {-20});
   Operation& b = q.quantized("Neg", "b", {a.output()}, {1, 8});
-  b.input_quant[0] = q.slot(8, {-19});
+  b.edit_input_quant(0) = q.slot(8, {-19});
   q.give({b.output()});
   EXPECT_THAT(types(lower(q.graph)), ElementsAre("Tanh", "RequantizeLinear", "Neg"));
   LowerOptions options;
@@ -94,13 +94,13 @@ TEST(Conversions, GraphInputsHaveTheFormatOfTheirFirstReader) {
   Variable* x = q.input("x", {1, 8});
   Operation& first = q.quantized("Tanh", "first", {x}, {1, 8});
   Operation& second = q.quantized("Neg", "second", {x}, {1, 8});
-  second.input_quant[0] = q.slot(8, {-6});
+  second.edit_input_quant(0) = q.slot(8, {-6});
   Operation& real = q.floating("Erf", "real", {x}, {1, 8});
   q.give({first.output(), second.output(), real.output()});
   const Graph lowered = lower(q.graph);
-  EXPECT_THAT(lowered.inputs[0]->storage->exponents, ElementsAre(-4));
-  EXPECT_EQ(lowered.find_operation("second:op")->input(0)->producer()->type, "RequantizeLinear");
-  EXPECT_EQ(lowered.find_operation("real:op")->input(0)->producer()->type, "DequantizeLinear");
+  EXPECT_THAT(lowered.inputs()[0]->storage()->exponents, ElementsAre(-4));
+  EXPECT_EQ(lowered.find_operation("second:op")->input(0)->producer()->type(), "RequantizeLinear");
+  EXPECT_EQ(lowered.find_operation("real:op")->input(0)->producer()->type(), "DequantizeLinear");
   LowerOptions options;
   options.defects.one_format_per_graph_input = true;
   EXPECT_EQ(lower(q.graph, options).operation_count(), 3u);
@@ -109,17 +109,17 @@ TEST(Conversions, GraphInputsHaveTheFormatOfTheirFirstReader) {
 TEST(Integers, PerChannelFiltersAndBiases) {
   QuantizedGraph q;
   Operation& conv = q.convolution("conv", q.input("x", {1, 1, 2, 2}), 2);
-  conv.input(1)->value = at::tensor({0.5f, -0.5f}).reshape({2, 1, 1, 1});
+  conv.input(1)->set_value(at::tensor({0.5f, -0.5f}).reshape({2, 1, 1, 1}));
   q.graph.append_input(conv, q.constant("b", at::tensor({1.0f, -3.0f})));
-  conv.input_quant[1] = q.slot(8, {-7, -3}, 0);
-  conv.input_quant[2] = q.slot(32, {-11, -7}, 0);
+  conv.edit_input_quant(1) = q.slot(8, {-7, -3}, 0);
+  conv.edit_input_quant(2) = q.slot(32, {-11, -7}, 0);
   q.give({conv.output()});
   const Graph lowered = lower(q.graph);
   const Operation* result = lowered.operations()[0];
-  EXPECT_TRUE(at::equal(result->input(1)->value, at::tensor({64, -4}, at::kChar).reshape({2, 1, 1, 1})));
-  EXPECT_TRUE(at::equal(result->input(2)->value, at::tensor({2048, -384}, at::kInt)));
-  EXPECT_THAT(result->input(2)->storage->exponents, ElementsAre(-11, -7));
-  EXPECT_TRUE(conv.input(1)->value.is_floating_point()) << "the quantized graph changed";
+  EXPECT_TRUE(at::equal(result->input(1)->value(), at::tensor({64, -4}, at::kChar).reshape({2, 1, 1, 1})));
+  EXPECT_TRUE(at::equal(result->input(2)->value(), at::tensor({2048, -384}, at::kInt)));
+  EXPECT_THAT(result->input(2)->storage()->exponents, ElementsAre(-11, -7));
+  EXPECT_TRUE(conv.input(1)->value().is_floating_point()) << "the quantized graph changed";
 }
 
 TEST(Integers, SaturatedBiasesStayPositiveUnlessTheDefectIsWanted) {
@@ -131,11 +131,11 @@ TEST(Integers, SaturatedBiasesStayPositiveUnlessTheDefectIsWanted) {
     QuantizedGraph q;
     Operation& conv = q.convolution("conv", q.input("x", {1, 1, 2, 2}), 2);
     q.graph.append_input(conv, q.constant("b", at::tensor({1e30f, -1e30f})));
-    conv.input_quant[2] = q.slot(bits, {-8});
+    conv.edit_input_quant(2) = q.slot(bits, {-8});
     q.give({conv.output()});
     LowerOptions options;
     const auto bias = [&](int index) {
-      return lower(q.graph, options).find_variable("b")->value[index].item<int64_t>();
+      return lower(q.graph, options).find_variable("b")->value()[index].item<int64_t>();
     };
     EXPECT_EQ(bias(0), exact) << bits;
     EXPECT_EQ(bias(1), -exact - 1) << bits;
@@ -153,10 +153,10 @@ TEST(Gemm, FilterIsRowsOfOutputChannels) {
     Operation& gemm = q.quantized("Gemm", "y", {q.input("x", {1, 3}), w}, {1, 2}, {{"transB", transposed}});
     q.give({gemm.output()});
     const Graph lowered = lower(q.graph);
-    EXPECT_EQ(*lowered.find_variable("w")->shape, (Shape{2, 3}));
-    EXPECT_TRUE(at::equal(lowered.find_variable("w")->value, at::arange(6, at::kChar).reshape({2, 3})));
-    EXPECT_EQ(lowered.outputs[0]->producer()->int_attribute("transB"), 0);
-    gemm.attributes["alpha"] = 2.0f;
+    EXPECT_EQ(*lowered.find_variable("w")->shape(), (Shape{2, 3}));
+    EXPECT_TRUE(at::equal(lowered.find_variable("w")->value(), at::arange(6, at::kChar).reshape({2, 3})));
+    EXPECT_EQ(lowered.outputs()[0]->producer()->int_attribute("transB"), 0);
+    gemm.set_attribute("alpha", 2.0f);
     EXPECT_THROW(lower(q.graph), UserError);
   }
 }
@@ -185,14 +185,14 @@ TEST(MatMul, ComputedOperandsArePackedForTheOldRuntime) {
       Variable* b = q.input("b", {2, 4, columns});
       q.give({q.quantized("MatMul", "y", {a, b}, {2, 3, columns}).output()});
       const Graph lowered = lower(q.graph);
-      const Operation& matmul = *lowered.outputs[0]->producer();
+      const Operation& matmul = *lowered.outputs()[0]->producer();
       EXPECT_FALSE(matmul.has("input1_layout"));
-      EXPECT_EQ(*matmul.input(1)->shape, (Shape{2, 4, columns}));
+      EXPECT_EQ(*matmul.input(1)->shape(), (Shape{2, 4, columns}));
       const at::Tensor value = at::randint(-100, 100, {2, 4, columns}).to(at::kChar);
       const NamedTensors result =
           Executor(lowered, Precision::Board)
               .run({{"a", at::zeros({2, 3, 4}, at::kChar)}, {"b", value}}, {matmul.input(1)->name()});
-      EXPECT_TRUE(at::equal(result.begin()->second, packed(value, q.graph.target->block(8)))) << target << columns;
+      EXPECT_TRUE(at::equal(result.begin()->second, packed(value, q.graph.target()->block(8)))) << target << columns;
 
       LowerOptions options;
       options.runtime_level = RuntimeLevel::Newer;
@@ -207,7 +207,7 @@ TEST(MatMul, ConstantOperandsKeepTheirOrder) {
   const at::Tensor weights = at::arange(12, at::kFloat).reshape({4, 3}) / 16;
   q.give({q.quantized("MatMul", "y", {q.input("x", {2, 4}), q.constant("w", weights)}, {2, 3}).output()});
   const Graph lowered = lower(q.graph);
-  EXPECT_TRUE(at::equal(lowered.find_variable("w")->value, at::arange(12, at::kChar).reshape({4, 3})));
+  EXPECT_TRUE(at::equal(lowered.find_variable("w")->value(), at::arange(12, at::kChar).reshape({4, 3})));
   EXPECT_FALSE(lowered.operations()[0]->has("input1_layout"));
   EXPECT_EQ(lower(q.graph, LowerOptions::incumbent()).operations()[0]->string_attribute("input1_layout"), "packed");
 }
@@ -218,17 +218,17 @@ TEST(Tables, EqualTablesAreShared) {
   Variable* a = q.quantized("Tanh", "a", {x}, {1, 8}).output();
   Variable* b = q.quantized("Tanh", "b", {a}, {1, 8}).output();
   Operation& c = q.quantized("Tanh", "c", {b}, {1, 8});
-  c.output_quant[0] = q.slot(8, {-7});
+  c.edit_output_quant(0) = q.slot(8, {-7});
   q.give({c.output()});
   const Graph lowered = lower(q.graph);
   EXPECT_EQ(lowered.find_operation("a:op")->string_attribute("lut"), "Tanh_lut_0");
   EXPECT_EQ(lowered.find_operation("b:op")->string_attribute("lut"), "Tanh_lut_0");
   EXPECT_EQ(lowered.find_operation("c:op")->string_attribute("lut"), "Tanh_lut_1");
   const Variable* table = lowered.find_variable("Tanh_lut_1");
-  ASSERT_EQ(*table->shape, (Shape{256}));
-  EXPECT_EQ(table->dtype, at::kChar);
+  ASSERT_EQ(*table->shape(), (Shape{256}));
+  EXPECT_EQ(table->dtype(), at::kChar);
   for (int code : {-128, -16, 0, 3, 127})
-    EXPECT_EQ(table->value[code + 128].item<int>(), std::lround(std::tanh(code / 16.0) * 128 - (code == 127 ? 1 : 0)))
+    EXPECT_EQ(table->value()[code + 128].item<int>(), std::lround(std::tanh(code / 16.0) * 128 - (code == 127 ? 1 : 0)))
         << code;
 }
 
@@ -247,7 +247,7 @@ TEST(Tables, BoundsAndSlopesWithOneElement) {
   EXPECT_TRUE(lowered.find_operation("clip:op")->has("lut"));
   EXPECT_TRUE(lowered.find_operation("one:op")->has("lut"));
   EXPECT_FALSE(lowered.find_operation("many:op")->has("lut"));
-  const at::Tensor table = lowered.find_variable("Clip_lut_0")->value;
+  const at::Tensor table = lowered.find_variable("Clip_lut_0")->value();
   EXPECT_EQ(table[0].item<int>(), -8);
   EXPECT_EQ(table[255].item<int>(), 32);
   EXPECT_EQ(table[128 + 5].item<int>(), 5);
@@ -256,14 +256,14 @@ TEST(Tables, BoundsAndSlopesWithOneElement) {
 TEST(Consistency, WarnsAboutShiftsThatTheChipCannotDo) {
   QuantizedGraph q;
   Operation& conv = q.convolution("conv", q.input("x", {1, 3, 2, 2}), 4);
-  conv.output_quant[0] = q.slot(8, {-12});
+  conv.edit_output_quant(0) = q.slot(8, {-12});
   q.give({conv.output()});
   LowerReport report;
   lower(q.graph, {}, &report);
   ASSERT_EQ(report.warnings.size(), 1u);
   EXPECT_THAT(report.warnings[0], HasSubstr("conv:op"));
   report.warnings.clear();
-  q.graph.target = &find_target("c");
+  q.graph.set_target(&find_target("c"));
   lower(q.graph, {}, &report);
   EXPECT_TRUE(report.warnings.empty());
 }
@@ -282,11 +282,11 @@ TEST(SharedParameters, EveryReaderRoundsItsOwnCopy) {
   Variable* shared = q.constant("k", at::full({1, 8}, 1.0));
   Operation& a = q.quantized("Add", "a", {q.input("x", {1, 8}), shared}, {1, 8});
   Operation& b = q.quantized("Mul", "b", {a.output(), shared}, {1, 8});
-  b.input_quant[1] = q.slot(8, {-6});
+  b.edit_input_quant(1) = q.slot(8, {-6});
   q.give({b.output()});
   const Graph lowered = lower(q.graph);
-  EXPECT_EQ(lowered.find_operation("a:op")->input(1)->value[0][0].item<int>(), 16);
-  EXPECT_EQ(lowered.find_operation("b:op")->input(1)->value[0][0].item<int>(), 64);
+  EXPECT_EQ(lowered.find_operation("a:op")->input(1)->value()[0][0].item<int>(), 16);
+  EXPECT_EQ(lowered.find_operation("b:op")->input(1)->value()[0][0].item<int>(), 64);
 }
 
 }  // namespace

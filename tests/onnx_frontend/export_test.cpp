@@ -40,8 +40,8 @@ Graph handmade() {
   Graph graph;
   graph.name = "handmade";
   Variable& x = graph.add_variable("x");
-  x.shape = Shape{1, 2, 6, 6};
-  graph.inputs = {&x};
+  x.set_shape(Shape{1, 2, 6, 6});
+  graph.set_inputs({&x});
   at::manual_seed(3);
   const std::vector<int64_t> ones{1, 1}, pads{1, 1, 1, 1}, kernel{3, 3};
   Operation& conv =
@@ -52,7 +52,7 @@ Graph handmade() {
   Operation& clip =
       add(graph, "Clip", "clip", {swish.output(), nullptr, &graph.add_parameter("six", at::scalar_tensor(6.0f))}, "c");
   add(graph, "Flatten", "flatten", {clip.output()}, "y", {{"axis", int64_t{1}}});
-  graph.outputs = {graph.find_variable("y")};
+  graph.set_outputs({graph.find_variable("y")});
   return graph;
 }
 
@@ -65,13 +65,13 @@ TEST_F(OnnxExport, ComesBackAsTheSameFunction) {
   EXPECT_TRUE(at::allclose(actual[0], expected[0], 0, 1e-6)) << "Swish is written as two operators";
   EXPECT_EQ(back.name, "handmade");
   EXPECT_EQ(back.operation_count(), graph.operation_count() + 1);
-  EXPECT_EQ(back.find_operation("conv")->attributes.size(), graph.find_operation("conv")->attributes.size());
+  EXPECT_EQ(back.find_operation("conv")->attributes().size(), graph.find_operation("conv")->attributes().size());
   EXPECT_EQ(back.find_operation("clip")->input(1), nullptr);
 }
 
 TEST_F(OnnxExport, SwishKeepsItsSlope) {
   Graph graph = handmade();
-  graph.find_operation("swish")->attributes["alpha"] = 1.7f;
+  graph.find_operation("swish")->set_attribute("alpha", 1.7f);
   const Graph back = round_trip(graph);
   const at::Tensor input = at::rand({1, 2, 6, 6});
   EXPECT_TRUE(at::allclose(Executor(back, Precision::Float).run(Tensors{input})[0],
@@ -82,8 +82,8 @@ TEST_F(OnnxExport, TakesALaterOpsetOnlyWhenItMust) {
   Graph graph = handmade();
   export_onnx(graph, file_);
   EXPECT_EQ(onnx_file::read_model(file_).opsets.at(""), 18);
-  graph.find_operation("swish")->type = "Gelu";
-  graph.find_operation("swish")->attributes.clear();
+  graph.find_operation("swish")->retype("Gelu");
+  graph.find_operation("swish")->set_attributes({});
   normalize_attributes(*graph.find_operation("swish"));
   export_onnx(graph, file_);
   EXPECT_EQ(onnx_file::read_model(file_).opsets.at(""), 20);
@@ -92,8 +92,8 @@ TEST_F(OnnxExport, TakesALaterOpsetOnlyWhenItMust) {
 
 TEST_F(OnnxExport, RefusesWhatOnnxDoesNotHave) {
   Graph graph = handmade();
-  graph.find_operation("swish")->type = "InsertZeros";
-  graph.find_variable("y")->shape = Shape{1, 144};
+  graph.find_operation("swish")->retype("InsertZeros");
+  graph.find_variable("y")->set_shape(Shape{1, 144});
   EXPECT_THAT(test::user_error_of([&] { export_onnx(graph, file_); }), HasSubstr("InsertZeros 'swish'"));
   EXPECT_FALSE(std::filesystem::exists(file_));
   EXPECT_THAT(test::user_error_of([&] { export_onnx(handmade(), "/nonexistent/x.onnx"); }), HasSubstr("/nonexistent"));

@@ -208,10 +208,10 @@ class ExternalData : public testing::Test {
 TEST_F(ExternalData, IsReadFromTheModelsFolder) {
   const at::Tensor expected = at::arange(54, at::kFloat).reshape({3, 2, 3, 3});
   const Graph plain = import_onnx(write_model({{"location", "sub/weights.bin"}}));
-  EXPECT_TRUE(at::equal(plain.find_variable("w")->value, expected));
+  EXPECT_TRUE(at::equal(plain.find_variable("w")->value(), expected));
   const Graph offset =
       import_onnx(write_model({{"location", "weights.bin"}, {"offset", "24"}, {"length", "216"}, {"checksum", "00"}}));
-  EXPECT_TRUE(at::equal(offset.find_variable("w")->value, expected));
+  EXPECT_TRUE(at::equal(offset.find_variable("w")->value(), expected));
 }
 
 TEST_F(ExternalData, NeverLeavesTheModelsFolder) {

@@ -116,7 +116,7 @@ std::string wrong_rewrite(Graph& graph, const OnnxImportOptions& options, const 
                           const onnx_file::Model& model, const std::vector<at::Tensor>& expected) {
   const fs::path file = fs::temp_directory_path() / fmt::format("espq_node_test_{}.onnx", ::getpid());
   Tensors inputs;
-  for (const Variable* input : graph.inputs) inputs.push_back(feed.at(input->name()));
+  for (const Variable* input : graph.inputs()) inputs.push_back(feed.at(input->name()));
   infer_shapes(graph, inputs);
   export_onnx(graph, file);
   const std::string bytes = read_file(file);

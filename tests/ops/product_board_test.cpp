@@ -104,7 +104,7 @@ at::Tensor run(const Layer& layer, const Tensors& inputs, bool constant = true) 
   Graph graph;
   std::vector<Variable*> operands;
   for (size_t i = 0; i < inputs.size(); ++i) operands.push_back(&graph.add_variable());
-  if (constant) operands[1]->value = layer.weight;
+  if (constant) operands[1]->set_value(layer.weight);
   Operation& operation = graph.add_operation(layer.type, "node", operands, {&graph.add_variable()}, layer.attributes);
   normalize_attributes(operation);
   BoardContext context{operation, find_target(layer.target), {}, {}, {}, {}};

@@ -40,7 +40,7 @@ TEST(Attributes, DefaultsAreFilledInAndLeftOutOfFiles) {
   EXPECT_EQ(conv.int_attribute("group"), 1);
   EXPECT_EQ(conv.string_attribute("auto_pad"), "NOTSET");
   EXPECT_EQ(explicit_attributes(conv).size(), 1u);
-  conv.attributes["group"] = int64_t{2};
+  conv.set_attribute("group", int64_t{2});
   EXPECT_EQ(explicit_attributes(conv).size(), 2u);
 }
 

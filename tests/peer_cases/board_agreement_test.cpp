@@ -17,8 +17,8 @@ namespace {
 
 /// The tensor of a chip graph's output as real numbers.
 at::Tensor real_values(const Variable& output, const at::Tensor& stored) {
-  const bool grid = !stored.is_floating_point() && output.storage && !output.storage->exponents.empty();
-  return stored.to(at::kDouble) * (grid ? std::ldexp(1.0, output.storage->exponents[0]) : 1.0);
+  const bool grid = !stored.is_floating_point() && output.storage() && !output.storage()->exponents.empty();
+  return stored.to(at::kDouble) * (grid ? std::ldexp(1.0, output.storage()->exponents[0]) : 1.0);
 }
 
 /// Noise power of Board against Simulated, over the power of the signal, on the first calibration batch.
@@ -34,12 +34,12 @@ double disagreement(const std::filesystem::path& network, const char* target, in
   NamedTensors inputs;
   const Tensors batch = data.inputs(graph, 0);
   for (size_t i = 0; i < batch.size(); ++i)
-    inputs[graph.inputs[i]->name()] =
-        batch[i].dim() > 0 ? batch[i].narrow(0, 0, (*graph.inputs[i]->shape)[0]) : batch[i];
+    inputs[graph.inputs()[i]->name()] =
+        batch[i].dim() > 0 ? batch[i].narrow(0, 0, (*graph.inputs()[i]->shape())[0]) : batch[i];
   const TestValues board = record_test_values(chip, inputs), simulated = simulate_test_values(graph, chip, inputs);
   double noise = 0, signal = 0;
   for (size_t i = 0; i < board.outputs.size(); ++i) {
-    const at::Tensor got = real_values(*chip.outputs[i], board.outputs[i].second);
+    const at::Tensor got = real_values(*chip.outputs()[i], board.outputs[i].second);
     const at::Tensor want = simulated.outputs[i].second.to(at::kDouble);
     noise += (got - want).square().sum().item<double>();
     signal += want.square().sum().item<double>();

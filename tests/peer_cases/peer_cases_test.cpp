@@ -91,9 +91,9 @@ TEST_P(PeerCases, ModelsThatTheIncumbentRefusesWork) {
     const Graph chip = lower(graph, recipe.lowering);
     const Tensors batch = calibration.inputs(original, 0);
     NamedTensors inputs;
-    for (size_t i = 0; i < batch.size(); ++i) inputs[original.inputs[i]->name()] = batch[i];
+    for (size_t i = 0; i < batch.size(); ++i) inputs[original.inputs()[i]->name()] = batch[i];
     const EspdlModel model = to_model(chip, record_test_values(chip, inputs));
-    for (const OutputCheck& check : verify_model(read_espdl(write_espdl(model)), *chip.target))
+    for (const OutputCheck& check : verify_model(read_espdl(write_espdl(model)), *chip.target()))
       EXPECT_TRUE(check.equal()) << check.name;
     const Tensors want = Executor(original, Precision::Float).run(batch);
     const Tensors got = Executor(graph, Precision::Simulated).run(batch);

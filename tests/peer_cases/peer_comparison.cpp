@@ -34,7 +34,7 @@ constexpr const char* kBoardNumbers =
 NamedTensors first_batch(const Graph& graph, const Dataset& calibration) {
   const Tensors batch = calibration.inputs(graph, 0);
   NamedTensors inputs;
-  for (size_t i = 0; i < batch.size(); ++i) inputs[graph.inputs[i]->name()] = batch[i];
+  for (size_t i = 0; i < batch.size(); ++i) inputs[graph.inputs()[i]->name()] = batch[i];
   return inputs;
 }
 

@@ -28,7 +28,7 @@ struct NormalizedNetwork {
   explicit NormalizedNetwork(const std::string& target = "esp32p4") {
     at::manual_seed(3);
     Variable& x = graph.add_variable("x");
-    x.shape = Shape{1, 2, 6, 8};
+    x.set_shape(Shape{1, 2, 6, 8});
     Variable* value = add("Conv", "conv", &x, {at::randn({4, 2, 3, 3}) * 0.3}, {{"pads", Shape{1, 1, 1, 1}}});
     value = add("Relu", "relu", normalize("bn", value, 4), {});
     value = add("Conv", "depthwise", value, {at::randn({4, 1, 3, 3}) * 0.4, at::randn({4})},
@@ -36,8 +36,8 @@ struct NormalizedNetwork {
     value = add("Relu", "relu2", normalize("bn2", value, 4), {});
     value = add("Flatten", "flatten", value, {});
     value = add("Gemm", "gemm", value, {at::randn({3, 192}) * 0.1, at::randn({3})}, {{"transB", int64_t{1}}});
-    graph.outputs = {normalize("bn3", value, 3)};
-    graph.inputs = {&x};
+    graph.set_outputs({normalize("bn3", value, 3)});
+    graph.set_inputs({&x});
     kept = batch_normalizations(graph);
     QuantizeOptions options;
     options.target = target;
@@ -92,10 +92,11 @@ struct HandWritten {
     Shape rows(weight.dim(), 1), channels(x.dim(), 1);
     rows[0] = channels[1] = s.numel();
     const at::Tensor folded = (weight.to(at::kDouble) * s.reshape(rows)).to(at::kFloat);
-    const at::Tensor plain = linear(quantize(operation.input_quant[0], x), quantize(operation.input_quant[1], folded)) /
-                                 s.to(at::kFloat).reshape(channels) +
-                             kept.producer_bias.to(at::kFloat).reshape(channels);
-    return quantize(operation.output_quant[0],
+    const at::Tensor plain =
+        linear(quantize(operation.input_quant()[0], x), quantize(operation.input_quant()[1], folded)) /
+            s.to(at::kFloat).reshape(channels) +
+        kept.producer_bias.to(at::kFloat).reshape(channels);
+    return quantize(operation.output_quant()[0],
                     at::batch_norm(plain, gamma, p.at(norm + ".beta"), mean, variance, true, 0.1, 1e-5F, false));
   }
 
@@ -103,7 +104,7 @@ struct HandWritten {
   at::Tensor operator()(const Quantize& quantize, const at::Tensor& x) const {
     const auto relu = [&](const char* name, const at::Tensor& value) {
       const Operation& operation = *network.graph.find_operation(name);
-      return quantize(operation.output_quant[0], at::relu(quantize(operation.input_quant[0], value)));
+      return quantize(operation.output_quant()[0], at::relu(quantize(operation.input_quant()[0], value)));
     };
     const auto convolution = [](int64_t groups) {
       return [groups](const at::Tensor& x, const at::Tensor& w) { return at::conv2d(x, w, {}, 1, 1, 1, groups); };
@@ -215,13 +216,13 @@ TEST(KeptBatchNormalizations, AreFoldedIntoWhatIsExported) {
   const at::Tensor x = at::randn({1, 2, 6, 8});
   const at::Tensor trained = trainable.forward({x})[0].detach();
   const Graph result = trainable.graph();
-  EXPECT_FALSE(result.find_variable("conv.1")->value.requires_grad());
+  EXPECT_FALSE(result.find_variable("conv.1")->value().requires_grad());
   EXPECT_TRUE(at::equal(Executor(result, Precision::Simulated).run(Tensors{x})[0], trained));
   trainable.eval();
   EXPECT_TRUE(at::equal(trainable.forward({x})[0], trained));
   const Graph chip = lower(result);
   const at::Tensor codes = Executor(chip, Precision::Board).run(Tensors{x.permute({0, 2, 3, 1}).contiguous()})[0];
-  const float scale = std::ldexp(1.0F, chip.outputs[0]->storage->exponents[0]);
+  const float scale = std::ldexp(1.0F, chip.outputs()[0]->storage()->exponents[0]);
   EXPECT_LE((codes.to(at::kFloat) * scale - trained).abs().max().item<float>(), scale);
 }
 
@@ -255,7 +256,7 @@ TEST(KeptBatchNormalizations, RefuseWhatDoesNotFit) {
   TrainableGraph trainable = network.trainable();
   EXPECT_THAT(test::user_error_of([&] { trainable.forward({at::randn({1, 2, 6, 8})}); }), HasSubstr("'bn3'"));
   Variable& weight = *network.graph.find_variable("depthwise.1");
-  weight.value = weight.value * 2;
+  weight.set_value(weight.value() * 2);
   EXPECT_THAT(test::user_error_of([&] { network.trainable(); }),
               AllOf(HasSubstr("'bn2'"), HasSubstr("'depthwise'"), HasSubstr("leave it out of the list")));
   network.kept[0].producer = "gone";
@@ -282,7 +283,7 @@ TEST(KeptNormalization, TrainsOnCudaAsOnTheProcessor) {
   for (auto* graph : {&here, &there}) graph->freeze_batch_normalizations();
   EXPECT_TRUE(at::allclose(step(there, at::kCUDA), step(here, at::kCPU), 1e-4, 1e-4));
   const Graph trained = there.graph();
-  EXPECT_TRUE(trained.find_variable("conv.1")->value.is_cpu());
+  EXPECT_TRUE(trained.find_variable("conv.1")->value().is_cpu());
 }
 
 }  // namespace

@@ -19,14 +19,14 @@ using ::testing::HasSubstr;
 
 TEST(Device, MovesWhatKernelsComputeWithAndNoIndices) {
   Graph graph = small_float_network();
-  Variable& first = *graph.inputs[0];
+  Variable& first = *graph.inputs()[0];
   Variable& shape = graph.add_parameter("shape", at::tensor({0, -1}, at::kLong));
   Variable& output = graph.add_variable("reshaped");
   graph.add_operation("Reshape", "reshape", {&first, &shape}, {&output}, {});
   move_parameters(graph, at::kMeta);
   for (const char* name : {"conv.weight", "conv.bias", "gemm.weight", "gemm.bias"})
-    EXPECT_TRUE(graph.find_variable(name)->value.is_meta()) << name;
-  EXPECT_TRUE(shape.value.is_cpu());
+    EXPECT_TRUE(graph.find_variable(name)->value().is_meta()) << name;
+  EXPECT_TRUE(shape.value().is_cpu());
 }
 
 TEST(Device, ForwardNamesTheDeviceOfAnInput) {
@@ -112,7 +112,7 @@ TEST_P(Cuda, TrainsAndGivesTheChipGraphOnTheProcessor) {
   EXPECT_LT(last, 0.7 * first);
   const Graph trained = there.graph();
   for (const Variable* variable : trained.variables()) {
-    EXPECT_TRUE(!variable->is_parameter() || variable->value.is_cpu()) << variable->name();
+    EXPECT_TRUE(!variable->is_parameter() || variable->value().is_cpu()) << variable->name();
   }
   there.eval();
   const at::Tensor simulated = there.forward({x.slice(0, 0, 1).to(at::kCUDA)})[0].cpu();

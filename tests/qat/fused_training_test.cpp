@@ -20,11 +20,11 @@ struct QuantizedPeer {
       : graph(import_onnx(reference_data() / "peer_cases" / network / "model.onnx")) {
     at::manual_seed(5);
     std::vector<Dataset::Batch> data(2);
-    for (Dataset::Batch& batch : data) batch[""] = at::randn(*graph.inputs[0]->shape);
+    for (Dataset::Batch& batch : data) batch[""] = at::randn(*graph.inputs()[0]->shape());
     QuantizeOptions options;
     options.target = target;
     quantize(graph, Dataset(std::move(data)), options);
-    input = 1.3 * at::randn(*graph.inputs[0]->shape);
+    input = 1.3 * at::randn(*graph.inputs()[0]->shape());
   }
 };
 
@@ -37,8 +37,10 @@ TEST_P(FusedTraining, GivesTheValuesAndGradientsOfSingleOperators) {
 
   TrainableGraph trainable(graph);
   std::map<std::string, at::Tensor> leaves;
-  for (const auto& [name, parameter] : trainable.named_parameters())
-    leaves[name] = graph.find_variable(name)->value = parameter.detach().clone().requires_grad_();
+  for (const auto& [name, parameter] : trainable.named_parameters()) {
+    leaves[name] = parameter.detach().clone().requires_grad_();
+    graph.find_variable(name)->set_value(leaves[name]);
+  }
   Executor single(graph, Precision::Simulated);
   single.set_training(true);
   single.set_hook([](SlotEvent&) {});

@@ -17,10 +17,10 @@ template <typename Quantize>
 at::Tensor hand_written(const Graph& graph, const std::map<std::string, at::Tensor>& p, const at::Tensor& x,
                         const Quantize& quantize) {
   const auto in = [&](const char* name, size_t slot, const at::Tensor& value) {
-    return quantize(graph.find_operation(name)->input_quant[slot], value);
+    return quantize(graph.find_operation(name)->input_quant()[slot], value);
   };
   const auto out = [&](const char* name, const at::Tensor& value) {
-    return quantize(graph.find_operation(name)->output_quant[0], value);
+    return quantize(graph.find_operation(name)->output_quant()[0], value);
   };
   const at::Tensor c = out(
       "conv", at::conv2d(in("conv", 0, x), in("conv", 1, p.at("conv.weight")), in("conv", 2, p.at("conv.bias")), 1, 1));
@@ -86,12 +86,12 @@ struct Surrogate {
     if (!slot.quantizes()) return value;
     if (recording) {
       const at::Tensor v = value / scales(slot_exponents(graph, slot), value);
-      const at::Tensor r = rounded(v, graph.target->rounding);
+      const at::Tensor r = rounded(v, graph.target()->rounding);
       const at::Tensor q = r.clamp(quant_min(slot.bits), quant_max(slot.bits)), inside = r == q;
       recorded.emplace_back(inside, at::where(inside, r - v, q));
     }
     const auto& [inside, rest] = recorded.at(call++);
-    const auto learned = log2_scales.find(graph.scales.root(slot.scale));
+    const auto learned = log2_scales.find(graph.scales().root(slot.scale));
     at::Tensor scale = scales(slot_exponents(graph, slot), value);
     if (learned != log2_scales.end()) scale = at::exp2(learned->second).reshape(scale.sizes());
     return at::where(inside, value, at::zeros_like(value)) + scale * rest;
@@ -117,9 +117,9 @@ TEST_P(ExponentGradients, EqualFiniteDifferencesOfTheSurrogate) {
   std::map<std::string, ScaleId> roots;
   for (const Operation* operation : graph.operations())
     for (size_t slot = 0; slot < operation->inputs().size(); ++slot)
-      roots[operation->input(slot)->name() + ".exponent"] = graph.scales.root(operation->input_quant[slot].scale);
+      roots[operation->input(slot)->name() + ".exponent"] = graph.scales().root(operation->input_quant()[slot].scale);
   for (const Operation* operation : graph.operations())
-    roots[operation->output()->name() + ".exponent"] = graph.scales.root(operation->output_quant[0].scale);
+    roots[operation->output()->name() + ".exponent"] = graph.scales().root(operation->output_quant()[0].scale);
   size_t learned = 0;
   for (const auto& [name, leaf] : trainable.named_parameters()) {
     const at::Tensor wide = leaf.detach().to(at::kDouble);

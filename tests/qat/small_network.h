@@ -12,7 +12,7 @@ inline Graph small_float_network() {
   Graph graph;
   graph.name = "small";
   Variable& x = graph.add_variable("x");
-  x.shape = Shape{1, 2, 6, 8};
+  x.set_shape(Shape{1, 2, 6, 8});
   const auto add = [&](const char* type, const char* name, Variable* input, std::vector<Variable*> parameters,
                        AttributeMap attributes = {}) {
     Variable& output = graph.add_variable(std::string(name) + ".out");
@@ -31,8 +31,8 @@ inline Graph small_float_network() {
                     {&graph.add_parameter("gemm.weight", at::randn({3, 60}) * 0.2),
                      &graph.add_parameter("gemm.bias", at::randn({3}) * 0.1)},
                     {{"transB", int64_t{1}}});
-  graph.inputs = {&x};
-  graph.outputs = {y};
+  graph.set_inputs({&x});
+  graph.set_outputs({y});
   return graph;
 }
 

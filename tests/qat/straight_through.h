@@ -31,7 +31,7 @@ struct StraightThrough {
   at::Tensor operator()(const SlotQuant& slot, const at::Tensor& value) const {
     if (!slot.quantizes()) return value;
     const std::vector<int>& exponents = slot_exponents(graph, slot);
-    const at::Tensor scale = scales(exponents, value), r = rounded(value.detach() / scale, graph.target->rounding);
+    const at::Tensor scale = scales(exponents, value), r = rounded(value.detach() / scale, graph.target()->rounding);
     const at::Tensor q = r.clamp(quant_min(slot.bits), quant_max(slot.bits));
     const bool masked = slot.channel_axis < 0 || mask_per_channel;
     const at::Tensor through = masked ? value * (r == q) : value;

@@ -67,20 +67,20 @@ TEST(TrainableGraph, ForwardEqualsTheExecutor) {
 
 TEST(TrainableGraph, TrainsWithoutTouchingTheGivenGraph) {
   const Graph graph = small_quantized_network("esp32p4");
-  const at::Tensor before = graph.find_variable("conv.weight")->value.clone();
+  const at::Tensor before = graph.find_variable("conv.weight")->value().clone();
   TrainableGraph trainable(graph);
   trainable.eval();
   const at::Tensor x = at::randn({4, 2, 6, 8});
   const at::Tensor untrained = trainable.forward({x})[0];
   trainable.train();
   descend(trainable, 3);
-  EXPECT_TRUE(at::equal(graph.find_variable("conv.weight")->value, before));
+  EXPECT_TRUE(at::equal(graph.find_variable("conv.weight")->value(), before));
   trainable.eval();  // parameters were cached before
   const at::Tensor trained = trainable.forward({x})[0];
   EXPECT_FALSE(at::equal(trained, untrained));
   const Graph result = trainable.graph();
-  EXPECT_FALSE(at::equal(result.find_variable("conv.weight")->value, before));
-  EXPECT_FALSE(result.find_variable("conv.weight")->value.requires_grad());
+  EXPECT_FALSE(at::equal(result.find_variable("conv.weight")->value(), before));
+  EXPECT_FALSE(result.find_variable("conv.weight")->value().requires_grad());
   EXPECT_TRUE(at::equal(Executor(result, Precision::Simulated).run(Tensors{x})[0], trained));
   // A parameter written to in evaluation mode counts, too.
   {
@@ -118,7 +118,7 @@ TEST(TrainableGraph, LearnedExponentsReachTheChip) {
   const at::Tensor simulated = trainable.forward({x})[0];
   const Graph result = trainable.graph();
   const auto exponents = [](const Graph& of, const char* name, size_t slot) {
-    return slot_exponents(of, of.find_operation(name)->input_quant[slot]);
+    return slot_exponents(of, of.find_operation(name)->input_quant()[slot]);
   };
   std::vector<int> weight = exponents(graph, "conv", 1), bias = exponents(graph, "conv", 2);
   weight[2] += 1;
@@ -129,7 +129,7 @@ TEST(TrainableGraph, LearnedExponentsReachTheChip) {
   EXPECT_EQ(exponents(result, "gemm", 2)[0], exponents(graph, "gemm", 2)[0] + 1);
   const Graph chip = lower(result);
   const at::Tensor codes = Executor(chip, Precision::Board).run(Tensors{x.permute({0, 2, 3, 1}).contiguous()})[0];
-  const std::vector<int> output = slot_exponents(result, result.find_operation("gemm")->output_quant[0]);
+  const std::vector<int> output = slot_exponents(result, result.find_operation("gemm")->output_quant()[0]);
   EXPECT_LE((dequantize(codes.to(at::kFloat), output, -1) - simulated).abs().max().item<float>(),
             std::ldexp(1.0f, output[0]));
 }

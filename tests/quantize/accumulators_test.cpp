@@ -9,7 +9,7 @@ namespace {
 
 Dataset positive_data(const Network& network) {
   at::manual_seed(4);
-  return Dataset({{{"", at::rand(*network.graph.inputs[0]->shape)}}});
+  return Dataset({{{"", at::rand(*network.graph.inputs()[0]->shape())}}});
 }
 
 Network all_positive_conv(int64_t channels) {

@@ -14,8 +14,8 @@ struct Network {
 
   Variable* input(const std::string& name, Shape shape) {
     Variable& variable = graph.add_variable(name);
-    variable.shape = std::move(shape);
-    graph.inputs.push_back(&variable);
+    variable.set_shape(std::move(shape));
+    graph.add_input(variable);
     return &variable;
   }
 
@@ -38,13 +38,13 @@ struct Network {
   }
 
   void finish(std::vector<Variable*> outputs) {
-    graph.outputs = std::move(outputs);
+    graph.set_outputs(std::move(outputs));
     infer_shapes(graph, zero_inputs(graph));
   }
 
   Operation& operation(const std::string& name) { return *graph.find_operation(name); }
-  const SlotQuant& in(const std::string& name, size_t slot = 0) { return operation(name).input_quant.at(slot); }
-  const SlotQuant& out(const std::string& name, size_t slot = 0) { return operation(name).output_quant.at(slot); }
+  const SlotQuant& in(const std::string& name, size_t slot = 0) { return operation(name).input_quant().at(slot); }
+  const SlotQuant& out(const std::string& name, size_t slot = 0) { return operation(name).output_quant().at(slot); }
   std::vector<int> exponents(const SlotQuant& slot) { return slot_exponents(graph, slot); }
 
   /// Normally distributed batches for every input.
@@ -52,8 +52,8 @@ struct Network {
     at::manual_seed(11);
     std::vector<Dataset::Batch> result(batches);
     for (auto& batch : result)
-      for (const Variable* input : graph.inputs)
-        batch[graph.inputs.size() == 1 ? "" : input->name()] = at::randn(*input->shape);
+      for (const Variable* input : graph.inputs())
+        batch[graph.inputs().size() == 1 ? "" : input->name()] = at::randn(*input->shape());
     return Dataset(std::move(result));
   }
 };

@@ -64,15 +64,16 @@ class PeerComparison {
   /// Relu into the operation in front, which then shows the Relu's output slot.
   const SlotQuant* find_slot(const Operation& operation, const std::string& variable) const {
     const SlotQuant* found = nullptr;
-    if (!operation.quantized) return found;
+    if (!operation.quantized()) return found;
     for (size_t i = 0; i < operation.inputs().size(); ++i)
-      if (operation.input(i) && operation.input(i)->name() == variable) found = &operation.input_quant[i];
+      if (operation.input(i) && operation.input(i)->name() == variable) found = &operation.input_quant()[i];
     for (size_t i = 0; i < operation.outputs().size(); ++i)
-      if (operation.output(i)->name() == variable) found = &operation.output_quant[i];
+      if (operation.output(i)->name() == variable) found = &operation.output_quant()[i];
     if (found || !definition_of(operation).chip.fused_relu) return found;
     const auto readers = graph_.downstream(operation);
-    if (readers.size() != 1 || readers[0]->type != "Relu" || readers[0]->output(0)->name() != variable) return nullptr;
-    return readers[0]->quantized ? &readers[0]->output_quant[0] : nullptr;
+    if (readers.size() != 1 || readers[0]->type() != "Relu" || readers[0]->output(0)->name() != variable)
+      return nullptr;
+    return readers[0]->quantized() ? &readers[0]->output_quant()[0] : nullptr;
   }
 
   void compare(const std::string& where, const SlotQuant& slot, const PeerSlot& peer) {

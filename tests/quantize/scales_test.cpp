@@ -42,7 +42,7 @@ void run(Network& network, const Settings& settings = {}) {
 }
 
 bool tied(Network& network, const SlotQuant& a, const SlotQuant& b) {
-  return network.graph.scales.root(a.scale) == network.graph.scales.root(b.scale);
+  return network.graph.scales().root(a.scale) == network.graph.scales().root(b.scale);
 }
 
 // Conv1 + Relu, two convolutions added, pooled, one branch through Sigmoid, concatenated, averaged, flattened.
@@ -145,7 +145,7 @@ TEST(Scales, MixedPrecisionRaisesTheReluAndRequantizesTheEdges) {
   EXPECT_EQ(net.in("conv2").state, SlotState::Quantizes);  // 8-bit tensor read by a 16-bit operation
   EXPECT_EQ(net.in("conv2").bits, 16);
   EXPECT_EQ(net.in("conv2", 2).bits, 40);
-  EXPECT_EQ(net.operation("relu2").width, OperationWidth::Int16);
+  EXPECT_EQ(net.operation("relu2").width(), OperationWidth::Int16);
   EXPECT_EQ(net.out("relu2").bits, 16);
   EXPECT_TRUE(tied(net, net.out("conv2"), net.out("relu2")));
   EXPECT_EQ(net.out("relu1").bits, 8);
@@ -156,7 +156,7 @@ TEST(Scales, FloatOperationsHaveNoSlots) {
   Variable* hidden = net.add("Sigmoid", "s", {net.input("x", {1, 16})});
   net.finish({net.add("Tanh", "t", {hidden})});
   run(net, {.widths = {.bits = 8, .per_operation = {{"s", OperationWidth::Float}}}});
-  EXPECT_FALSE(net.operation("s").quantized);
+  EXPECT_FALSE(net.operation("s").quantized());
   EXPECT_EQ(net.in("t").state, SlotState::Quantizes);
 }
 
@@ -254,8 +254,8 @@ TEST(Widths, OperatorsTakeTheWidthThatTheChipHas) {
                          {"coordinate_transformation_mode", std::string("asymmetric")},
                          {"nearest_mode", std::string("floor")}})});
     assign_widths(net.graph, {.bits = 16, .fit_to_chip = fit, .check_kernels = false});
-    EXPECT_EQ(net.operation("conv").width, OperationWidth::Int16);
-    EXPECT_EQ(net.operation("resize").width, fit ? OperationWidth::Int8 : OperationWidth::Int16);
+    EXPECT_EQ(net.operation("conv").width(), OperationWidth::Int16);
+    EXPECT_EQ(net.operation("resize").width(), fit ? OperationWidth::Int8 : OperationWidth::Int16);
   }
 }
 
@@ -263,9 +263,9 @@ TEST(Widths, FunctionsWithoutKernelBecomeTables) {
   Network net;
   net.finish({net.add("Mish", "mish", {net.conv("conv", net.input("x", {1, 3, 8, 8}), 3, 4)})});
   run(net);
-  EXPECT_EQ(net.operation("mish").width, OperationWidth::Int8);
+  EXPECT_EQ(net.operation("mish").width(), OperationWidth::Int8);
   retype_tables(net.graph, 8, {});
-  EXPECT_EQ(net.operation("mish").type, "LUT");
+  EXPECT_EQ(net.operation("mish").type(), "LUT");
   EXPECT_EQ(net.operation("mish").string_attribute("original_op_type"), "Mish");
   EXPECT_FALSE(net.operation("mish").has("int16_lut_step"));
 }
@@ -380,7 +380,7 @@ TEST(Derive, BiasIsFlattened) {
   net.finish(
       {net.add("Gemm", "gemm", {x, net.constant("w", at::randn({4, 3})), net.constant("b", at::randn({1, 3}))})});
   run(net);
-  EXPECT_EQ(net.operation("gemm").input(2)->value.sizes(), at::IntArrayRef({3}));
+  EXPECT_EQ(net.operation("gemm").input(2)->value().sizes(), at::IntArrayRef({3}));
   EXPECT_EQ(net.in("gemm", 1).channel_axis, 1);
 }
 
@@ -407,7 +407,7 @@ TEST(Calibration, GivesTheSameNumbersWithAndWithoutCache) {
     calibrate(net.graph, net.data(), {.steps = 5, .cache_mebibytes = cache}, ObserverOptions());
     std::vector<int> exponents;
     for (const Operation* operation : net.graph.operations())
-      exponents.push_back(slot_exponents(net.graph, operation->output_quant[0])[0]);
+      exponents.push_back(slot_exponents(net.graph, operation->output_quant()[0])[0]);
     return exponents;
   };
   EXPECT_EQ(calibrated(0), calibrated(64));
@@ -431,10 +431,10 @@ TEST(Tables, SixteenBitFunctionsBecomeTables) {
   run(net, {.widths = {.bits = 16}});
   EXPECT_THAT([&] { retype_tables(net.graph, 16, {.step = 24}); }, ThrowsMessage<UserError>(HasSubstr("power of two")));
   retype_tables(net.graph, 16, {.step = 64});
-  EXPECT_EQ(net.operation("s").type, "LUT");
+  EXPECT_EQ(net.operation("s").type(), "LUT");
   EXPECT_EQ(net.operation("s").string_attribute("original_op_type"), "Sigmoid");
   EXPECT_EQ(net.operation("s").int_attribute("int16_lut_step"), 64);
-  EXPECT_EQ(net.operation("neg").type, "Neg");
+  EXPECT_EQ(net.operation("neg").type(), "Neg");
   Executor executor(net.graph, Precision::Simulated);
   const at::Tensor input = at::linspace(-2, 2, 16).view({1, 16});
   EXPECT_LT((executor.run({input})[0] + at::sigmoid(input)).abs().max().item<double>(), 0.01);

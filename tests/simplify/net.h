@@ -17,9 +17,9 @@ class Net {
 
   Variable* input(Shape shape, const std::string& name = "x", at::ScalarType dtype = at::kFloat) {
     Variable& variable = graph.add_variable(name);
-    variable.shape = std::move(shape);
-    variable.dtype = dtype;
-    graph.inputs.push_back(&variable);
+    variable.set_shape(std::move(shape));
+    variable.set_dtype(dtype);
+    graph.add_input(variable);
     return &variable;
   }
   Variable* constant(const at::Tensor& value, const std::string& name = {}) {
@@ -40,7 +40,7 @@ class Net {
   Variable* conv(Variable* x, int64_t in, int64_t out, const std::string& name = {}) {
     return op("Conv", {x, random({out, in, 3, 3}), random({out})}, {{"pads", Shape{1, 1, 1, 1}}}, name);
   }
-  void output(Variable* variable) { graph.outputs.push_back(variable); }
+  void output(Variable* variable) { graph.add_output(*variable); }
 
   /// Shapes of all variables; call it when the graph is complete.
   Net& shapes() {
@@ -52,22 +52,22 @@ class Net {
 
 inline std::vector<std::string> types(const Graph& graph) {
   std::vector<std::string> result;
-  for (const Operation* operation : graph.topological_order()) result.push_back(operation->type);
+  for (const Operation* operation : graph.topological_order()) result.push_back(operation->type());
   return result;
 }
 
 inline std::vector<std::string> output_names(const Graph& graph) {
   std::vector<std::string> result;
-  for (const Variable* output : graph.outputs) result.push_back(output->name());
+  for (const Variable* output : graph.outputs()) result.push_back(output->name());
   return result;
 }
 
 inline Tensors random_inputs(const Graph& graph) {
   Tensors result;
-  for (const Variable* input : graph.inputs)
-    result.push_back(at::isFloatingType(input->dtype)
-                         ? at::randn(*input->shape)
-                         : at::zeros(*input->shape, at::TensorOptions().dtype(input->dtype)));
+  for (const Variable* input : graph.inputs())
+    result.push_back(at::isFloatingType(input->dtype())
+                         ? at::randn(*input->shape())
+                         : at::zeros(*input->shape(), at::TensorOptions().dtype(input->dtype())));
   return result;
 }
 
@@ -91,7 +91,7 @@ inline void expect_same_function(const Graph& before, const Graph& after, double
     const Tensors inputs = random_inputs(before);
     const Tensors expected = first.run(inputs), actual = second.run(inputs);
     for (size_t i = 0; i < expected.size(); ++i)
-      EXPECT_LE(difference(expected[i], actual[i]), tolerance) << "output " << before.outputs[i]->name();
+      EXPECT_LE(difference(expected[i], actual[i]), tolerance) << "output " << before.outputs()[i]->name();
   }
 }
 

@@ -30,14 +30,14 @@ TEST_P(DecomposeConvTranspose, ComputesTheSame) {
   const Graph before = net.graph.clone();
   EXPECT_EQ(decompose_conv_transpose(net.graph).total(), 1);
   for (const Operation* operation : net.graph.operations()) {
-    EXPECT_NE(operation->type, "ConvTranspose");
-    if (operation->type != "Conv") continue;
+    EXPECT_NE(operation->type(), "ConvTranspose");
+    if (operation->type() != "Conv") continue;
     for (const int64_t pad : operation->ints_attribute("pads")) EXPECT_GE(pad, 0);
   }
-  const auto predicted = net.graph.find_operation("up")->input(0)->shape;
+  const auto predicted = net.graph.find_operation("up")->input(0)->shape();
   expect_same_function(before, net.graph);
   infer_shapes(net.graph, zero_inputs(net.graph));
-  EXPECT_EQ(net.graph.find_operation("up")->input(0)->shape, predicted);
+  EXPECT_EQ(net.graph.find_operation("up")->input(0)->shape(), predicted);
 }
 
 INSTANTIATE_TEST_SUITE_P(
@@ -94,7 +94,7 @@ TEST(DecomposeConvTransposeOrder, ConvKeepsItsPlaceInsertZerosGoesToTheEnd) {
   EXPECT_EQ(operations[0]->name(), "up");
   EXPECT_EQ(operations[0]->input(1)->name(), "w");
   EXPECT_EQ(operations[1]->name(), "r");
-  EXPECT_EQ(operations[2]->type, "InsertZeros");
+  EXPECT_EQ(operations[2]->type(), "InsertZeros");
 }
 
 TEST(DecomposeConvTransposeOrder, DynamicFilterStays) {

@@ -36,7 +36,7 @@ TEST(FoldConstants, ShapeChainsBecomeConstants) {
   fold_constants(net.graph);
   remove_dead_code(net.graph);
   EXPECT_THAT(types(net.graph), ElementsAre("Reshape"));
-  EXPECT_TRUE(at::equal(target->value, at::tensor({2, -1}, at::kLong)));
+  EXPECT_TRUE(at::equal(target->value(), at::tensor({2, -1}, at::kLong)));
   expect_same_function(before, net.graph, 0);
 }
 
@@ -176,7 +176,7 @@ TEST(FoldScale, PerChannelConstantsIntoTheWeightsInFront) {
         Net net;
         Variable* y = linear.make(net);
         net.shapes();
-        Shape shape(y->shape->size(), 1);
+        Shape shape(y->shape()->size(), 1);
         shape[1] = linear.channels;
         Variable* factor = net.constant(at::rand(shape) + 0.5);
         net.output(net.op(type, first ? std::vector{factor, y} : std::vector{y, factor}));
@@ -226,7 +226,7 @@ TEST(FoldOffset, AddsToTheBiasThatIsThere) {
       Net net;
       Variable* y = linear.make(net);
       net.shapes();
-      Shape shape(y->shape->size(), 1);
+      Shape shape(y->shape()->size(), 1);
       shape[1] = linear.channels;
       Variable* offset = net.random(shape);
       net.output(kind == 0 ? net.op("Add", {offset, y})
@@ -331,7 +331,7 @@ TEST(MatMulToGemm, TwoAndThreeDimensions) {
       const Graph before = net.graph.clone();
       EXPECT_TRUE(matmul_to_gemm(net.graph).changed());
       Operation* gemm = net.graph.find_operation("product");
-      EXPECT_EQ(gemm->type, "Gemm");
+      EXPECT_EQ(gemm->type(), "Gemm");
       EXPECT_EQ(gemm->input(2), bias);
       const std::vector<std::string> wrapped{"Reshape", "Gemm", "Reshape"};
       EXPECT_EQ(types(net.graph), shape.size() == 2 ? std::vector<std::string>{"Gemm"} : wrapped);

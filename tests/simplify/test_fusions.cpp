@@ -237,7 +237,7 @@ Variable* layer_norm(Net& n, Variable* x, const Shape& axes, double exponent, bo
   Variable* square = exponent == 0 ? n.op("Mul", {d, d}) : n.op("Pow", {d, n.scalar(exponent)});
   Variable* y = n.op("Div", {d, n.op("Sqrt", {binary(n, "Add", mean(n, square, axes), 1e-5)})});
   if (!affine) return y;
-  Shape shape(x->shape ? axes.size() : 1, 1);
+  Shape shape(x->shape() ? axes.size() : 1, 1);
   shape.back() = 5;
   return n.op("Add", {n.op("Mul", {y, n.random(shape)}), n.random({5})});
 }

@@ -33,18 +33,18 @@ Tensors fix_operands(Graph& graph, const Tensors& inputs) {
   Tensors left;
   std::vector<Variable*> open;
   for (size_t i = 0; i < inputs.size(); ++i) {
-    Variable* input = graph.inputs[i];
+    Variable* input = graph.inputs()[i];
     bool fixed = !inputs[i].is_floating_point();
     for (const Use& use : input->uses())
       fixed |= definition_of(*use.operation).input_spec(use.slot).role == OperandRole::Index;
     if (fixed && !graph.is_output(input)) {
-      input->value = inputs[i];
+      input->set_value(inputs[i]);
     } else {
       open.push_back(input);
       left.push_back(inputs[i]);
     }
   }
-  graph.inputs = open;
+  graph.set_inputs(open);
   return left;
 }
 
@@ -68,7 +68,7 @@ Outcome run_case(const fs::path& folder, Pass&& pass) {
   try {
     sample = {read_tensors(folder / "test_data_set_0", "input"), read_tensors(folder / "test_data_set_0", "output")};
     graph = import_onnx(folder / "model.onnx");
-    if (graph.inputs.size() != sample.inputs.size()) return Outcome::NotImported;
+    if (graph.inputs().size() != sample.inputs.size()) return Outcome::NotImported;
     inputs = fix_operands(graph, sample.inputs);
     verify(graph);
     if (!same(Executor(graph, Precision::Float).run(inputs), sample.outputs)) return Outcome::NotImported;

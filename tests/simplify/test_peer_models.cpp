@@ -51,7 +51,7 @@ INSTANTIATE_TEST_SUITE_P(Cases, PeerModels, testing::ValuesIn(case_names()),
 /// As tests/data/make_incumbent_graphs.py writes a value: constants by shape, generated names as "*".
 Json label(const Graph& reference, const Variable* variable) {
   if (!variable) return "";
-  if (variable->is_parameter()) return variable->value.sizes().vec();
+  if (variable->is_parameter()) return variable->value().sizes().vec();
   return reference.find_variable(variable->name()) ? Json(variable->name()) : Json("*");
 }
 
@@ -59,7 +59,7 @@ Json describe_operation(const Graph& imported, const Operation& operation, const
   Json inputs = Json::array(), outputs = Json::array();
   for (const Variable* input : operation.inputs()) inputs.push_back(label(imported, input));
   for (const Variable* output : operation.outputs()) outputs.push_back(label(imported, output));
-  return {operation.type, known.count(operation.name()) ? operation.name() : "*", inputs, outputs};
+  return {operation.type(), known.count(operation.name()) ? operation.name() : "*", inputs, outputs};
 }
 
 /// What says nothing is left out on both sides: omitted operands at the end, and the axes of a reduction, which came as
@@ -107,7 +107,7 @@ TEST(IncumbentPasses, GiveTheSameParameters) {
     const Operation& operation = *operations[i];
     const Json& other = expected[i];
     SCOPED_TRACE(other.dump().substr(0, 100));
-    EXPECT_EQ(operation.type, other[0].get<std::string>());
+    EXPECT_EQ(operation.type(), other[0].get<std::string>());
     if (other[1] != "*") {
       EXPECT_EQ(operation.name(), other[1].get<std::string>());
     }
@@ -119,7 +119,7 @@ TEST(IncumbentPasses, GiveTheSameParameters) {
       }
       if (!input->is_parameter()) continue;
       const auto values = other[4][constants++].get<std::vector<float>>();
-      const at::Tensor actual = input->value.flatten().slice(0, 0, static_cast<int64_t>(values.size()));
+      const at::Tensor actual = input->value().flatten().slice(0, 0, static_cast<int64_t>(values.size()));
       EXPECT_TRUE(at::equal(actual, at::tensor(values))) << "operand " << slot;
     }
     EXPECT_EQ(constants, other[4].size());
@@ -157,7 +157,7 @@ using Counts = std::map<std::string, int>;
 
 Counts count_types(const Graph& graph) {
   Counts counts;
-  for (const Operation* operation : graph.operations()) ++counts[operation->type];
+  for (const Operation* operation : graph.operations()) ++counts[operation->type()];
   return counts;
 }
 

@@ -109,7 +109,7 @@ TEST(SeparateParameters, OneReaderEach) {
   const Graph before = net.graph.clone();
   EXPECT_EQ(separate_parameters(net.graph).total(), 2);
   for (const Variable* variable : net.graph.variables()) EXPECT_LE(variable->uses().size(), 1u) << variable->name();
-  EXPECT_EQ(net.graph.find_variable("w")->uses()[0].operation->type, "Add");
+  EXPECT_EQ(net.graph.find_variable("w")->uses()[0].operation->type(), "Add");
   expect_same_function(before, net.graph, 0);
 }
 

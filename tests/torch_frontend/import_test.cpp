@@ -84,7 +84,7 @@ TEST(TorchImport, EveryExportedProgramComputesWhatPythonComputed) {
   check_all(".pt2");
 }
 
-std::vector<std::string> names_of(const std::vector<Operation*>& operations) {
+std::vector<std::string> names_of(const std::vector<const Operation*>& operations) {
   std::vector<std::string> names;
   for (const Operation* operation : operations) names.push_back(operation->name());
   return names;
@@ -103,8 +103,8 @@ TEST(TorchImport, NamesReadLikeTheModuleTree) {
     EXPECT_EQ(graph.find_operation("/blocks/0/conv/Conv")->input(1)->name(), "blocks.0.conv.weight") << name;
     // A weight that is used twice is one parameter.
     EXPECT_EQ(graph.find_operation("/shared/Gemm")->input(1), graph.find_operation("/shared/Gemm_1")->input(1)) << name;
-    EXPECT_EQ(graph.outputs[0]->name(), "scores") << name;
-    EXPECT_EQ(graph.outputs[1]->name(), "features") << name;
+    EXPECT_EQ(graph.outputs()[0]->name(), "scores") << name;
+    EXPECT_EQ(graph.outputs()[1]->name(), "features") << name;
   }
 }
 
@@ -124,7 +124,7 @@ TEST(TorchImport, ReadsTheLayoutsOfAllVersions) {
   const auto arrays = read_npz(TorchCase::folder() / "small.npz");
   for (const std::string name : {"small.pt2", "small_flat.pt2", "small_param.pt2", "small_pickle.pt2"}) {
     const Graph graph = import_torch(TorchCase::folder() / name);
-    EXPECT_EQ(*graph.inputs[0]->shape, (Shape{2, 3, 6, 6})) << name;
+    EXPECT_EQ(*graph.inputs()[0]->shape(), (Shape{2, 3, 6, 6})) << name;
     const Tensors outputs = Executor(graph, Precision::Float).run(Tensors{arrays.at("in_0")});
     EXPECT_TRUE(at::allclose(outputs[0], arrays.at("out_0"), 1e-5, 1e-5)) << name;
   }
@@ -133,7 +133,7 @@ TEST(TorchImport, ReadsTheLayoutsOfAllVersions) {
 TEST(TorchImport, BindsADynamicDimension) {
   ESPQ_REQUIRE_TORCH_CASES();
   const Graph graph = import_torch(TorchCase::folder() / "small.pt2", {.input_shapes = {{"x", {5, 3, 6, 6}}}});
-  EXPECT_EQ(*graph.outputs[0]->shape, (Shape{5, 2}));
+  EXPECT_EQ(*graph.outputs()[0]->shape(), (Shape{5, 2}));
 }
 
 TEST(TorchImport, ComputesSizesOfDynamicDimensions) {

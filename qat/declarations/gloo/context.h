@@ -1,7 +1,7 @@
 #pragma once
-// LibTorch's wheel contains gloo but not its headers, which c10d/ProcessGroupGloo.hpp includes. Only the names that this
-// header mentions are declared here; nothing of gloo is defined, and none of its objects is made or looked into: they
-// stay behind the pointers that LibTorch hands around. Used only where no real headers are found.
+// LibTorch's wheel contains gloo but not its headers, which c10d/ProcessGroupGloo.hpp includes. Only the names that
+// this header mentions are declared here; nothing of gloo is defined, and none of its objects is made or looked into:
+// they stay behind the pointers that LibTorch hands around. Used only where no real headers are found.
 #include <chrono>
 #include <string>
 #include <vector>
