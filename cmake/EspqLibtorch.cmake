@@ -27,10 +27,12 @@ foreach(directory include include/torch/csrc/api/include)
   target_compile_options(espq::libtorch INTERFACE "SHELL:-idirafter ${ESPQ_TORCH_PREFIX}/${directory}")
 endforeach()
 target_link_libraries(espq::libtorch INTERFACE ${ESPQ_TORCH_CPU_LIBRARY} ${ESPQ_C10_LIBRARY})
-# at::parallel_for is a template that uses threads only where OpenMP is on. The wheel's folder comes first at run time,
-# so that LibTorch's threads are the ones.
+# at::parallel_for is a template that uses threads only where OpenMP is on. The compiler adds its library: the wheel's
+# folder comes first at run time, so that LibTorch's threads are the ones (clang's library serves LibTorch, too).
 find_package(OpenMP REQUIRED COMPONENTS CXX)
-target_link_libraries(espq::libtorch INTERFACE OpenMP::OpenMP_CXX)
+separate_arguments(espq_openmp UNIX_COMMAND "${OpenMP_CXX_FLAGS}")
+target_compile_options(espq::libtorch INTERFACE ${espq_openmp})
+target_link_options(espq::libtorch INTERFACE ${espq_openmp})
 target_link_options(espq::libtorch INTERFACE "LINKER:-rpath,${ESPQ_TORCH_PREFIX}/lib")
 # Nothing calls the CUDA library: loading it is what lets tensors live on CUDA devices. Empty without CUDA.
 add_library(espq::libtorch_cuda INTERFACE IMPORTED GLOBAL)

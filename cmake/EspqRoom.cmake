@@ -1,6 +1,3 @@
-# -O2: the few kernels that want more say so themselves; it halves the build time.
-set(CMAKE_CXX_FLAGS_RELEASE "-O2 -DNDEBUG")
-
 # espq_flags: what every target of the project shares.
 add_library(espq_flags INTERFACE)
 set_target_properties(espq_flags PROPERTIES EXPORT_NAME flags)
@@ -9,21 +6,30 @@ target_compile_features(espq_flags INTERFACE cxx_std_20)
 target_include_directories(espq_flags INTERFACE "$<BUILD_INTERFACE:${PROJECT_SOURCE_DIR}>"
                                                 "$<INSTALL_INTERFACE:${CMAKE_INSTALL_INCLUDEDIR}>"
                                                 "$<INSTALL_INTERFACE:${CMAKE_INSTALL_INCLUDEDIR}/espq>")
-# GCC 12 reports false string warnings inside its own <string> for literal + std::string (GCC bug 105651).
-target_compile_options(espq_flags INTERFACE
-                       "$<BUILD_INTERFACE:-Wall;-Wextra;-Wno-unused-parameter;-Wno-restrict;-Wno-stringop-overflow;-Wno-array-bounds>")
-# Executables too, as a precompiled header serves only one kind of position-independent code.
-# ccache needs -fpch-preprocess to see what a precompiled header stands for.
-target_compile_options(espq_flags INTERFACE "$<BUILD_INTERFACE:-fPIC;-fpch-preprocess>")
-if(ESPQ_WERROR)
-  target_compile_options(espq_flags INTERFACE "$<BUILD_INTERFACE:-Werror>")
+# Executables are position independent, too, as a precompiled header serves only one kind of code.
+set(espq_options -Wall -Wextra -Wno-unused-parameter -fPIC)
+if(CMAKE_CXX_COMPILER_ID STREQUAL "GNU")
+  # GCC 12 reports false string warnings inside its own <string> for literal + std::string (GCC bug 105651).
+  list(APPEND espq_options -Wno-restrict -Wno-stringop-overflow -Wno-array-bounds)
+  list(APPEND espq_options -fpch-preprocess)  # lets ccache see what a precompiled header stands for
+else()
+  list(APPEND espq_options "SHELL:-Xclang -fno-pch-timestamp")  # the same precompiled header for ccache in every build
 endif()
+if(ESPQ_WERROR)
+  list(APPEND espq_options -Werror)
+endif()
+target_compile_options(espq_flags INTERFACE "$<BUILD_INTERFACE:${espq_options}>")
 if(ESPQ_SANITIZE)
-  # The instrumentation hides initializations from GCC, which then warns about variants that are never read.
   target_compile_options(espq_flags INTERFACE
-    "$<BUILD_INTERFACE:-fsanitize=${ESPQ_SANITIZE};-fno-omit-frame-pointer;-Wno-maybe-uninitialized>")
+    "$<BUILD_INTERFACE:-fsanitize=${ESPQ_SANITIZE};-fno-omit-frame-pointer>"
+    # The instrumentation hides initializations from GCC, which then warns about variants that are never read.
+    "$<BUILD_INTERFACE:$<$<CXX_COMPILER_ID:GNU>:-Wno-maybe-uninitialized>>")
   target_link_options(espq_flags INTERFACE "$<BUILD_INTERFACE:-fsanitize=${ESPQ_SANITIZE}>")
 endif()
+
+# For the rooms whose loops have to give the chip's numbers: every operation is rounded once, in the order written (no
+# fused multiply-add), and -O3 makes vector code of them, which comparisons prevent as long as they count as able to trap.
+set(ESPQ_EXACT_LOOPS "$<$<NOT:$<CONFIG:Debug>>:-O3>" -ffp-contract=off -fno-trapping-math)
 
 # espq_room(NAME SOURCES a.cpp ... DEPENDS rooms_or_libraries ... [PRIVATE_DEPENDS libraries ...]): the static library
 # espq_NAME, alias espq::NAME, installed and exported. What only the sources use is a PRIVATE_DEPENDS.

@@ -6,6 +6,7 @@
 #include <cmath>
 
 #include "core/support/error.h"
+#include "core/support/vector_clones.h"
 
 namespace espq {
 
@@ -100,7 +101,6 @@ __attribute__((always_inline)) inline void saturating_taps(const float* patch, c
   }
 }
 
-#define ESPQ_CLONES __attribute__((target_clones("avx2", "default"), optimize("O3")))
 ESPQ_CLONES void saturating_taps32(const float* patch, const int32_t* weights, int64_t taps, int64_t channels,
                                    int lane_bits, int32_t* sums) {
   saturating_taps(patch, weights, taps, channels, lane_bits, sums);

@@ -7,6 +7,7 @@
 #include <cmath>
 
 #include "core/support/error.h"
+#include "core/support/vector_clones.h"
 
 namespace espq {
 namespace {
@@ -42,8 +43,6 @@ __attribute__((always_inline)) inline void requantize_any(const Run<T>& run, boo
   return by_channel ? requantize_body<false, true>(run) : requantize_body<false, false>(run);
 }
 
-// One copy for processors with vector rounding, one for the rest; no multiply-add is fused in either.
-#define ESPQ_CLONES __attribute__((target_clones("avx2", "default"), optimize("O3")))
 ESPQ_CLONES void requantize_run(const Run<float>& run, bool half_up, bool by_channel) {
   requantize_any(run, half_up, by_channel);
 }
