@@ -21,7 +21,7 @@ flock 9
 
 install_debian_packages() {
   local wanted=(
-    g++ cmake ninja-build ccache git make python3 python3-pip
+    g++ cmake ninja-build ccache lld git make python3 python3-pip
     protobuf-compiler libprotobuf-dev libflatbuffers-dev libfmt-dev libspdlog-dev nlohmann-json3-dev libcli11-dev
     libgtest-dev libgmock-dev libbenchmark-dev zlib1g-dev libssl-dev flatbuffers-compiler clang-format
     libturbojpeg0-dev libjpeg62-turbo-dev libpng-dev)

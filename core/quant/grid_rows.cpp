@@ -13,7 +13,7 @@ namespace espq {
 namespace {
 
 // `out` is `in` or apart from it.
-#define ESPQ_EACH(i, count) _Pragma("GCC ivdep") for (int64_t i = 0; i < (count); ++i)
+#define ESPQ_EACH(i, count) ESPQ_INDEPENDENT for (int64_t i = 0; i < (count); ++i)
 
 template <Rounding rounding>
 inline float rounded(float value) {

@@ -2,9 +2,9 @@
 
 namespace espq {
 
-void internal_check(bool condition, const std::string& what, std::source_location location) {
+void internal_check(bool condition, const std::string& what, SourceLine where) {
   if (condition) return;
-  throw InternalError(fmt::format("internal error at {}:{}: {}", location.file_name(), location.line(), what));
+  throw InternalError(fmt::format("internal error at {}:{}: {}", where.file, where.line, what));
 }
 
 }  // namespace espq

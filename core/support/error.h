@@ -1,9 +1,9 @@
 #pragma once
 #include <fmt/format.h>
 
-#include <source_location>
 #include <stdexcept>
 #include <string>
+#include <utility>
 
 namespace espq {
 
@@ -30,8 +30,16 @@ void user_check(bool condition, fmt::format_string<Args...> format, Args&&... ar
   if (!condition) throw UserError(fmt::format(format, std::forward<Args>(args)...));
 }
 
+/// Where a call stands; std::source_location, which clang knows from version 16 on.
+struct SourceLine {
+  const char* file;
+  int line;
+  static constexpr SourceLine here(const char* file = __builtin_FILE(), int line = __builtin_LINE()) {
+    return {file, line};
+  }
+};
+
 /// Throws InternalError unless `condition` holds.
-void internal_check(bool condition, const std::string& what,
-                    std::source_location location = std::source_location::current());
+void internal_check(bool condition, const std::string& what, SourceLine where = SourceLine::here());
 
 }  // namespace espq

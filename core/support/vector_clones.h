@@ -10,3 +10,10 @@
 #else
 #define ESPQ_CLONES __attribute__((target_clones("arch=x86-64-v4", "avx2", "default")))
 #endif
+
+// In front of a loop whose iterations share no memory but the element that they write.
+#if defined(__clang__)
+#define ESPQ_INDEPENDENT _Pragma("clang loop vectorize(assume_safety)")
+#else
+#define ESPQ_INDEPENDENT _Pragma("GCC ivdep")
+#endif
