@@ -88,9 +88,13 @@ void Operation::set_attributes(AttributeMap attributes, std::vector<std::string>
   implied_attributes_ = std::move(implied);
   ++*revision_;
 }
-void Operation::set_width(std::optional<OperationWidth> width) {
+void Operation::set_width(std::optional<Width> width) {
   width_ = width;
   ++*revision_;
+}
+ChipFacts& Operation::edit_chip() {
+  ++*revision_;
+  return chip_;
 }
 void Operation::set_quant(std::vector<SlotQuant> inputs, std::vector<SlotQuant> outputs) {
   internal_check(inputs.size() == inputs_.size() && outputs.size() == outputs_.size(),
@@ -398,6 +402,9 @@ void Graph::remove(Operation& operation) {
 void Graph::remove(Variable& variable) {
   internal_check(variable.uses_.empty() && !variable.producer_, "'" + variable.name() + "' is still linked");
   internal_check(!is_input(&variable) && !is_output(&variable), "'" + variable.name() + "' is a graph input or output");
+  internal_check(std::none_of(operations_.begin(), operations_.end(),
+                              [&](const auto& operation) { return operation->chip_.table == &variable; }),
+                 "'" + variable.name() + "' is a look-up table");
   variable_by_name_.erase(variable.name_);
   touch();
   std::erase_if(variables_, [&](const auto& owned) { return owned.get() == &variable; });
@@ -474,6 +481,8 @@ Graph Graph::clone() const {
                                               map_all(source->outputs_), source->attributes_);
     operation.implied_attributes_ = source->implied_attributes_;
     operation.width_ = source->width_;
+    operation.chip_ = source->chip_;
+    operation.chip_.table = mapped.at(source->chip_.table);
     operation.quantized_ = source->quantized_;
     operation.input_quant_ = source->input_quant_;
     operation.output_quant_ = source->output_quant_;

@@ -127,6 +127,25 @@ class Variable {
   uint64_t* revision_ = nullptr;
 };
 
+/// What the chip library is told about an operation beside its operands and the attributes of its operator. Only the
+/// .espdl writer and reader know which attributes these are in a file.
+struct ChipFacts {
+  /// Which kernels run it. nullopt = the file does not say.
+  std::optional<Width> kernels = {};
+  /// LUT, from the Quantized stage on: the operator whose values the table holds. Empty = the file does not say.
+  std::string function = {};
+  /// Distance of the inputs of neighbouring entries in the 16-bit table, from the Quantized stage on.
+  std::optional<int> table_step = {};
+  /// The table, a constant that no operation reads; nullptr = none.
+  const Variable* table = nullptr;
+  /// Operators that can apply a Relu to their result: whether they do. nullopt = nothing is said.
+  std::optional<bool> fused_relu = {};
+  /// GRU and LSTM: exponent of gates and cell state.
+  std::optional<int> gate_exponent = {};
+
+  bool operator==(const ChipFacts&) const = default;
+};
+
 /// One node of the network. Whatever changes one counts in Graph::revision().
 class Operation {
  public:
@@ -136,9 +155,10 @@ class Operation {
   /// Names of the attributes that the model left out and that were filled in with the standard's default.
   const std::vector<std::string>& implied_attributes() const { return implied_attributes_; }
   /// Arithmetic: nullopt = not dispatched yet.
-  const std::optional<OperationWidth>& width() const { return width_; }
+  const std::optional<Width>& width() const { return width_; }
   /// True once the quantizer made slots for it.
   bool quantized() const { return quantized_; }
+  const ChipFacts& chip() const { return chip_; }
   /// One entry per input / output slot when quantized.
   const std::vector<SlotQuant>& input_quant() const { return input_quant_; }
   const std::vector<SlotQuant>& output_quant() const { return output_quant_; }
@@ -168,7 +188,8 @@ class Operation {
   void set_attribute(std::string_view key, Attribute value);
   void remove_attribute(std::string_view key);
   void set_attributes(AttributeMap attributes, std::vector<std::string> implied = {});
-  void set_width(std::optional<OperationWidth> width);
+  void set_width(std::optional<Width> width);
+  ChipFacts& edit_chip();
   /// Quantizes the operation: one slot per operand and one per output.
   void set_quant(std::vector<SlotQuant> inputs, std::vector<SlotQuant> outputs);
   void clear_quant();
@@ -181,7 +202,8 @@ class Operation {
   std::string name_, type_;
   AttributeMap attributes_;
   std::vector<std::string> implied_attributes_;
-  std::optional<OperationWidth> width_;
+  std::optional<Width> width_;
+  ChipFacts chip_;
   bool quantized_ = false;
   std::vector<SlotQuant> input_quant_, output_quant_;
   std::vector<Variable*> inputs_, outputs_;
@@ -279,7 +301,7 @@ class Graph {
                            AttributeMap attributes = {});
   /// Removes the operation; its outputs stay as variables without producer.
   void remove(Operation& operation);
-  /// Removes a variable that nothing produces or reads and that is no graph input or output.
+  /// Removes a variable that nothing produces or reads and that is no graph input, output or look-up table.
   void remove(Variable& variable);
   /// Removes a one-in one-out operation: readers of its output read its input. Keeps graph output names.
   void bypass(Operation& operation);
@@ -313,7 +335,13 @@ std::unordered_set<const Operation*> operations_behind(std::vector<const Variabl
 /// Names in order.
 std::vector<std::string> names_of(std::span<const Variable* const> variables);
 
-/// Readable text of the whole graph, one line per operation (golden files, debugging).
+/// Readable text of the whole graph, one line per operation: everything but the values of constants (golden files,
+/// debugging).
+///   quantized graph 'net' for esp32p4 (%x[1x3x8x8])
+///     %y[1x8x8x8]{quantizes 8 bit @-5 #2} = Conv 'c' (%x[1x3x8x8]{quantizes 8 bit @-6 #1}, ...) {group=1} int8
+///   return %y[1x8x8x8]
+/// In braces behind a tensor: what the operation's slot does, exponents behind '@', number of the scale group behind
+/// '#'. In chip graphs: dtype and exponents as stored, and between '<' and '>' the permutation.
 std::string to_text(const Graph& graph);
 
 }  // namespace espq

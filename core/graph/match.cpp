@@ -13,6 +13,16 @@ const Operation* sole_consumer(const Graph& graph, const Variable& value) {
   return value.uses().size() == 1 && !graph.is_output(&value) ? value.uses()[0].operation : nullptr;
 }
 
+Operation* sole_reader(Operation& operation) {
+  Operation* reader = nullptr;
+  for (Variable* output : operation.outputs()) {
+    if (!output || output->uses().size() == 0) continue;
+    if (reader || output->uses().size() > 1) return nullptr;
+    reader = output->uses()[0].operation;
+  }
+  return reader;
+}
+
 Operation* producer_of(Variable* value, std::string_view type) {
   return value && value->producer() && value->producer()->type() == type ? value->producer() : nullptr;
 }

@@ -12,6 +12,10 @@ namespace espq {
 Operation* sole_consumer(const Graph& graph, Variable& value);
 const Operation* sole_consumer(const Graph& graph, const Variable& value);
 
+/// The operation that alone reads what `operation` writes, whether or not that also leaves the graph: who merges the
+/// two has to look after graph outputs. nullptr when nothing or several operands read it.
+Operation* sole_reader(Operation& operation);
+
 /// Producer of `value` when it is of type `type`; otherwise nullptr (also for omitted operands).
 Operation* producer_of(Variable* value, std::string_view type);
 const Operation* producer_of(const Variable* value, std::string_view type);

@@ -1,9 +1,10 @@
 #pragma once
 #include <ATen/core/Tensor.h>
 
+#include <functional>
 #include <vector>
 
-#include "core/quant/rounding.h"
+#include "core/quant/grid.h"
 
 // Rounding float32 tensors in one pass over memory: what fake_quantize() and training share.
 namespace espq {
@@ -61,6 +62,10 @@ struct RowRounding {
   Rounding rounding;
   bool relu = false;
 };
+/// Of a rounding with one exponent.
+inline RowRounding row_rounding(const GridRounding& rounding, bool relu) {
+  return {grid_floats(rounding.grid.exponent(), rounding.grid.bits), rounding.rounding, relu};
+}
 /// a + b, or a * b, and its rounding in one pass, for contiguous tensors of one shape that has_grid_rows(); `inside`
 /// gets the bytes that masked_gradient() wants.
 at::Tensor round_sum(const at::Tensor& a, const at::Tensor& b, const RowRounding& rounding, at::Tensor& inside);

@@ -83,37 +83,34 @@ std::pair<at::Tensor, at::Tensor> general_gradients(const at::Tensor& value, con
 
 class QuantizeGradient : public torch::autograd::Function<QuantizeGradient> {
  public:
-  struct Settings {
-    std::vector<int> exponents;
-    int channel_axis, bits;
-    Rounding rounding;
-    bool masked;
+  struct Settings : GridRounding {
     bool relu = false;
 
     std::vector<GridFloats> grids() const {
       std::vector<GridFloats> result;
-      for (int exponent : exponents) result.push_back(grid_floats(exponent, bits));
+      for (int exponent : grid.exponents) result.push_back(grid_floats(exponent, grid.bits));
       return result;
     }
-    at::Tensor scale(const at::Tensor& like) const { return scale_tensor(exponents, channel_axis, like); }
+    at::Tensor scale(const at::Tensor& like) const { return scale_tensor(grid.exponents, channel_axis, like); }
   };
 
   static at::Tensor forward(torch::autograd::AutogradContext* context, const at::Tensor& value,
                             const std::optional<at::Tensor>& log2_scale, const Settings& settings) {
     context->set_materialize_grads(false);
-    const bool fast = has_grid_rows(value, settings.exponents);
+    const auto& [bits, exponents] = settings.grid;
+    const bool fast = has_grid_rows(value, exponents);
     if (log2_scale) {
-      const at::Tensor kept = walkable(value, settings.exponents.size());
+      const at::Tensor kept = walkable(value, exponents.size());
       context->save_for_backward({kept});
       context->saved_data["shape"] = log2_scale->sizes().vec();
-      context->saved_data["exponents"] = std::vector<int64_t>(settings.exponents.begin(), settings.exponents.end());
+      context->saved_data["exponents"] = std::vector<int64_t>(exponents.begin(), exponents.end());
       context->saved_data["grid"] =
-          std::vector<int64_t>{settings.channel_axis, settings.bits, static_cast<int64_t>(settings.rounding), fast};
+          std::vector<int64_t>{settings.channel_axis, bits, static_cast<int64_t>(settings.rounding), fast};
       return plain(kept, settings);
     }
     at::Tensor inside, result;
     if (fast) {
-      result = round_rows(value.detach(), settings.exponents, settings.channel_axis, settings.bits, settings.rounding,
+      result = round_rows(value.detach(), exponents, settings.channel_axis, bits, settings.rounding,
                           {.relu = settings.relu}, settings.masked ? &inside : nullptr);
     } else {
       std::tie(result, inside) = general_rounding(value.detach(), settings);
@@ -136,31 +133,30 @@ class QuantizeGradient : public torch::autograd::Function<QuantizeGradient> {
  private:
   /// Result and mask (bool) by as few of LibTorch's operators as there are, each of which is a kernel to start on CUDA.
   static std::tuple<at::Tensor, at::Tensor> general_rounding(const at::Tensor& value, const Settings& settings) {
-    const int64_t low = quant_min(settings.bits), high = quant_max(settings.bits);
-    const bool per_tensor = settings.exponents.size() == 1 && settings.channel_axis < 0;
-    if (per_tensor && settings.rounding == Rounding::HalfEven && value.is_cuda())
-      return at::fake_quantize_per_tensor_affine_cachemask(value, std::ldexp(1.0, settings.exponents[0]), 0, low, high);
+    const int64_t low = quant_min(settings.grid.bits), high = quant_max(settings.grid.bits);
+    if (settings.per_tensor() && settings.rounding == Rounding::HalfEven && value.is_cuda())
+      return at::fake_quantize_per_tensor_affine_cachemask(value, std::ldexp(1.0, settings.grid.exponent()), 0, low,
+                                                           high);
     const at::Tensor scale = settings.scale(value), r = round_tensor(value / scale, settings.rounding);
     const at::Tensor q = r.clamp(low, high);
     return {q * scale, r.eq(q)};
   }
   static at::Tensor plain(const at::Tensor& value, const Settings& settings) {
-    return fake_quantize(value.detach(), settings.exponents, settings.channel_axis, settings.bits, settings.rounding);
+    return fake_quantize(value.detach(), settings.grid.exponents, settings.channel_axis, settings.grid.bits,
+                         settings.rounding);
   }
   static torch::autograd::variable_list learned(torch::autograd::AutogradContext* context, const at::Tensor& value,
                                                 const at::Tensor& gradient) {
     const std::vector<int64_t> exponents = context->saved_data["exponents"].toIntVector();
     const std::vector<int64_t> grid = context->saved_data["grid"].toIntVector();
-    const Settings settings{{exponents.begin(), exponents.end()},
-                            static_cast<int>(grid[0]),
-                            static_cast<int>(grid[1]),
-                            static_cast<Rounding>(grid[2]),
-                            true};
+    const Settings settings{{{static_cast<int>(grid[1]), {exponents.begin(), exponents.end()}},
+                             static_cast<int>(grid[0]),
+                             static_cast<Rounding>(grid[2])}};
     const GridRows rows(value, settings.channel_axis, exponents.size());
     auto [to_value, to_scale] = grid[3] ? learned_gradients(value, gradient, settings.grids(), rows, settings.rounding)
                                         : general_gradients(value, gradient, settings.scale(value),
                                                             exponents.size() == 1 ? -1 : settings.channel_axis,
-                                                            settings.bits, settings.rounding);
+                                                            settings.grid.bits, settings.rounding);
     return {to_value, to_scale.reshape(context->saved_data["shape"].toIntVector()), at::Tensor()};
   }
 };
@@ -186,26 +182,27 @@ class AddAndQuantizeGradient : public torch::autograd::Function<AddAndQuantizeGr
 
 }  // namespace
 
-at::Tensor fake_quantize_with_gradient(const at::Tensor& value, const std::vector<int>& exponents, int channel_axis,
-                                       int bits, Rounding rounding, bool masked, const at::Tensor& log2_scale,
-                                       bool relu) {
+at::Tensor fake_quantize_with_gradient(const at::Tensor& value, const GridRounding& rounding,
+                                       const at::Tensor& log2_scale, bool relu) {
+  const std::vector<int>& exponents = rounding.grid.exponents;
   internal_check(!exponents.empty(), "quantizing with an unknown exponent");
   const bool learns = log2_scale.defined() && log2_scale.requires_grad();
   const bool plain = !at::GradMode::is_enabled() || (!value.requires_grad() && !learns);
-  if (relu && (plain || learns || !masked || !has_grid_rows(value, exponents)))
-    return fake_quantize_with_gradient(at::relu(value), exponents, channel_axis, bits, rounding, masked, log2_scale);
-  if (plain) return fake_quantize(value, exponents, channel_axis, bits, rounding);
+  if (relu && (plain || learns || !rounding.masked || !has_grid_rows(value, exponents)))
+    return fake_quantize_with_gradient(at::relu(value), rounding, log2_scale);
+  if (plain) return fake_quantize(value, exponents, rounding.channel_axis, rounding.grid.bits, rounding.rounding);
   return QuantizeGradient::apply(value, learns ? std::optional(log2_scale) : std::nullopt,
-                                 QuantizeGradient::Settings{exponents, channel_axis, bits, rounding, masked, relu});
+                                 QuantizeGradient::Settings{rounding, relu});
 }
 
-at::Tensor add_and_quantize_with_gradient(const at::Tensor& a, const at::Tensor& b, const std::vector<int>& exponents,
-                                          int bits, Rounding rounding, bool relu) {
+at::Tensor add_and_quantize_with_gradient(const at::Tensor& a, const at::Tensor& b, const GridRounding& rounding,
+                                          bool relu) {
+  const std::vector<int>& exponents = rounding.grid.exponents;
   const bool learns = at::GradMode::is_enabled() && (a.requires_grad() || b.requires_grad());
-  const bool fits = learns && exponents.size() == 1 && a.sizes() == b.sizes() && a.is_contiguous() &&
+  const bool fits = learns && rounding.masked && exponents.size() == 1 && a.sizes() == b.sizes() && a.is_contiguous() &&
                     b.is_contiguous() && has_grid_rows(a, exponents) && has_grid_rows(b, exponents);
-  if (!fits) return fake_quantize_with_gradient(at::add(a, b), exponents, -1, bits, rounding, true, {}, relu);
-  return AddAndQuantizeGradient::apply(a, b, RowRounding{grid_floats(exponents[0], bits), rounding, relu});
+  if (!fits) return fake_quantize_with_gradient(at::add(a, b), rounding, {}, relu);
+  return AddAndQuantizeGradient::apply(a, b, row_rounding(rounding, relu));
 }
 
 }  // namespace espq

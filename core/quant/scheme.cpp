@@ -4,6 +4,15 @@
 
 namespace espq {
 
+const std::vector<std::pair<Observer, std::string_view>> EnumNames<Observer>::values = {
+    {Observer::MinMax, "minmax"},
+    {Observer::Percentile, "percentile"},
+    {Observer::KlDivergence, "kl"},
+    {Observer::MeanSquaredError, "mse"}};
+
+const std::vector<std::pair<Width, std::string_view>> EnumNames<Width>::values = {
+    {Width::Float, "float"}, {Width::Int8, "int8"}, {Width::Int16, "int16"}, {Width::Int16Weights8, "w8a16"}};
+
 ScaleId ScaleForest::create() {
   const auto id = static_cast<ScaleId>(parent_.size());
   parent_.push_back(id);

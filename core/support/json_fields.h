@@ -1,51 +1,25 @@
 #pragma once
-#include <fmt/format.h>
-
 #include <algorithm>
-#include <map>
 #include <nlohmann/json.hpp>
-#include <optional>
 #include <string>
 #include <string_view>
+#include <type_traits>
 #include <utility>
 #include <vector>
 
+#include "core/support/enum_names.h"
 #include "core/support/error.h"
 #include "core/support/text.h"
 
 namespace espq {
 
-/// Names of an enum in JSON, command lines and reports: specialise `values` once beside the enum.
-template <typename Enum>
-struct EnumNames;  // static const std::vector<std::pair<Enum, std::string_view>> values;
-
-template <typename Enum>
-concept NamedEnum = requires {
-  EnumNames<Enum>::values;
-};
-
-template <NamedEnum Enum>
-std::string_view enum_name(Enum value) {
-  for (const auto& [candidate, name] : EnumNames<Enum>::values)
-    if (candidate == value) return name;
-  throw InternalError("enum value without a name");
-}
-
-/// Throws UserError naming `what` and listing the choices.
-template <NamedEnum Enum>
-Enum parse_enum(std::string_view text, std::string_view what) {
-  std::vector<std::string> names;
-  for (const auto& [value, name] : EnumNames<Enum>::values) {
-    if (name == text) return value;
-    names.emplace_back(name);
-  }
-  user_error("{}: '{}' is not one of {}", what, text, fmt::join(names, ", "));
-}
-
 /// An options struct becomes JSON and back by one function that lists its fields:
 ///   template <class Fields> void describe(Fields& fields, MyOptions& options) { fields("steps", options.steps); ... }
-/// Fields may be bool, integers, float, double, string, named enums, optionals (null), maps with string keys, vectors,
-/// and structs with a describe() of their own.
+/// Fields may be bool, integers, float, double, string, named enums, structs with a describe() of their own, vectors,
+/// maps with string keys, and optionals, which are off when they are empty:
+/// - written, an empty optional is null;
+/// - read, null and false empty it, and whatever the value may be fills it: an object keeps what it does not name, true
+///   fills a struct with its defaults if it was empty.
 class JsonWriter {
  public:
   template <typename T>
@@ -59,20 +33,18 @@ class JsonWriter {
   static nlohmann::ordered_json write(T& value) {
     if constexpr (NamedEnum<T>) {
       return enum_name(value);
-    } else if constexpr (
-        requires { nlohmann::ordered_json(value); } && !requires { value.has_value(); } &&
-        !requires { typename T::mapped_type; }) {
-      return value;
     } else if constexpr (requires { value.has_value(); }) {
       return value.has_value() ? write(*value) : nlohmann::ordered_json(nullptr);
     } else if constexpr (requires { typename T::mapped_type; }) {
       auto object = nlohmann::ordered_json::object();
       for (auto& [key, element] : value) object[key] = write(element);
       return object;
-    } else {
+    } else if constexpr (requires(JsonWriter & writer) { describe(writer, value); }) {
       JsonWriter nested;
       describe(nested, value);
       return nested.json();
+    } else {
+      return value;
     }
   }
   nlohmann::ordered_json json_ = nlohmann::ordered_json::object();
@@ -81,7 +53,7 @@ class JsonWriter {
 /// Reads what is there and keeps the rest. finish() rejects unknown keys, naming the nearest known one.
 class JsonReader {
  public:
-  /// `where` names the object in messages, e.g. "recipe.json: observers".
+  /// `where` names the object in messages, e.g. "recipe.json: calibration".
   JsonReader(const nlohmann::json& json, std::string where) : json_(json), where_(std::move(where)) {
     user_check(json.is_object(), "{}: expected a JSON object, found {}", where_, json.type_name());
   }
@@ -101,9 +73,14 @@ class JsonReader {
 
  private:
   template <typename T>
+  static constexpr bool is_struct = requires(JsonReader& reader, T& value) {
+    describe(reader, value);
+  };
+
+  template <typename T>
   static void read(const nlohmann::json& json, T& value, const std::string& where) {
     if constexpr (NamedEnum<T>) {
-      user_check(json.is_string(), "{}: expected a string, found {}", where, json.type_name());
+      user_check(json.is_string(), "{}: expected a string, found {}", where, json.dump());
       value = parse_enum<T>(json.get<std::string>(), where);
     } else if constexpr (std::is_same_v<T, bool>) {
       user_check(json.is_boolean(), "{}: expected true or false, found {}", where, json.dump());
@@ -118,12 +95,10 @@ class JsonReader {
       user_check(json.is_string(), "{}: expected a string, found {}", where, json.dump());
       value = json.get<std::string>();
     } else if constexpr (requires { value.has_value(); }) {
-      if (json.is_null()) return value.reset();
-      read(json, value.emplace(), where);
+      read_optional(json, value, where);
     } else if constexpr (requires { typename T::mapped_type; }) {
       user_check(json.is_object(), "{}: expected an object, found {}", where, json.type_name());
-      value.clear();
-      for (const auto& [key, element] : json.items()) read(element, value[key], where + "." + key);
+      for (const auto& [key, element] : json.items()) read_element(element, value, key, where);
     } else if constexpr (requires { value.push_back(typename T::value_type{}); }) {
       user_check(json.is_array(), "{}: expected a list, found {}", where, json.type_name());
       value.clear();
@@ -132,6 +107,27 @@ class JsonReader {
       JsonReader nested(json, where);
       describe(nested, value);
       nested.finish();
+    }
+  }
+
+  template <typename Optional>
+  static void read_optional(const nlohmann::json& json, Optional& value, const std::string& where) {
+    using Value = typename Optional::value_type;
+    if (json.is_null()) return value.reset();
+    if constexpr (!std::is_same_v<Value, bool>)
+      if (json == false) return value.reset();
+    Value inner = value.value_or(Value{});
+    if (!(is_struct<Value> && json == true)) read(json, inner, where);
+    value = std::move(inner);
+  }
+
+  /// Entries of a map are kept like fields of a struct; null takes one away.
+  template <typename Map>
+  static void read_element(const nlohmann::json& json, Map& map, const std::string& key, const std::string& where) {
+    if (json.is_null()) {
+      map.erase(key);
+    } else {
+      read(json, map[key], where + "." + key);
     }
   }
 
@@ -147,7 +143,15 @@ std::string to_json(const T& options) {
   return writer.json().dump(2) + "\n";
 }
 
-/// Overwrites the fields that `text` names. Throws UserError naming `source` (a file) on bad JSON, types or keys.
+/// Overwrites the fields that `json` names. Throws UserError naming `source` (a file) on wrong types or keys.
+template <typename T>
+void read_fields(const nlohmann::json& json, T& options, const std::string& source) {
+  JsonReader reader(json, source);
+  describe(reader, options);
+  reader.finish();
+}
+
+/// The same from text, which may also not be JSON at all.
 template <typename T>
 void from_json(std::string_view text, T& options, const std::string& source) {
   nlohmann::json json;
@@ -156,9 +160,7 @@ void from_json(std::string_view text, T& options, const std::string& source) {
   } catch (const nlohmann::json::parse_error& error) {
     user_error("{}: not valid JSON ({})", source, error.what());
   }
-  JsonReader reader(json, source);
-  describe(reader, options);
-  reader.finish();
+  read_fields(json, options, source);
 }
 
 }  // namespace espq

@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <numeric>
+#include <utility>
 
 namespace espq {
 namespace {
@@ -24,9 +25,11 @@ size_t edit_distance(std::string_view a, std::string_view b) {
 }  // namespace
 
 std::string nearest_name(std::string_view name, const std::vector<std::string>& candidates) {
-  const auto nearest = std::min_element(candidates.begin(), candidates.end(), [&](const auto& a, const auto& b) {
-    return edit_distance(name, a) < edit_distance(name, b);
-  });
+  const auto distance = [&](const std::string& candidate) {
+    return std::pair(!candidate.starts_with(name), edit_distance(name, candidate));  // a name cut short comes first
+  };
+  const auto nearest = std::min_element(candidates.begin(), candidates.end(),
+                                        [&](const auto& a, const auto& b) { return distance(a) < distance(b); });
   return nearest == candidates.end() ? std::string() : *nearest;
 }
 

@@ -5,7 +5,8 @@
 
 namespace espq {
 
-/// The candidate with the smallest edit distance (ties: the first); empty when there are none.
+/// The candidate that `name` begins, else the one with the smallest edit distance (ties: the first); empty when there
+/// are none.
 std::string nearest_name(std::string_view name, const std::vector<std::string>& candidates);
 
 }  // namespace espq
