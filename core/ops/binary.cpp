@@ -1,16 +1,17 @@
 #include <cmath>
 
 #include "core/ops/arguments.h"
-#include "core/ops/broadcast.h"
-#include "core/ops/chip_math.h"
-#include "core/ops/entry.h"
+#include "core/ops/board/chip_math.h"
 #include "core/ops/families.h"
+#include "core/ops/kernels/broadcast.h"
+#include "core/ops/limits.h"
+#include "core/ops/row.h"
+#include "core/ops/training/training.h"
+#include "core/quant/quantize_gradient.h"
 #include "core/support/error.h"
 
 namespace espq {
 namespace {
-
-using Type = AttributeSpec::Type;
 
 // ---------------------------------------------------------------------------------------------- ONNX semantics
 /// LibTorch stores unsigned integers of 16 bits and more but does not compute with them: they go through int64.
@@ -65,6 +66,13 @@ Tensors mean_of_operands(const ForwardContext& context, const Tensors& in) {
   return one(reduce_operands<add>(context, in)[0] / static_cast<double>(in.size()));
 }
 
+TrainingNode add_training(const TrainingContext& context) {
+  if (!context.fixed_result()) return nullptr;
+  return [context, rounding = *context.fixed_result()](const Tensors& in) {
+    return add_and_quantize_with_gradient(context.operand(in, 0), context.operand(in, 1), rounding, context.relu);
+  };
+}
+
 // ---------------------------------------------------------------------------------------------- exact kernels
 bool all_quantized(const BoardContext& context) {
   return context.inputs[0].quantized() && context.inputs[1].quantized();
@@ -88,14 +96,14 @@ BoardKernel multiply_board(const BoardContext& context) {
   const int e_a = context.inputs[0].exponent(), e_b = context.inputs[1].exponent(),
             e_out = context.outputs[0].exponent();
   const int bits = context.outputs[0].bits, shift = e_out - e_a - e_b;
-  const int64_t vector_length = context.target.simd == SimdFamily::None ? INT64_MAX : bits == 8 ? 16 : 8;
+  const int64_t vector_length = context.target.block(bits);
   const float rescale = chip::scale(e_a) * chip::scale(e_b) * chip::inverse_scale(e_out);
   const float factor = std::ldexp(1.0f, -shift);
   const chip::Rounder round(context.target.rounding, bits);
   return [=](const Tensors& in) -> Tensors {
     const Broadcast broadcast(in[0].sizes(), in[1].sizes());
     const auto run = [&](auto function) -> Tensors { return {apply(broadcast, in[0], in[1], function)}; };
-    if (broadcast.inner() >= vector_length) {
+    if (vector_length > 0 && broadcast.inner() >= vector_length) {
       // Products of int8 codes and their multiples by 2^-shift are float32 numbers; those of int16 need float64.
       if (bits == 8) return run([=](float a, float b) { return round(a * b * factor); });
       return run([=](float a, float b) {
@@ -172,97 +180,115 @@ BoardKernel value_board(const BoardContext& context) {
   };
 }
 
-// ---------------------------------------------------------------------------------------------- table
+// ---------------------------------------------------------------------------------------------- definitions
+const Limit kLeftShift{
+    .what = "a result finer than the product of the operands' grids",
+    .remedy = "let the quantizer fit the shift (derive.fit_shift), or calibrate with data that excites the result",
+    .asked =
+        [](const Operation& operation, const Deployment&, Width width) {
+          const auto a = stored_exponent(operation.input(0)), b = stored_exponent(operation.input(1));
+          const auto result = stored_exponent(operation.output());
+          return width != Width::Float && a && b && result && *result < *a + *b;
+        },
+    .holds = [](const Deployment& deployment) { return deployment.target.vector_unit; }};
 
-OperatorDefinition definition(std::string_view name, ForwardFunction forward, BoardFactory board, ChipSupport chip) {
-  OperatorDefinition result;
-  result.name = name;
-  result.inputs = {{"A"}, {"B"}};
-  result.outputs = {{"C"}};
-  result.forward = forward;
-  result.board = board;
-  result.layout = LayoutRule::Broadcast;
-  result.chip = chip;
-  return result;
+constexpr QuantizationRule kAligned{.quantizable = true, .alignment = AlignmentClass::Elementwise};
+constexpr QuantizationRule kComparison{
+    .quantizable = true, .float_output = true, .alignment = AlignmentClass::Comparison};
+constexpr QuantizationRule kLogic{.float_output = true};
+
+Operators arithmetic() {
+  return {
+      {.name = "Add",
+       .inputs = {operand("A", OperandRole::Mask), operand("B", OperandRole::Mask)},
+       .outputs = {{"C"}},
+       .forward = binary<add>,
+       .quantization = kAligned,
+       .layout = LayoutRule::Broadcast,
+       .chip = {.board = add_board<1>, .kernels = kAllWidths},
+       .training = {.node = add_training}},
+      {.name = "Sub",
+       .inputs = {{"A"}, {"B"}},
+       .outputs = {{"C"}},
+       .forward = binary<subtract>,
+       .quantization = kAligned,
+       .layout = LayoutRule::Broadcast,
+       .chip = {.board = add_board<-1>, .kernels = kAllWidths}},
+      {.name = "Mul",
+       .inputs = {{"A"}, {"B"}},
+       .outputs = {{"C"}},
+       .forward = binary<at::mul>,
+       .quantization = {.quantizable = true, .product = true},
+       .layout = LayoutRule::Broadcast,
+       .chip = {.board = multiply_board, .kernels = kAllWidths, .limits = {kLeftShift}}},
+      {.name = "Div",
+       .inputs = {{"A"}, {"B"}},
+       .outputs = {{"C"}},
+       .forward = binary<divide>,
+       .quantization = {.quantizable = true},
+       .layout = LayoutRule::Broadcast,
+       .chip = {.board = divide_board, .kernels = kAllWidths}},
+      {.name = "Mod",
+       .inputs = {{"A"}, {"B"}},
+       .outputs = {{"C"}},
+       .attributes = {integer("fmod", 0)},
+       .forward = modulo,
+       .quantization = {.quantizable = true},
+       .layout = LayoutRule::Broadcast,
+       .chip = {.board = value_board<chip_modulo>, .kernels = kAllWidths}},
+      {.name = "Pow",
+       .inputs = {{"A"}, {"B"}},
+       .outputs = {{"C"}},
+       .forward = power,
+       .layout = LayoutRule::Broadcast,
+       .chip = {.board = value_board<chip_power>, .kernels = kAllWidths}},
+  };
 }
 
-void add_arithmetic(Registry& registry) {
-  const auto quantizable = [&](OperatorDefinition entry, AlignmentClass alignment = AlignmentClass::None) {
-    entry.quantization.quantizable = true;
-    entry.quantization.alignment = alignment;
-    registry.add(std::move(entry));
-  };
-  OperatorDefinition sum = definition("Add", binary<add>, add_board<1>, kAllWidths);
-  sum.quantization.mask_operands = {0, 1};
-  sum.training_node = TrainingNode::Addition;
-  quantizable(std::move(sum), AlignmentClass::Elementwise);
-  quantizable(definition("Sub", binary<subtract>, add_board<-1>, kAllWidths), AlignmentClass::Elementwise);
-  ChipSupport multiplier = kAllWidths;
-  multiplier.note = "on S3 and P4 the shift e_out - e_a - e_b must not be negative";
-  OperatorDefinition product = definition("Mul", binary<at::mul>, multiply_board, multiplier);
-  product.quantization.product = true;
-  quantizable(std::move(product));
-  quantizable(definition("Div", binary<divide>, divide_board, kAllWidths));
-  OperatorDefinition mod = definition("Mod", modulo, value_board<chip_modulo>, kAllWidths);
-  mod.attributes = {{.name = "fmod", .type = Type::Int, .fallback = Attribute(int64_t{0})}};
-  quantizable(std::move(mod));
-  registry.add(definition("Pow", power, value_board<chip_power>, kAllWidths));
+/// Comparisons and logic read codes as they are.
+OperatorDefinition on_codes(std::string_view name, ForwardFunction forward, const QuantizationRule& quantization,
+                            KernelWidths kernels) {
+  return {.name = name,
+          .inputs = {{"A"}, {"B"}},
+          .outputs = {{"C"}},
+          .forward = forward,
+          .quantization = quantization,
+          .layout = LayoutRule::Broadcast,
+          .chip = {.board = board_on_codes, .kernels = kernels}};
 }
 
-void add_comparisons(Registry& registry) {
-  const auto comparison = [&](std::string_view name, ForwardFunction forward) {
-    OperatorDefinition entry = definition(name, forward, board_on_codes, kIntegerWidths);
-    entry.quantization.quantizable = true;
-    entry.quantization.float_output = true;
-    entry.quantization.alignment = AlignmentClass::Comparison;
-    registry.add(std::move(entry));
-  };
-  comparison("Equal", binary<at::eq>);
-  comparison("Greater", binary<at::gt>);
-  comparison("GreaterOrEqual", binary<at::ge>);
-  comparison("Less", binary<at::lt>);
-  comparison("LessOrEqual", binary<at::le>);
-}
-
-void add_logic(Registry& registry) {
-  const auto logic = [&](std::string_view name, ForwardFunction forward, LayoutRule layout) {
-    OperatorDefinition entry = definition(name, forward, board_on_codes, kUnregistered);
-    entry.quantization.float_output = true;
-    entry.layout = layout;
-    registry.add(std::move(entry));
-  };
-  logic("And", binary<at::logical_and>, LayoutRule::Broadcast);
-  logic("Or", binary<at::logical_or>, LayoutRule::Broadcast);
-  logic("Xor", binary<at::logical_xor>, LayoutRule::Broadcast);
-  logic("BitwiseAnd", binary<at::bitwise_and>, LayoutRule::Broadcast);
-  logic("BitwiseOr", binary<at::bitwise_or>, LayoutRule::Broadcast);
-  logic("BitwiseXor", binary<at::bitwise_xor>, LayoutRule::Broadcast);
-}
-
-void add_variadic(Registry& registry) {
-  const auto variadic = [&](std::string_view name, ForwardFunction forward) -> OperatorDefinition {
-    OperatorDefinition entry = definition(name, forward, board_on_values, kUnregistered);
-    entry.inputs = {{.name = "data", .variadic = true}};
-    entry.layout = LayoutRule::Restores;
-    return entry;
-  };
-  OperatorDefinition max = variadic("Max", reduce_operands<at::maximum>);
-  max.quantization.quantizable = true;
-  registry.add(std::move(max));
-  registry.add(variadic("Min", reduce_operands<at::minimum>));
-  OperatorDefinition sum = variadic("Sum", reduce_operands<add>);
-  sum.quantization.alignment = AlignmentClass::Elementwise;
-  registry.add(std::move(sum));
-  registry.add(variadic("Mean", mean_of_operands));
+OperatorDefinition of_many(std::string_view name, ForwardFunction forward, const QuantizationRule& quantization) {
+  return {.name = name,
+          .inputs = {variadic("data")},
+          .outputs = {{"C"}},
+          .forward = forward,
+          .quantization = quantization,
+          .chip = {.board = board_on_values}};
 }
 
 }  // namespace
 
-void register_binary_operators(Registry& registry) {
-  add_arithmetic(registry);
-  add_comparisons(registry);
-  add_logic(registry);
-  add_variadic(registry);
+Operators binary_operators() {
+  Operators result = arithmetic();
+  for (OperatorDefinition& more : Operators{
+           on_codes("Equal", binary<at::eq>, kComparison, kIntegerWidths),
+           on_codes("Greater", binary<at::gt>, kComparison, kIntegerWidths),
+           on_codes("GreaterOrEqual", binary<at::ge>, kComparison, kIntegerWidths),
+           on_codes("Less", binary<at::lt>, kComparison, kIntegerWidths),
+           on_codes("LessOrEqual", binary<at::le>, kComparison, kIntegerWidths),
+           on_codes("And", binary<at::logical_and>, kLogic, {}),
+           on_codes("Or", binary<at::logical_or>, kLogic, {}),
+           on_codes("Xor", binary<at::logical_xor>, kLogic, {}),
+           on_codes("BitwiseAnd", binary<at::bitwise_and>, kLogic, {}),
+           on_codes("BitwiseOr", binary<at::bitwise_or>, kLogic, {}),
+           on_codes("BitwiseXor", binary<at::bitwise_xor>, kLogic, {}),
+           of_many("Max", reduce_operands<at::maximum>, {.quantizable = true}),
+           of_many("Min", reduce_operands<at::minimum>, {}),
+           of_many("Sum", reduce_operands<add>, {.alignment = AlignmentClass::Elementwise}),
+           of_many("Mean", mean_of_operands, {}),
+       })
+    result.push_back(std::move(more));
+  return result;
 }
 
 }  // namespace espq

@@ -3,13 +3,15 @@
 #include <ATen/ATen.h>
 
 #include "core/ops/families.h"
+#include "core/ops/limits.h"
+#include "core/ops/row.h"
+#include "core/ops/training/conv_gradient.h"
+#include "core/ops/training/training.h"
 #include "core/ops/window.h"
 #include "core/support/error.h"
 
 namespace espq {
 namespace {
-
-using Type = AttributeSpec::Type;
 
 std::vector<int64_t> tail(at::IntArrayRef shape, size_t skip) { return shape.slice(skip).vec(); }
 
@@ -27,6 +29,24 @@ void check_channels(const Operation& operation, const at::Tensor& input, const a
 
 Tensors conv_forward(const ForwardContext& context, const Tensors& inputs) {
   return {convolve(context.operation, inputs[0], inputs[1], operand(inputs, 2))};
+}
+
+TrainingNode conv_training(const TrainingContext& context) {
+  TrainingContext rest = context;  // what the kernel does not do in its own passes
+  ConvGradientOptions options{
+      .round_filters = take_fixed(rest.operands[1]),
+      .round_bias = rest.operands.size() > 2 ? take_fixed(rest.operands[2]) : GridRounding(),
+      .input = context.grids[0],
+      .filters = context.grids[1],
+  };
+  if (context.fixed_result()) {
+    options.output = take_fixed(rest.result);
+    options.relu = context.relu;
+  }
+  return [rest, options](const Tensors& in) {
+    return rest.finished(convolve_with_gradient(rest.forward.operation, rest.operand(in, 0), rest.operand(in, 1),
+                                                rest.operand(in, 2), options));
+  };
 }
 
 // ------------------------------------------------------------------------------------------------ ConvTranspose
@@ -107,29 +127,24 @@ Tensors insert_zeros_forward(const ForwardContext& context, const Tensors& input
   return {result};
 }
 
-// ------------------------------------------------------------------------------------------------ table
+// ------------------------------------------------------------------------------------------------ definitions
+const Limit kGroups{.what = "other groups than one, or one per channel with as many results",
+                    .remedy = "split the convolution, or widen it to one group",
+                    .asked = [](const Operation& operation, const Deployment&, Width) {
+                      const Variable* weight = operation.input(1);
+                      const int64_t groups = operation.int_attribute("group", 1);
+                      return groups > 1 && weight && weight->shape() &&
+                             (weight->shape()->at(0) != groups || weight->shape()->at(1) != 1);
+                    }};
+
 int first_axis(const Operation&) { return 0; }
 int second_axis(const Operation&) { return 1; }
 
-std::vector<AttributeSpec> window_attributes() {
-  return {{.name = "auto_pad", .type = Type::String, .fallback = "NOTSET"},
-          {.name = "dilations", .type = Type::Ints},
-          {.name = "group", .type = Type::Int, .fallback = int64_t{1}},
-          {.name = "kernel_shape", .type = Type::Ints},
-          {.name = "pads", .type = Type::Ints},
-          {.name = "strides", .type = Type::Ints},
-          {.name = "activation", .type = Type::String}};
-}
-
-OperatorDefinition convolution(std::string_view name) {
-  OperatorDefinition definition;
-  definition.name = name;
-  definition.inputs = {{.name = "X"}, {.name = "W"}, {.name = "B", .optional = true}};
-  definition.outputs = {{.name = "Y"}};
-  definition.attributes = window_attributes();
-  definition.quantization = {.quantizable = true, .computing = true, .product = true, .bias = true};
-  definition.layout = LayoutRule::ChannelsLast;
-  return definition;
+std::vector<AttributeSpec> window_attributes(std::vector<AttributeSpec> more = {}) {
+  std::vector<AttributeSpec> result{text("auto_pad", "NOTSET"), integers("dilations"), integer("group", 1),
+                                    integers("kernel_shape"),   integers("pads"),      integers("strides")};
+  result.insert(result.end(), more.begin(), more.end());
+  return result;
 }
 
 }  // namespace
@@ -150,40 +165,36 @@ at::Tensor convolve(const Operation& operation, const at::Tensor& input, const a
   return convolve(read_window(operation, input.sizes(), tail(filters.sizes(), 2)), groups, input, filters, bias);
 }
 
-void register_conv_operators(Registry& registry) {
-  OperatorDefinition conv = convolution("Conv");
-  conv.forward = conv_forward;
-  conv.board = conv_board;
-  conv.training_node = TrainingNode::Convolution;
-  conv.quantization.weight_channel_axis = first_axis;
-  conv.chip = {.registered = true,
-               .int8 = true,
-               .int16 = true,
-               .fused_relu = true,
-               .packing = WeightPacking::Filter,
-               .note = "1-D and 2-D; group 1 or one group per channel"};
-  registry.add(std::move(conv));
-
-  OperatorDefinition transpose = convolution("ConvTranspose");
-  transpose.attributes.push_back({.name = "output_padding", .type = Type::Ints});
-  transpose.attributes.push_back({.name = "output_shape", .type = Type::Ints});
-  transpose.forward = conv_transpose_forward;
-  transpose.quantization.weight_channel_axis = second_axis;
-  transpose.chip = {.note = "becomes InsertZeros + Conv"};
-  registry.add(std::move(transpose));
-
-  OperatorDefinition zeros;
-  zeros.name = "InsertZeros";
-  zeros.inputs = {{.name = "X"}};
-  zeros.outputs = {{.name = "Y"}};
-  zeros.attributes = {{.name = "stride", .type = Type::Ints, .required = true},
-                      {.name = "output_padding", .type = Type::Ints}};
-  zeros.forward = insert_zeros_forward;
-  zeros.board = board_on_codes;
-  zeros.quantization = {.quantizable = true};
-  zeros.layout = LayoutRule::ChannelsLast;
-  zeros.chip = {.registered = true, .int8 = true, .int16 = true, .float32 = true};
-  registry.add(std::move(zeros));
+Operators conv_operators() {
+  return {
+      {.name = "Conv",
+       .inputs = {{"X"}, operand("W", OperandRole::Weight), optional(operand("B", OperandRole::Bias))},
+       .outputs = {{"Y"}},
+       .attributes = window_attributes(),
+       .forward = conv_forward,
+       .quantization = {.quantizable = true},
+       .linear = LinearRule{.row_axis = first_axis, .packing = WeightPacking::Filter},
+       .layout = LayoutRule::ChannelsLast,
+       .chip = {.board = conv_board, .kernels = kIntegerWidths, .fused_relu = true, .limits = {kSpatialAxes, kGroups}},
+       .training = {.node = conv_training}},
+      {.name = "ConvTranspose",
+       .inputs = {{"X"}, operand("W", OperandRole::Weight), optional(operand("B", OperandRole::Bias))},
+       .outputs = {{"Y"}},
+       .attributes = window_attributes({integers("output_padding"), integers("output_shape")}),
+       .forward = conv_transpose_forward,
+       .quantization = {.quantizable = true},
+       .linear = LinearRule{.row_axis = second_axis},
+       .layout = LayoutRule::ChannelsLast,
+       .chip = {.note = "becomes InsertZeros + Conv"}},
+      {.name = "InsertZeros",
+       .inputs = {{"X"}},
+       .outputs = {{"Y"}},
+       .attributes = {required(integers("stride")), integers("output_padding")},
+       .forward = insert_zeros_forward,
+       .quantization = {.quantizable = true},
+       .layout = LayoutRule::ChannelsLast,
+       .chip = {.board = board_on_codes, .kernels = kAllWidths}},
+  };
 }
 
 }  // namespace espq

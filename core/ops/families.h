@@ -1,25 +1,28 @@
 #pragma once
+#include <vector>
+
+#include "core/ops/operator.h"
 
 namespace espq {
 
-class Registry;
+using Operators = std::vector<OperatorDefinition>;
 
-// One function per operator family, each in the file of its name; register_builtin_operators calls them all.
-void register_conv_operators(Registry& registry);
-void register_gemm_operators(Registry& registry);
-void register_pooling_operators(Registry& registry);
-void register_reduction_operators(Registry& registry);
-void register_activation_operators(Registry& registry);
-void register_binary_operators(Registry& registry);
-void register_lut_operator(Registry& registry);
-void register_indexing_operators(Registry& registry);
-void register_movement_operators(Registry& registry);
-void register_normalization_operators(Registry& registry);
-void register_quantize_linear_operators(Registry& registry);
-void register_recurrent_operators(Registry& registry);
-void register_resize_operators(Registry& registry);
-void register_shape_operators(Registry& registry);
-void register_softmax_operators(Registry& registry);
-void register_unary_operators(Registry& registry);
+// One function per operator family, each in the file of its name; operators() joins them.
+Operators activation_operators();
+Operators binary_operators();
+Operators conv_operators();
+Operators gemm_operators();
+Operators indexing_operators();
+Operators lookup_table_operators();
+Operators movement_operators();
+Operators normalization_operators();
+Operators pooling_operators();
+Operators quantize_linear_operators();
+Operators recurrent_operators();
+Operators reduction_operators();
+Operators resize_operators();
+Operators shape_operators();
+Operators softmax_operators();
+Operators unary_operators();
 
 }  // namespace espq

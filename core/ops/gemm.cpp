@@ -3,12 +3,11 @@
 #include <ATen/ATen.h>
 
 #include "core/ops/families.h"
+#include "core/ops/row.h"
 #include "core/support/error.h"
 
 namespace espq {
 namespace {
-
-using Type = AttributeSpec::Type;
 
 // ------------------------------------------------------------------------------------------------ Gemm
 Tensors gemm_forward(const ForwardContext& context, const Tensors& inputs) {
@@ -32,8 +31,31 @@ Tensors gemm_forward(const ForwardContext& context, const Tensors& inputs) {
   return {result};
 }
 
-/// Output channels of operand 1: rows when transB is set.
-int gemm_channel_axis(const Operation& operation) { return operation.int_attribute("transB", 0) ? 0 : 1; }
+int gemm_row_axis(const Operation& operation) { return operation.int_attribute("transB", 0) ? 0 : 1; }
+
+const Limit kComputedMatrix{.what = "anything but a constant matrix as second operand",
+                            .remedy = "use MatMul for computed ones",
+                            .asked =
+                                [](const Operation& operation, const Deployment&, Width width) {
+                                  const Variable* matrix = operation.input(1);
+                                  return width != Width::Float &&
+                                         (!matrix || !matrix->is_parameter() || matrix->value().dim() != 2);
+                                },
+                            .kind = Refusal::Kind::Unwritable};
+const Limit kFactors{.what = "alpha and beta",
+                     .remedy = "multiply them into weights and bias",
+                     .asked =
+                         [](const Operation& operation, const Deployment&, Width width) {
+                           return width != Width::Float && (operation.float_attribute("alpha", 1) != 1 ||
+                                                            operation.float_attribute("beta", 1) != 1);
+                         },
+                     .kind = Refusal::Kind::Unwritable};
+const Limit kTurnedData{
+    .what = "a transposed first operand",
+    .remedy = "put a Transpose in front",
+    .asked = [](const Operation& operation, const Deployment&,
+                Width width) { return width != Width::Float && operation.int_attribute("transA", 0) != 0; },
+    .kind = Refusal::Kind::Unwritable};
 
 // ------------------------------------------------------------------------------------------------ MatMul
 Tensors matmul_forward(const ForwardContext& context, const Tensors& inputs) {
@@ -48,11 +70,11 @@ Tensors matmul_forward(const ForwardContext& context, const Tensors& inputs) {
 bool is_packed(const Operation& operation) {
   const Variable* right = operation.input(1);
   return right && !right->is_parameter() && operation.string_attribute("input1_layout", "packed") == "packed" &&
-         operation.string_attribute("quant_type", "F32") != "F32";
+         operation.chip().kernels.value_or(Width::Float) != Width::Float;
 }
 
 at::Tensor unpack_columns(const Operation& operation, const Target& target, const at::Tensor& packed) {
-  const int bits = operation.string_attribute("quant_type", "S8") == "S8" ? 8 : 16;
+  const int bits = operation.chip().kernels.value_or(Width::Int8).activations;
   const bool vector = packed.dim() == 1;
   const int64_t rows = vector ? packed.size(0) : packed.size(-2), columns = vector ? 1 : packed.size(-1);
   const int64_t block = target.block(bits), aligned = block == 0 ? 0 : columns / block * block;
@@ -69,45 +91,34 @@ at::Tensor unpack_columns(const Operation& operation, const Target& target, cons
   return at::cat(parts, 2).reshape(packed.sizes());
 }
 
-void register_gemm_operators(Registry& registry) {
-  OperatorDefinition gemm;
-  gemm.name = "Gemm";
-  gemm.inputs = {{.name = "A"}, {.name = "B"}, {.name = "C", .optional = true}};
-  gemm.outputs = {{.name = "Y"}};
-  gemm.attributes = {{.name = "alpha", .type = Type::Float, .fallback = 1.0f},
-                     {.name = "beta", .type = Type::Float, .fallback = 1.0f},
-                     {.name = "transA", .type = Type::Int, .fallback = int64_t{0}},
-                     {.name = "transB", .type = Type::Int, .fallback = int64_t{0}},
-                     {.name = "activation", .type = Type::String}};
-  gemm.forward = gemm_forward;
-  gemm.board = gemm_board;
-  gemm.quantization = {
-      .quantizable = true, .computing = true, .product = true, .bias = true, .weight_channel_axis = gemm_channel_axis};
-  gemm.layout = LayoutRule::Restores;
-  gemm.chip = {.registered = true,
-               .int8 = true,
-               .int16 = true,
-               .fused_relu = true,
-               .packing = WeightPacking::Linear,
-               .note = "alpha = beta = 1, transA = 0, constant operand B"};
-  registry.add(std::move(gemm));
-
-  OperatorDefinition matmul;
-  matmul.name = "MatMul";
-  matmul.inputs = {{.name = "A"}, {.name = "B"}};
-  matmul.outputs = {{.name = "Y"}};
-  matmul.attributes = {{.name = "activation", .type = Type::String}, {.name = "input1_layout", .type = Type::String}};
-  matmul.forward = matmul_forward;
-  matmul.board = matmul_board;
-  matmul.quantization = {.quantizable = true, .computing = true, .product = true};
-  matmul.layout = LayoutRule::Restores;
-  matmul.chip = {.registered = true,
-                 .int8 = true,
-                 .int16 = true,
-                 .fused_relu = true,
-                 .packing = WeightPacking::Matrix,
-                 .note = "a computed operand B arrives packed in blocks of output columns"};
-  registry.add(std::move(matmul));
+Operators gemm_operators() {
+  return {
+      {.name = "Gemm",
+       .inputs = {{"A"}, operand("B", OperandRole::Weight), optional(operand("C", OperandRole::Bias))},
+       .outputs = {{"Y"}},
+       .attributes = {real("alpha", 1), real("beta", 1), integer("transA", 0), integer("transB", 0)},
+       .forward = gemm_forward,
+       .quantization = {.quantizable = true},
+       .linear = LinearRule{.row_axis = gemm_row_axis, .channel_axis = -1, .packing = WeightPacking::Linear},
+       .chip = {.board = gemm_board,
+                .kernels = kIntegerWidths,
+                .fused_relu = true,
+                .limits = {kComputedMatrix, kFactors, kTurnedData}}},
+      {.name = "MatMul",
+       .inputs = {{"A"}, operand("B", OperandRole::Weight)},
+       .outputs = {{"Y"}},
+       .attributes = {text("input1_layout")},
+       .forward = matmul_forward,
+       .quantization = {.quantizable = true},
+       .linear = LinearRule{.row_axis = [](const Operation&) { return 1; },
+                            .channel_axis = -1,
+                            .row_exponents = false,
+                            .packing = WeightPacking::Matrix},
+       .chip = {.board = matmul_board,
+                .kernels = kIntegerWidths,
+                .fused_relu = true,
+                .note = "chip library 3.3.9 wants a computed operand B packed in blocks of output columns"}},
+  };
 }
 
 }  // namespace espq

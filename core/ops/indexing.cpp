@@ -1,14 +1,12 @@
 // Operators that read or write elements at computed positions.
 #include "core/ops/arguments.h"
-#include "core/ops/chip_math.h"
-#include "core/ops/entry.h"
+#include "core/ops/board/chip_math.h"
 #include "core/ops/families.h"
+#include "core/ops/row.h"
 #include "core/support/error.h"
 
 namespace espq {
 namespace {
-
-using Type = AttributeSpec::Type;
 
 /// Indices in [0, size): negative ones count from the end.
 at::Tensor wrapped(const at::Tensor& indices, int64_t size, const at::Tensor& like) {
@@ -161,60 +159,72 @@ Tensors triangle(const ForwardContext& context, const Tensors& in) {
   return one(context.operation.int_attribute("upper") != 0 ? at::triu(in[0], diagonal) : at::tril(in[0], diagonal));
 }
 
-// ---------------------------------------------------------------------------------------------- table
-OperatorDefinition definition(std::string_view name, ForwardFunction forward, std::vector<OperandSpec> inputs,
-                              std::vector<AttributeSpec> attributes) {
-  OperatorDefinition result;
-  result.name = name;
-  result.inputs = std::move(inputs);
-  result.outputs = {{"output"}};
-  result.attributes = std::move(attributes);
-  result.forward = forward;
-  result.board = board_on_codes;
-  result.layout = LayoutRule::Restores;
-  result.chip = kUnregistered;
-  return result;
-}
-
-const AttributeSpec kReduction{.name = "reduction", .type = Type::String, .fallback = Attribute(std::string("none"))};
-
-void add_on_chip(Registry& registry) {
-  OperatorDefinition entry =
-      definition("ScatterND", scatter_nd, {{"data"}, index_operand("indices"), {"updates"}}, {kReduction});
-  entry.board = scatter_nd_board;
-  entry.quantization.quantizable = true;
-  entry.quantization.alignment = AlignmentClass::Concat;
-  entry.chip = {.registered = true, .int8 = true, .int16 = true, .float32 = true, .note = {}};
-  registry.add(std::move(entry));
-
-  entry = definition("ReverseSequence", reverse_sequence, {{"input"}, index_operand("sequence_lens")},
-                     {integer("batch_axis", 1), integer("time_axis", 0)});
-  entry.quantization.quantizable = true;
-  entry.quantization.passive = true;
-  entry.chip = {.registered = true, .int8 = true, .int16 = true, .note = {}};
-  registry.add(std::move(entry));
-}
-
 }  // namespace
 
-void register_indexing_operators(Registry& registry) {
-  add_on_chip(registry);
-  registry.add(
-      definition("GatherElements", gather_elements, {{"data"}, index_operand("indices")}, {integer("axis", 0)}));
-  registry.add(definition("GatherND", gather_nd, {{"data"}, index_operand("indices")}, {integer("batch_dims", 0)}));
-  registry.add(definition("ScatterElements", scatter_elements, {{"data"}, index_operand("indices"), {"updates"}},
-                          {integer("axis", 0), kReduction}));
-  OperatorDefinition entry = definition("TopK", top_k, {{"X"}, index_operand("K")},
-                                        {integer("axis", -1), integer("largest", 1), integer("sorted", 1)});
-  entry.outputs = {{"Values"}, {.name = "Indices", .role = OperandRole::Index, .optional = true}};
-  registry.add(std::move(entry));
-  registry.add(definition("OneHot", one_hot,
-                          {index_operand("indices"), index_operand("depth"), index_operand("values")},
-                          {integer("axis", -1)}));
-  registry.add(definition("NonZero", non_zero, {{"X"}}, {}));
-  registry.add(definition("CumSum", cumulative_sum, {{"x"}, index_operand("axis")},
-                          {integer("exclusive", 0), integer("reverse", 0)}));
-  registry.add(definition("Trilu", triangle, {{"input"}, index_operand("k", true)}, {integer("upper", 1)}));
+Operators indexing_operators() {
+  return {
+      {.name = "ScatterND",
+       .inputs = {{"data"}, index_operand("indices"), {"updates"}},
+       .outputs = {{"output"}},
+       .attributes = {text("reduction", "none")},
+       .forward = scatter_nd,
+       .quantization = {.quantizable = true, .alignment = AlignmentClass::Concat},
+       .chip = {.board = scatter_nd_board, .kernels = kAllWidths}},
+      {.name = "ReverseSequence",
+       .inputs = {{"input"}, index_operand("sequence_lens")},
+       .outputs = {{"output"}},
+       .attributes = {integer("batch_axis", 1), integer("time_axis", 0)},
+       .forward = reverse_sequence,
+       .quantization = {.quantizable = true, .passive = true},
+       .chip = {.board = board_on_codes, .kernels = kIntegerWidths}},
+      {.name = "GatherElements",
+       .inputs = {{"data"}, index_operand("indices")},
+       .outputs = {{"output"}},
+       .attributes = {integer("axis", 0)},
+       .forward = gather_elements,
+       .chip = {.board = board_on_codes}},
+      {.name = "GatherND",
+       .inputs = {{"data"}, index_operand("indices")},
+       .outputs = {{"output"}},
+       .attributes = {integer("batch_dims", 0)},
+       .forward = gather_nd,
+       .chip = {.board = board_on_codes}},
+      {.name = "ScatterElements",
+       .inputs = {{"data"}, index_operand("indices"), {"updates"}},
+       .outputs = {{"output"}},
+       .attributes = {integer("axis", 0), text("reduction", "none")},
+       .forward = scatter_elements,
+       .chip = {.board = board_on_codes}},
+      {.name = "TopK",
+       .inputs = {{"X"}, index_operand("K")},
+       .outputs = {{"Values"}, optional(index_operand("Indices"))},
+       .attributes = {integer("axis", -1), integer("largest", 1), integer("sorted", 1)},
+       .forward = top_k,
+       .chip = {.board = board_on_codes}},
+      {.name = "OneHot",
+       .inputs = {index_operand("indices"), index_operand("depth"), index_operand("values")},
+       .outputs = {{"output"}},
+       .attributes = {integer("axis", -1)},
+       .forward = one_hot,
+       .chip = {.board = board_on_codes}},
+      {.name = "NonZero",
+       .inputs = {{"X"}},
+       .outputs = {{"output"}},
+       .forward = non_zero,
+       .chip = {.board = board_on_codes}},
+      {.name = "CumSum",
+       .inputs = {{"x"}, index_operand("axis")},
+       .outputs = {{"output"}},
+       .attributes = {integer("exclusive", 0), integer("reverse", 0)},
+       .forward = cumulative_sum,
+       .chip = {.board = board_on_codes}},
+      {.name = "Trilu",
+       .inputs = {{"input"}, optional(index_operand("k"))},
+       .outputs = {{"output"}},
+       .attributes = {integer("upper", 1)},
+       .forward = triangle,
+       .chip = {.board = board_on_codes}},
+  };
 }
 
 }  // namespace espq

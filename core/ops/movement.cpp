@@ -1,13 +1,11 @@
 // Operators that pick, join and rearrange elements.
 #include "core/ops/arguments.h"
-#include "core/ops/entry.h"
 #include "core/ops/families.h"
+#include "core/ops/row.h"
 #include "core/support/error.h"
 
 namespace espq {
 namespace {
-
-using Type = AttributeSpec::Type;
 
 Tensors concat(const ForwardContext& context, const Tensors& in) {
   return one(at::cat(in, wrap_axis(context.operation, context.operation.int_attribute("axis"), in[0].dim())));
@@ -147,89 +145,89 @@ Tensors space_to_depth(const ForwardContext& context, const Tensors& in) {
 
 Tensors where(const ForwardContext&, const Tensors& in) { return one(at::where(in[0].to(at::kBool), in[1], in[2])); }
 
-// ---------------------------------------------------------------------------------------------- table
-
-OperatorDefinition definition(std::string_view name, ForwardFunction forward, LayoutRule layout) {
-  OperatorDefinition result;
-  result.name = name;
-  result.inputs = {{"data"}};
-  result.outputs = {{"output"}};
-  result.forward = forward;
-  result.board = board_on_codes;
-  result.quantization.quantizable = true;
-  result.layout = layout;
-  result.chip = kAllWidths;
-  return result;
-}
-
-void add_joining(Registry& registry) {
-  OperatorDefinition entry = definition("Concat", concat, LayoutRule::Concat);
-  entry.inputs = {{.name = "inputs", .variadic = true}};
-  entry.attributes = {{.name = "axis", .type = Type::Int, .required = true}};
-  entry.quantization.alignment = AlignmentClass::Concat;
-  registry.add(std::move(entry));
-
-  entry = definition("Split", split, LayoutRule::Axis);
-  entry.inputs = {{"input"}, index_operand("split", true)};
-  entry.outputs = {{.name = "outputs", .variadic = true}};
-  entry.attributes = {integer("axis", 0), {.name = "num_outputs", .type = Type::Int}};
-  entry.quantization.passive = true;
-  registry.add(std::move(entry));
-}
-
-void add_picking(Registry& registry) {
-  OperatorDefinition entry = definition("Slice", slice, LayoutRule::Slice);
-  entry.inputs = {{"data"},
-                  index_operand("starts"),
-                  index_operand("ends"),
-                  index_operand("axes", true),
-                  index_operand("steps", true)};
-  entry.quantization.passive = true;
-  registry.add(std::move(entry));
-
-  entry = definition("Gather", gather, LayoutRule::Restores);
-  entry.inputs = {{"data"}, index_operand("indices")};
-  entry.attributes = {integer("axis", 0)};
-  entry.quantization.passive = true;
-  registry.add(std::move(entry));
-
-  entry = definition("Pad", pad, LayoutRule::Restores);
-  entry.inputs = {{"data"},
-                  index_operand("pads"),
-                  {.name = "constant_value", .role = OperandRole::Follows, .optional = true},
-                  index_operand("axes", true)};
-  entry.attributes = {{.name = "mode", .type = Type::String, .fallback = Attribute(std::string("constant"))}};
-  entry.quantization.passive = true;
-  entry.chip.note = "modes constant, edge and reflect; pads of full rank, no axes operand";
-  registry.add(std::move(entry));
-}
-
-void add_rearranging(Registry& registry) {
-  OperatorDefinition entry = definition("DepthToSpace", depth_to_space, LayoutRule::ChannelsLast);
-  entry.attributes = {{.name = "blocksize", .type = Type::Int, .required = true},
-                      {.name = "mode", .type = Type::String, .fallback = Attribute(std::string("DCR"))}};
-  registry.add(std::move(entry));
-
-  entry = definition("SpaceToDepth", space_to_depth, LayoutRule::ChannelsLast);
-  entry.attributes = {{.name = "blocksize", .type = Type::Int, .required = true}};
-  entry.chip.note = "orders the new channels channel by channel, ONNX block by block";
-  registry.add(std::move(entry));
-
-  entry = definition("Where", where, LayoutRule::Restores);
-  entry.inputs = {index_operand("condition"), {"X"}, {"Y"}};
-  entry.board = board_on_values;
-  entry.quantization = {};
-  entry.quantization.mask_operands = {1, 2};
-  entry.chip = kUnregistered;
-  registry.add(std::move(entry));
-}
+// ---------------------------------------------------------------------------------------------- definitions
+const Limit kWrap{.what = "mode wrap",
+                  .remedy = "use constant, edge or reflect",
+                  .asked = [](const Operation& operation, const Deployment&, Width) {
+                    return operation.string_attribute("mode", "constant") == "wrap";
+                  }};
+const Limit kPadAxes{
+    .what = "an axes operand",
+    .remedy = "give pads for every axis",
+    .asked = [](const Operation& operation, const Deployment&, Width) { return operation.input(3) != nullptr; }};
 
 }  // namespace
 
-void register_movement_operators(Registry& registry) {
-  add_joining(registry);
-  add_picking(registry);
-  add_rearranging(registry);
+Operators movement_operators() {
+  return {
+      {.name = "Concat",
+       .inputs = {variadic("inputs")},
+       .outputs = {{"output"}},
+       .attributes = {required(integer("axis"))},
+       .forward = concat,
+       .quantization = {.quantizable = true, .alignment = AlignmentClass::Concat},
+       .layout = LayoutRule::Concat,
+       .chip = {.board = board_on_codes, .kernels = kAllWidths}},
+      {.name = "Split",
+       .inputs = {{"input"}, optional(index_operand("split"))},
+       .outputs = {variadic("outputs")},
+       .attributes = {integer("axis", 0), integer("num_outputs")},
+       .forward = split,
+       .quantization = {.quantizable = true, .passive = true},
+       .layout = LayoutRule::Axis,
+       .chip = {.board = board_on_codes, .kernels = kAllWidths}},
+      {.name = "Slice",
+       .inputs = {{"data"},
+                  index_operand("starts"),
+                  index_operand("ends"),
+                  optional(index_operand("axes")),
+                  optional(index_operand("steps"))},
+       .outputs = {{"output"}},
+       .forward = slice,
+       .quantization = {.quantizable = true, .passive = true},
+       .layout = LayoutRule::Slice,
+       .chip = {.board = board_on_codes, .kernels = kAllWidths}},
+      {.name = "Gather",
+       .inputs = {{"data"}, index_operand("indices")},
+       .outputs = {{"output"}},
+       .attributes = {integer("axis", 0)},
+       .forward = gather,
+       .quantization = {.quantizable = true, .passive = true},
+       .chip = {.board = board_on_codes, .kernels = kAllWidths}},
+      {.name = "Pad",
+       .inputs = {{"data"},
+                  index_operand("pads"),
+                  optional(operand("constant_value", OperandRole::Follows)),
+                  optional(index_operand("axes"))},
+       .outputs = {{"output"}},
+       .attributes = {text("mode", "constant")},
+       .forward = pad,
+       .quantization = {.quantizable = true, .passive = true},
+       .chip = {.board = board_on_codes, .kernels = kAllWidths, .limits = {kWrap, kPadAxes}}},
+      {.name = "DepthToSpace",
+       .inputs = {{"data"}},
+       .outputs = {{"output"}},
+       .attributes = {required(integer("blocksize")), text("mode", "DCR")},
+       .forward = depth_to_space,
+       .quantization = {.quantizable = true},
+       .layout = LayoutRule::ChannelsLast,
+       .chip = {.board = board_on_codes, .kernels = kAllWidths}},
+      {.name = "SpaceToDepth",
+       .inputs = {{"data"}},
+       .outputs = {{"output"}},
+       .attributes = {required(integer("blocksize"))},
+       .forward = space_to_depth,
+       .quantization = {.quantizable = true},
+       .layout = LayoutRule::ChannelsLast,
+       .chip = {.board = board_on_codes,
+                .kernels = kAllWidths,
+                .note = "orders the new channels channel by channel, ONNX block by block"}},
+      {.name = "Where",
+       .inputs = {index_operand("condition"), operand("X", OperandRole::Mask), operand("Y", OperandRole::Mask)},
+       .outputs = {{"output"}},
+       .forward = where,
+       .chip = {.board = board_on_values}},
+  };
 }
 
 }  // namespace espq

@@ -3,15 +3,13 @@
 #include <cmath>
 
 #include "core/ops/arguments.h"
-#include "core/ops/chip_math.h"
-#include "core/ops/entry.h"
+#include "core/ops/board/chip_math.h"
 #include "core/ops/families.h"
+#include "core/ops/row.h"
 #include "core/support/error.h"
 
 namespace espq {
 namespace {
-
-using Type = AttributeSpec::Type;
 
 // ---------------------------------------------------------------------------------------------- ONNX semantics
 /// A vector of channels shaped to broadcast over [N, C, ...].
@@ -83,6 +81,19 @@ Tensors lp_normalization(const ForwardContext& context, const Tensors& in) {
   const int64_t axis = wrap_axis(context.operation, context.operation.int_attribute("axis"), in[0].dim());
   const at::Tensor norm = at::norm(in[0], context.operation.int_attribute("p"), axis, /*keepdim=*/true);
   return one(in[0] / norm.clamp_min(1e-12));
+}
+
+/// Divides by a power of the mean square over `size` neighbouring channels, more of them behind than in front.
+Tensors local_response_normalization(const ForwardContext& context, const Tensors& in) {
+  const Operation& operation = context.operation;
+  const int64_t size = operation.int_attribute("size");
+  user_check(size > 0 && in[0].dim() > 1 && in[0].numel() > 0,
+             "operation '{}' (LRN): needs a positive size and an input with channels", operation.name());
+  const at::Tensor squares = in[0].square().reshape({in[0].size(0), 1, in[0].size(1), -1});
+  const at::Tensor padded = at::constant_pad_nd(squares, {0, 0, (size - 1) / 2, size / 2});
+  const at::Tensor mean = at::avg_pool2d(padded, {size, 1}, /*stride=*/{1, 1}).reshape(in[0].sizes());
+  const at::Tensor base = mean * operation.float_attribute("alpha") + operation.float_attribute("bias");
+  return one(in[0] / base.pow(operation.float_attribute("beta")));
 }
 
 // ---------------------------------------------------------------------------------------------- exact kernels
@@ -214,64 +225,62 @@ BoardKernel lp_normalization_board(const BoardContext& context) {
   };
 }
 
-// ---------------------------------------------------------------------------------------------- table
-OperatorDefinition definition(std::string_view name, ForwardFunction forward, BoardFactory board) {
-  OperatorDefinition result;
-  result.name = name;
-  result.inputs = {{"X"}, {"scale"}, {"bias"}};
-  result.outputs = {{"Y"}};
-  result.attributes = {{.name = "epsilon", .type = Type::Float, .fallback = Attribute(1e-5f)}};
-  result.forward = forward;
-  result.board = board;
-  result.chip = kUnregistered;
-  return result;
-}
-
-void add_on_chip(Registry& registry) {
-  OperatorDefinition entry = definition("LayerNormalization", layer_normalization, layer_normalization_board);
-  entry.inputs[2].optional = true;
-  entry.outputs = {{"Y"}, {.name = "Mean", .optional = true}, {.name = "InvStdDev", .optional = true}};
-  entry.attributes.push_back(integer("axis", -1));
-  entry.attributes.push_back(integer("stash_type", 1));
-  entry.quantization.quantizable = true;
-  entry.chip = kAllWidths;
-  registry.add(std::move(entry));
-
-  entry = definition("RMSNormalization", rms_normalization, rms_normalization_board);
-  entry.inputs = {{"X"}, {"scale"}};
-  entry.attributes.push_back(integer("axis", -1));
-  entry.attributes.push_back(integer("stash_type", 1));
-  entry.quantization.quantizable = true;
-  entry.quantization.float_operands = {1};
-  entry.chip = kAllWidths;
-  registry.add(std::move(entry));
-
-  entry = definition("LpNormalization", lp_normalization, lp_normalization_board);
-  entry.inputs = {{"X"}};
-  entry.attributes = {integer("axis", -1), integer("p", 2)};
-  entry.quantization.quantizable = true;
-  entry.layout = LayoutRule::Axis;
-  entry.chip = kAllWidths;
-  registry.add(std::move(entry));
-}
-
 }  // namespace
 
-void register_normalization_operators(Registry& registry) {
-  add_on_chip(registry);
-  OperatorDefinition entry = definition("BatchNormalization", batch_normalization, board_on_values);
-  entry.inputs = {{"X"}, {"scale"}, {"B"}, {"input_mean"}, {"input_var"}};
-  entry.outputs = {{"Y"}, {.name = "running_mean", .optional = true}, {.name = "running_var", .optional = true}};
-  entry.attributes.push_back({.name = "momentum", .type = Type::Float, .fallback = Attribute(0.9f)});
-  entry.attributes.push_back(integer("training_mode", 0));
-  registry.add(std::move(entry));
-
-  registry.add(definition("InstanceNormalization", instance_normalization, board_on_values));
-
-  entry = definition("GroupNormalization", group_normalization, board_on_values);
-  entry.attributes.push_back({.name = "num_groups", .type = Type::Int, .required = true});
-  entry.attributes.push_back(integer("stash_type", 1));
-  registry.add(std::move(entry));
+Operators normalization_operators() {
+  return {
+      {.name = "LayerNormalization",
+       .inputs = {{"X"}, {"scale"}, optional("bias")},
+       .outputs = {{"Y"}, optional("Mean"), optional("InvStdDev")},
+       .attributes = {real("epsilon", 1e-5f), integer("axis", -1), integer("stash_type", 1)},
+       .forward = layer_normalization,
+       .quantization = {.quantizable = true},
+       .chip = {.board = layer_normalization_board, .kernels = kAllWidths}},
+      {.name = "RMSNormalization",
+       .inputs = {{"X"}, operand("scale", OperandRole::Float)},
+       .outputs = {{"Y"}},
+       .attributes = {real("epsilon", 1e-5f), integer("axis", -1), integer("stash_type", 1)},
+       .forward = rms_normalization,
+       .quantization = {.quantizable = true},
+       .chip = {.board = rms_normalization_board, .kernels = kAllWidths}},
+      {.name = "LpNormalization",
+       .inputs = {{"X"}},
+       .outputs = {{"Y"}},
+       .attributes = {integer("axis", -1), integer("p", 2)},
+       .forward = lp_normalization,
+       .quantization = {.quantizable = true},
+       .layout = LayoutRule::Axis,
+       .chip = {.board = lp_normalization_board, .kernels = kAllWidths}},
+      {.name = "BatchNormalization",
+       .inputs = {{"X"},
+                  {"scale"},
+                  {"B"},
+                  operand("input_mean", OperandRole::Statistics),
+                  operand("input_var", OperandRole::Statistics)},
+       .outputs = {{"Y"}, optional("running_mean"), optional("running_var")},
+       .attributes = {real("epsilon", 1e-5f), real("momentum", 0.9f), integer("training_mode", 0)},
+       .forward = batch_normalization,
+       .chip = {.board = board_on_values}},
+      {.name = "InstanceNormalization",
+       .inputs = {{"X"}, {"scale"}, {"bias"}},
+       .outputs = {{"Y"}},
+       .attributes = {real("epsilon", 1e-5f)},
+       .forward = instance_normalization,
+       .chip = {.board = board_on_values}},
+      {.name = "GroupNormalization",
+       .inputs = {{"X"}, {"scale"}, {"bias"}},
+       .outputs = {{"Y"}},
+       .attributes = {real("epsilon", 1e-5f), required(integer("num_groups")), integer("stash_type", 1)},
+       .forward = group_normalization,
+       .chip = {.board = board_on_values}},
+      {.name = "LRN",
+       .inputs = {{"X"}},
+       .outputs = {{"Y"}},
+       .attributes = {real("alpha", 1e-4f), real("beta", 0.75f), real("bias", 1.0f), required(integer("size"))},
+       .forward = local_response_normalization,
+       .layout = LayoutRule::Restores,
+       .chip = {.board = board_on_values}},
+  };
 }
 
 }  // namespace espq

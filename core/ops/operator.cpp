@@ -4,28 +4,41 @@
 
 #include <algorithm>
 
-#include "core/ops/table.h"
+#include "core/ops/lookup_table.h"
 #include "core/quant/fake_quantize.h"
 #include "core/support/error.h"
 
 namespace espq {
 
-// ------------------------------------------------------------------------------------------------ table
-const OperandSpec& OperatorDefinition::input_spec(size_t slot) const {
-  internal_check(!inputs.empty(), std::string(name) + " has no operands");
-  const size_t last = inputs.size() - 1;
-  internal_check(slot <= last || inputs[last].variadic, std::string(name) + " has no operand " + std::to_string(slot));
-  return inputs[std::min(slot, last)];
+// ------------------------------------------------------------------------------------------------ registry
+namespace {
+
+const OperandSpec& spec_at(const OperatorDefinition& definition, const std::vector<OperandSpec>& specs, size_t slot) {
+  internal_check(!specs.empty() && (slot < specs.size() || specs.back().variadic),
+                 std::string(definition.name) + " has no operand or output " + std::to_string(slot));
+  return specs[std::min(slot, specs.size() - 1)];
 }
 
-void Registry::add(OperatorDefinition definition) {
-  const bool fresh = index_.emplace(std::string(definition.name), definitions_.size()).second;
-  internal_check(fresh, "operator " + std::string(definition.name) + " is registered twice");
-  definitions_.push_back(std::move(definition));
+}  // namespace
+
+const OperandSpec& OperatorDefinition::input_spec(size_t slot) const { return spec_at(*this, inputs, slot); }
+const OperandSpec& OperatorDefinition::output_spec(size_t slot) const { return spec_at(*this, outputs, slot); }
+
+std::optional<size_t> OperatorDefinition::input_slot(OperandRole role) const {
+  for (size_t slot = 0; slot < inputs.size(); ++slot)
+    if (inputs[slot].role == role) return slot;
+  return std::nullopt;
+}
+
+Registry::Registry(std::vector<OperatorDefinition> definitions) : definitions_(std::move(definitions)) {
+  for (size_t i = 0; i < definitions_.size(); ++i) {
+    const bool fresh = index_.emplace(definitions_[i].name, i).second;
+    internal_check(fresh, "operator " + std::string(definitions_[i].name) + " is registered twice");
+  }
 }
 
 const OperatorDefinition* Registry::find(std::string_view name) const {
-  const auto found = index_.find(std::string(name));
+  const auto found = index_.find(name);
   return found == index_.end() ? nullptr : &definitions_[found->second];
 }
 
@@ -41,21 +54,9 @@ namespace {
 
 using Type = AttributeSpec::Type;
 
-/// Attributes that the chip library or the exporter puts on operations of any type.
-const std::vector<AttributeSpec>& chip_attributes() {
-  static const std::vector<AttributeSpec> specs = {
-      {.name = "quant_type", .type = Type::String},
-      {.name = "lut", .type = Type::String},
-      {.name = "int16_lut_step", .type = Type::Int},
-      {.name = "original_op_type", .type = Type::String},
-  };
-  return specs;
-}
-
 const AttributeSpec* find_spec(const OperatorDefinition& definition, std::string_view key) {
-  for (const auto* list : {&definition.attributes, &chip_attributes()})
-    for (const AttributeSpec& spec : *list)
-      if (spec.name == key) return &spec;
+  for (const AttributeSpec& spec : definition.attributes)
+    if (spec.name == key) return &spec;
   return nullptr;
 }
 
@@ -102,6 +103,19 @@ bool equal(const Attribute& a, const Attribute& b) {
 
 }  // namespace
 
+void check_attributes(const Operation& operation) {
+  const OperatorDefinition& definition = tabulated_definition(operation);
+  for (const auto& [key, value] : operation.attributes()) {
+    const AttributeSpec* spec = find_spec(definition, key);
+    user_check(spec, "operation '{}' ({}): unknown attribute '{}'", operation.name(), operation.type(), key);
+    user_check(has_type(value, spec->type), "operation '{}' ({}): attribute '{}' is not {}", operation.name(),
+               operation.type(), key, type_name(spec->type));
+  }
+  for (const AttributeSpec& spec : definition.attributes)
+    user_check(!spec.required || operation.has(spec.name), "operation '{}' ({}): attribute '{}' is missing",
+               operation.name(), operation.type(), spec.name);
+}
+
 void normalize_attributes(Operation& operation) {
   const OperatorDefinition& definition = tabulated_definition(operation);
   AttributeMap attributes = operation.attributes();
@@ -109,24 +123,18 @@ void normalize_attributes(Operation& operation) {
   bool changed = false;
   for (auto& [key, value] : attributes) {
     const AttributeSpec* spec = find_spec(definition, key);
-    user_check(spec, "operation '{}' ({}): unknown attribute '{}'", operation.name(), operation.type(), key);
-    if (const int64_t* integer = std::get_if<int64_t>(&value); integer && spec->type == Type::Float) {
-      value = static_cast<float>(*integer);
-      changed = true;
-    }
-    user_check(has_type(value, spec->type), "operation '{}' ({}): attribute '{}' is not {}", operation.name(),
-               operation.type(), key, type_name(spec->type));
+    const int64_t* integer = std::get_if<int64_t>(&value);
+    if (!integer || !spec || spec->type != Type::Float) continue;
+    value = static_cast<float>(*integer);
+    changed = true;
   }
   for (const AttributeSpec& spec : definition.attributes) {
-    if (operation.has(spec.name)) continue;
-    user_check(!spec.required, "operation '{}' ({}): attribute '{}' is missing", operation.name(), operation.type(),
-               spec.name);
-    if (!spec.fallback) continue;
-    attributes.emplace(spec.name, *spec.fallback);
+    if (!spec.fallback || spec.required || !attributes.emplace(spec.name, *spec.fallback).second) continue;
     implied.emplace_back(spec.name);
     changed = true;
   }
   if (changed) operation.set_attributes(std::move(attributes), std::move(implied));
+  check_attributes(operation);
 }
 
 AttributeMap explicit_attributes(const Operation& operation) {
@@ -145,7 +153,7 @@ AttributeMap explicit_attributes(const Operation& operation) {
 BoardKernel board_on_codes(const BoardContext& context) {
   const OperatorDefinition& definition = definition_of(context.operation);
   return [&operation = context.operation, forward = definition.forward](const Tensors& inputs) {
-    return forward({operation, true, true}, inputs);
+    return forward({.operation = operation, .chip = true, .lowered = true}, inputs);
   };
 }
 
@@ -156,7 +164,7 @@ BoardKernel board_on_values(const BoardContext& context) {
     for (size_t slot = 0; slot < values.size(); ++slot)
       if (values[slot].defined() && input_grids[slot].quantized())
         values[slot] = dequantize(values[slot], {input_grids[slot].exponent()}, -1);
-    Tensors results = forward({operation, true, true}, values);
+    Tensors results = forward({.operation = operation, .chip = true, .lowered = true}, values);
     for (size_t slot = 0; slot < output_grids.size(); ++slot)
       if (output_grids[slot].quantized() && results[slot].defined())
         results[slot] =

@@ -4,17 +4,18 @@
 #include <limits>
 
 #include "core/ops/arguments.h"
-#include "core/ops/chip_math.h"
+#include "core/ops/board/chip_math.h"
 #include "core/ops/families.h"
-#include "core/ops/map_floats.h"
-#include "core/ops/max_pool_gradient.h"
+#include "core/ops/kernels/map_floats.h"
+#include "core/ops/limits.h"
+#include "core/ops/row.h"
+#include "core/ops/training/max_pool_gradient.h"
+#include "core/ops/training/training.h"
 #include "core/ops/window.h"
 #include "core/support/error.h"
 
 namespace espq {
 namespace {
-
-using Type = AttributeSpec::Type;
 
 /// [N, C, W] -> [N, C, 1, W]: LibTorch's 2-D pools know every option.
 at::Tensor as_planes(const at::Tensor& tensor) { return tensor.dim() == 3 ? tensor.unsqueeze(2) : tensor; }
@@ -87,32 +88,53 @@ at::Tensor global_index(const Operation& operation, at::Tensor index, const Wind
   return result + at::arange(input[0] * input[1], at::kLong).reshape(shape) * plane;
 }
 
+/// A MaxPool as a pool of planes that have their padding, where LibTorch does not pad them as it is asked.
+struct PlanePool {
+  Window window;
+  at::Tensor padded;
+  bool direct, line;  ///< `line`: [N, C, W]
+
+  PlanePool(const Operation& operation, const at::Tensor& given) {
+    const at::Tensor input = as_planes(given.is_floating_point() ? given : given.to(at::kFloat));
+    const Window declared = pool_window(operation, given);
+    line = declared.rank() == 1;
+    window = plane_window(declared);
+    window.end = closed_end(window, input.sizes(), operation.int_attribute("ceil_mode", 0) != 0);
+    direct = window.symmetric() && half_covered(window);
+    padded = direct ? input : pad_spatial(input, window.begin, window.end, -std::numeric_limits<double>::infinity());
+  }
+  std::vector<int64_t> padding() const { return direct ? window.begin : std::vector<int64_t>(window.rank(), 0); }
+  at::Tensor finish(const at::Tensor& tensor) const { return line ? tensor.squeeze(2) : tensor; }
+};
+
 Tensors max_pool_forward(const ForwardContext& context, const Tensors& inputs) {
   const Operation& operation = context.operation;
   const at::Tensor& given = inputs[0];
-  const at::Tensor input = as_planes(given.is_floating_point() ? given : given.to(at::kFloat));
-  const Window declared = pool_window(operation, given);
-  Window window = plane_window(declared);
-  window.end = closed_end(window, input.sizes(), operation.int_attribute("ceil_mode", 0) != 0);
-  const bool direct = window.symmetric() && half_covered(window);
-  const at::Tensor padded =
-      direct ? input : pad_spatial(input, window.begin, window.end, -std::numeric_limits<double>::infinity());
-  const std::vector<int64_t> none(window.rank(), 0);
-  const auto finish = [&](const at::Tensor& tensor) { return declared.rank() == 1 ? tensor.squeeze(2) : tensor; };
-  const bool wants_index = operation.outputs().size() > 1 && operation.output(1);
-  if (context.chip && !wants_index && at::GradMode::is_enabled() && padded.requires_grad()) {
-    Window whole = window;
-    if (!direct) whole.begin = none;
-    if (const at::Tensor result = max_pool_with_gradient(padded, whole); result.defined()) return {finish(result)};
-  }
-  auto [maximum, index] = max_pool(padded, window, direct ? window.begin : none);
-  Tensors results = {finish(maximum).to(given.scalar_type())};
-  if (wants_index) {
-    Window shift = window;  // a direct call already counts positions without padding
-    if (direct) shift.begin = none;
-    results.push_back(finish(global_index(operation, index, shift, input.sizes(), padded.sizes())));
+  const PlanePool pool(operation, given);
+  auto [maximum, index] = max_pool(pool.padded, pool.window, pool.padding());
+  Tensors results = {pool.finish(maximum).to(given.scalar_type())};
+  if (operation.outputs().size() > 1 && operation.output(1)) {
+    Window shift = pool.window;  // a direct call already counts positions without padding
+    if (pool.direct) shift.begin.assign(shift.rank(), 0);
+    results.push_back(
+        pool.finish(global_index(operation, index, shift, as_planes(given).sizes(), pool.padded.sizes())));
   }
   return results;
+}
+
+TrainingNode max_pool_training(const TrainingContext& context) {
+  if (!context.forward.chip) return nullptr;
+  return [context](const Tensors& in) {
+    const at::Tensor x = context.operand(in, 0);
+    if (at::GradMode::is_enabled() && x.requires_grad()) {
+      const PlanePool pool(context.forward.operation, x);
+      Window window = pool.window;
+      window.begin = pool.padding();
+      const at::Tensor result = max_pool_with_gradient(pool.padded, window);
+      if (result.defined()) return context.finished(pool.finish(result));
+    }
+    return context.finished(max_pool_forward(context.forward, {x})[0]);
+  };
 }
 
 // ------------------------------------------------------------------------------------------------ AveragePool
@@ -241,61 +263,78 @@ BoardKernel global_average_board(const BoardContext& context) {
   };
 }
 
-// ------------------------------------------------------------------------------------------------ table
-std::vector<AttributeSpec> window_attributes(std::vector<AttributeSpec> more) {
-  std::vector<AttributeSpec> attributes = {
-      {.name = "auto_pad", .type = Type::String, .fallback = Attribute(std::string("NOTSET"))},
-      {.name = "ceil_mode", .type = Type::Int, .fallback = Attribute(int64_t{0})},
-      {.name = "dilations", .type = Type::Ints},
-      {.name = "kernel_shape", .type = Type::Ints, .required = true},
-      {.name = "pads", .type = Type::Ints},
-      {.name = "strides", .type = Type::Ints}};
-  attributes.insert(attributes.end(), more.begin(), more.end());
-  return attributes;
-}
+// ------------------------------------------------------------------------------------------------ definitions
+const Limit kDilation{.what = "a dilated window",
+                      .remedy = "pool without dilation",
+                      .asked = [](const Operation& operation, const Deployment&, Width) {
+                        const auto dilations = operation.ints_attribute("dilations", {});
+                        return std::any_of(dilations.begin(), dilations.end(), [](int64_t d) { return d != 1; });
+                      }};
 
-OperatorDefinition pool(std::string_view name, ForwardFunction forward, BoardFactory board) {
-  OperatorDefinition definition;
-  definition.name = name;
-  definition.inputs = {{.name = "X"}};
-  definition.outputs = {{.name = "Y"}};
-  definition.forward = forward;
-  definition.board = board;
-  definition.quantization = {.quantizable = true};
-  definition.layout = LayoutRule::ChannelsLast;
-  definition.chip = {.registered = true, .int8 = true, .int16 = true};
-  return definition;
+/// Sizes are rounded down on the chip.
+const Limit kCeil{.what = "ceil_mode where it gives another size",
+                  .remedy = "pad the input, or pool without ceil_mode",
+                  .asked = [](const Operation& operation, const Deployment&, Width) {
+                    const auto shape = model_shape(operation.input(0));
+                    if (operation.int_attribute("ceil_mode", 0) == 0 || !shape ||
+                        operation.string_attribute("auto_pad", "NOTSET") != "NOTSET")
+                      return false;
+                    const auto kernel = operation.ints_attribute("kernel_shape");
+                    const auto strides = operation.ints_attribute("strides", std::vector<int64_t>(kernel.size(), 1));
+                    const auto pads = operation.ints_attribute("pads", std::vector<int64_t>(2 * kernel.size(), 0));
+                    if (shape->size() != kernel.size() + 2) return false;
+                    for (size_t axis = 0; axis < kernel.size(); ++axis) {
+                      const int64_t room = shape->at(axis + 2) + pads[axis] + pads[axis + kernel.size()] - kernel[axis];
+                      if (room % strides[axis] != 0) return true;
+                    }
+                    return false;
+                  }};
+
+std::vector<AttributeSpec> window_attributes(AttributeSpec more) {
+  return {
+      text("auto_pad", "NOTSET"), integer("ceil_mode", 0), integers("dilations"), required(integers("kernel_shape")),
+      integers("pads"),           integers("strides"),     std::move(more)};
 }
 
 }  // namespace
 
-void register_pooling_operators(Registry& registry) {
-  OperatorDefinition maximum = pool("MaxPool", max_pool_forward, board_on_codes);
-  maximum.outputs.push_back({.name = "Indices", .optional = true});
-  maximum.attributes =
-      window_attributes({{.name = "storage_order", .type = Type::Int, .fallback = Attribute(int64_t{0})}});
-  maximum.quantization.passive = true;
-  maximum.chip.note = "1-D and 2-D; no dilation; ceil_mode is ignored (output size by floor)";
-  registry.add(std::move(maximum));
-
-  OperatorDefinition average = pool("AveragePool", average_pool_forward, average_pool_board);
-  average.attributes =
-      window_attributes({{.name = "count_include_pad", .type = Type::Int, .fallback = Attribute(int64_t{0})}});
-  average.quantization.alignment = AlignmentClass::Pooling;
-  average.chip.float32 = true;
-  average.chip.note = "1-D and 2-D; no dilation; divides by the whole kernel area; ceil_mode is ignored";
-  registry.add(std::move(average));
-
-  OperatorDefinition global_maximum = pool("GlobalMaxPool", global_max_forward, board_on_codes);
-  global_maximum.quantization.passive = true;
-  global_maximum.chip = {};
-  registry.add(std::move(global_maximum));
-
-  OperatorDefinition global_average = pool("GlobalAveragePool", global_average_forward, global_average_board);
-  global_average.quantization.alignment = AlignmentClass::Pooling;
-  global_average.chip.float32 = true;
-  global_average.chip.note = "1-D and 2-D";
-  registry.add(std::move(global_average));
+Operators pooling_operators() {
+  return {
+      {.name = "MaxPool",
+       .inputs = {{"X"}},
+       .outputs = {{"Y"}, optional("Indices")},
+       .attributes = window_attributes(integer("storage_order", 0)),
+       .forward = max_pool_forward,
+       .quantization = {.quantizable = true, .passive = true},
+       .layout = LayoutRule::ChannelsLast,
+       .chip = {.board = board_on_codes, .kernels = kIntegerWidths, .limits = {kSpatialAxes, kDilation, kCeil}},
+       .training = {.node = max_pool_training}},
+      {.name = "AveragePool",
+       .inputs = {{"X"}},
+       .outputs = {{"Y"}},
+       .attributes = window_attributes(integer("count_include_pad", 0)),
+       .forward = average_pool_forward,
+       .quantization = {.quantizable = true, .alignment = AlignmentClass::Pooling},
+       .layout = LayoutRule::ChannelsLast,
+       .chip = {.board = average_pool_board,
+                .kernels = kAllWidths,
+                .limits = {kSpatialAxes, kDilation, kCeil},
+                .note = "divides by the whole kernel area"}},
+      {.name = "GlobalMaxPool",
+       .inputs = {{"X"}},
+       .outputs = {{"Y"}},
+       .forward = global_max_forward,
+       .quantization = {.quantizable = true, .passive = true},
+       .layout = LayoutRule::ChannelsLast,
+       .chip = {.board = board_on_codes}},
+      {.name = "GlobalAveragePool",
+       .inputs = {{"X"}},
+       .outputs = {{"Y"}},
+       .forward = global_average_forward,
+       .quantization = {.quantizable = true, .alignment = AlignmentClass::Pooling},
+       .layout = LayoutRule::ChannelsLast,
+       .chip = {.board = global_average_board, .kernels = kAllWidths, .limits = {kSpatialAxes}}},
+  };
 }
 
 }  // namespace espq

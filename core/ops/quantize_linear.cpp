@@ -1,14 +1,13 @@
 #include <ATen/Parallel.h>
 
 #include "core/ops/arguments.h"
-#include "core/ops/chip_math.h"
+#include "core/ops/board/chip_math.h"
 #include "core/ops/families.h"
+#include "core/ops/row.h"
 #include "core/support/error.h"
 
 namespace espq {
 namespace {
-
-using Type = AttributeSpec::Type;
 
 // ---------------------------------------------------------------------------------------------- ONNX semantics
 /// Integer range of a storage dtype.
@@ -86,8 +85,7 @@ Tensors map(const at::Tensor& input, Function function) {
 /// Left shift on the vector units: the multiplier 2^count is held in one lane and wraps there (int8 on the S3 for
 /// int8 -> int8, int16 otherwise).
 float lane_multiplier(const BoardContext& context, int count) {
-  const bool int8_lane =
-      context.target.simd == SimdFamily::PieV1 && context.inputs[0].bits == 8 && context.outputs[0].bits == 8;
+  const bool int8_lane = context.target.int8_multipliers && context.inputs[0].bits == 8 && context.outputs[0].bits == 8;
   const int64_t power = count > 30 ? 0 : int64_t{1} << count;
   return static_cast<float>(int8_lane ? static_cast<int8_t>(power) : static_cast<int16_t>(power));
 }
@@ -103,7 +101,7 @@ BoardKernel convert_codes(const BoardContext& context) {
     };
   }
   const float scale = chip::scale(e_in), inverse = 1.0f / chip::scale(e_out);
-  const bool vector = context.target.simd != SimdFamily::None;
+  const bool vector = context.target.vector_unit;
   const int shift = e_out - e_in;
   const bool wide_multiplier = context.inputs[0].bits == 16 && context.outputs[0].bits == 16 && shift < -14;
   const float multiplier = shift < 0 ? lane_multiplier(context, -shift) : std::ldexp(1.0f, -shift);
@@ -131,36 +129,26 @@ BoardKernel convert_board(const BoardContext& context) {
   return board_on_values(context);
 }
 
-OperatorDefinition definition(std::string_view name, ForwardFunction forward) {
-  OperatorDefinition result;
-  result.name = name;
-  result.inputs = {{"x"},
-                   {.name = "scale", .role = OperandRole::Index},
-                   {.name = "zero_point", .role = OperandRole::Index, .optional = true}};
-  result.outputs = {{"y"}};
-  result.attributes = {{.name = "axis", .type = Type::Int},
-                       {.name = "block_size", .type = Type::Int},
-                       {.name = "output_dtype", .type = Type::Int},
-                       {.name = "precision", .type = Type::Int},
-                       {.name = "saturate", .type = Type::Int}};
-  result.forward = forward;
-  result.board = convert_board;
-  result.quantization.converts = true;
-  result.layout = LayoutRule::Follows;
-  result.chip = {.registered = true,
-                 .int8 = true,
-                 .int16 = true,
-                 .float32 = true,
-                 .note = "converts between the exponents of input and output; scale and zero point are ignored"};
-  return result;
+OperatorDefinition conversion(std::string_view name, ForwardFunction forward) {
+  return {.name = name,
+          .inputs = {{"x"}, index_operand("scale"), optional(index_operand("zero_point"))},
+          .outputs = {{"y"}},
+          .attributes = {integer("axis"), integer("block_size"), integer("output_dtype"), integer("precision"),
+                         integer("saturate")},
+          .forward = forward,
+          .quantization = {.converts = true},
+          .layout = LayoutRule::Elementwise,
+          .first_stage = Stage::Chip,
+          .chip = {.board = convert_board,
+                   .kernels = kAllWidths,
+                   .note = "converts between the exponents of input and output; scale and zero point are ignored"}};
 }
 
 }  // namespace
 
-void register_quantize_linear_operators(Registry& registry) {
-  registry.add(definition("QuantizeLinear", quantize));
-  registry.add(definition("RequantizeLinear", requantize));
-  registry.add(definition("DequantizeLinear", dequantize_forward));
+Operators quantize_linear_operators() {
+  return {conversion("QuantizeLinear", quantize), conversion("RequantizeLinear", requantize),
+          conversion("DequantizeLinear", dequantize_forward)};
 }
 
 }  // namespace espq

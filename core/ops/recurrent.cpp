@@ -2,14 +2,13 @@
 #include "core/ops/recurrent.h"
 
 #include "core/ops/arguments.h"
-#include "core/ops/entry.h"
 #include "core/ops/families.h"
+#include "core/ops/limits.h"
+#include "core/ops/row.h"
 #include "core/support/error.h"
 
 namespace espq {
 namespace {
-
-using Type = AttributeSpec::Type;
 
 /// Attributes and operands of one node, tensors in layout 0.
 struct Cell {
@@ -153,35 +152,27 @@ Tensors lstm(const ForwardContext& context, const Tensors& in) {
   return run_directions(make_cell(context.operation, in, 4), run_lstm);
 }
 
-OperatorDefinition definition(std::string_view name, ForwardFunction forward, BoardFactory board) {
-  OperatorDefinition result;
-  result.name = name;
-  result.inputs = {{"X"},
-                   {"W"},
-                   {"R"},
-                   {.name = "B", .optional = true},
-                   {.name = "sequence_lens", .role = OperandRole::Index, .optional = true},
-                   {.name = "initial_h", .optional = true}};
-  result.outputs = {{.name = "Y", .optional = true}, {.name = "Y_h", .optional = true}};
-  result.attributes = {{.name = "activations", .type = Type::Strings},
-                       {.name = "activation_alpha", .type = Type::Floats},
-                       {.name = "activation_beta", .type = Type::Floats},
-                       {.name = "clip", .type = Type::Float},
-                       {.name = "direction", .type = Type::String, .fallback = Attribute(std::string("forward"))},
-                       {.name = "hidden_size", .type = Type::Int},
-                       integer("layout", 0),
-                       {.name = "gate_exponent", .type = Type::Int}};
-  result.forward = forward;
-  result.board = board;
-  result.quantization.quantizable = true;
-  result.quantization.alignment = AlignmentClass::Recurrent;
-  result.quantization.gate_operands = {3};
-  result.chip = {.registered = true,
-                 .int8 = true,
-                 .int16 = true,
-                 .float32 = true,
-                 .note = "batch 1, default activations, forward or bidirectional"};
-  return result;
+const Limit kReverse{.what = "the direction reverse alone",
+                     .remedy = "use forward or bidirectional",
+                     .asked = [](const Operation& operation, const Deployment&, Width) {
+                       return operation.string_attribute("direction", "forward") == "reverse";
+                     }};
+const Limit kBatch{.what = "more than one sequence at a time",
+                   .remedy = "give the network a batch of 1",
+                   .asked = [](const Operation& operation, const Deployment&, Width) {
+                     const auto shape = model_shape(operation.input(0));
+                     const size_t axis = operation.int_attribute("layout", 0) == 0 ? 1 : 0;
+                     return shape && shape->size() == 3 && (*shape)[axis] > 1;
+                   }};
+const Limit kResetBefore{.what = "linear_before_reset = 0",
+                         .remedy = "export the cell with linear_before_reset = 1, as PyTorch computes it",
+                         .asked = [](const Operation& operation, const Deployment&, Width) {
+                           return operation.int_attribute("linear_before_reset", 0) == 0;
+                         }};
+
+std::vector<AttributeSpec> cell_attributes(AttributeSpec more) {
+  return {texts("activations"),         reals("activation_alpha"), reals("activation_beta"), real("clip"),
+          text("direction", "forward"), integer("hidden_size"),    integer("layout", 0),     std::move(more)};
 }
 
 }  // namespace
@@ -193,21 +184,41 @@ int64_t recurrent_directions(const Operation& operation) {
   return direction == "bidirectional" ? 2 : 1;
 }
 
-void register_recurrent_operators(Registry& registry) {
-  OperatorDefinition entry = definition("GRU", gru, gru_board);
-  entry.attributes.push_back(integer("linear_before_reset", 0));
-  entry.chip.note = "batch 1, default activations, forward or bidirectional, linear_before_reset = 1";
-  registry.add(std::move(entry));
-
-  entry = definition("LSTM", lstm, lstm_board);
-  entry.inputs.push_back({.name = "initial_c", .optional = true});
-  entry.inputs.push_back({.name = "P", .optional = true});
-  entry.outputs.push_back({.name = "Y_c", .optional = true});
-  entry.attributes.push_back(integer("input_forget", 0));
-  entry.quantization.computing = true;
-  entry.quantization.gate_operands = {3, 6};
-  entry.quantization.gate_outputs = {2};
-  registry.add(std::move(entry));
+Operators recurrent_operators() {
+  return {
+      {.name = "GRU",
+       .inputs = {{"X"},
+                  operand("W", OperandRole::Weight),
+                  operand("R", OperandRole::Weight),
+                  optional(operand("B", OperandRole::Gate)),
+                  optional(index_operand("sequence_lens")),
+                  optional("initial_h")},
+       .outputs = {optional("Y"), optional("Y_h")},
+       .attributes = cell_attributes(integer("linear_before_reset", 0)),
+       .forward = gru,
+       .quantization = {.quantizable = true, .alignment = AlignmentClass::Recurrent},
+       .chip = {.board = gru_board,
+                .kernels = kAllWidths,
+                .limits = {kReverse, kBatch, kResetBefore},
+                .note = "default activations only"}},
+      {.name = "LSTM",
+       .inputs = {{"X"},
+                  operand("W", OperandRole::Weight),
+                  operand("R", OperandRole::Weight),
+                  optional(operand("B", OperandRole::Gate)),
+                  optional(index_operand("sequence_lens")),
+                  optional("initial_h"),
+                  optional(operand("initial_c", OperandRole::Gate)),
+                  optional("P")},
+       .outputs = {optional("Y"), optional("Y_h"), optional(operand("Y_c", OperandRole::Gate))},
+       .attributes = cell_attributes(integer("input_forget", 0)),
+       .forward = lstm,
+       .quantization = {.quantizable = true, .alignment = AlignmentClass::Recurrent},
+       .chip = {.board = lstm_board,
+                .kernels = kAllWidths,
+                .limits = {kReverse, kBatch},
+                .note = "default activations only"}},
+  };
 }
 
 }  // namespace espq

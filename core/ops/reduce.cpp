@@ -3,16 +3,16 @@
 #include <limits>
 
 #include "core/ops/arguments.h"
-#include "core/ops/chip_math.h"
+#include "core/ops/board/chip_math.h"
 #include "core/ops/families.h"
-#include "core/ops/map_floats.h"
+#include "core/ops/kernels/map_floats.h"
+#include "core/ops/limits.h"
+#include "core/ops/row.h"
 #include "core/quant/rounding.h"
 #include "core/support/error.h"
 
 namespace espq {
 namespace {
-
-using Type = AttributeSpec::Type;
 
 /// What a Reduce operation reduces, read from its operand 1 (or the older `axes` attribute).
 struct Reduction {
@@ -208,41 +208,42 @@ BoardKernel log_sum_exp_board(const BoardContext& context) {
   };
 }
 
-// ------------------------------------------------------------------------------------------------ table
-OperatorDefinition reduction(std::string_view name, ForwardFunction forward, BoardFactory board) {
-  OperatorDefinition definition;
-  definition.name = name;
-  definition.inputs = {{.name = "data"}, {.name = "axes", .role = OperandRole::Index, .optional = true}};
-  definition.outputs = {{.name = "reduced"}};
-  definition.attributes = {{.name = "axes", .type = Type::Ints},
-                           {.name = "keepdims", .type = Type::Int, .fallback = Attribute(int64_t{1})},
-                           {.name = "noop_with_empty_axes", .type = Type::Int, .fallback = Attribute(int64_t{0})}};
-  definition.forward = forward;
-  definition.board = board;
-  definition.quantization = {.quantizable = true};
-  definition.layout = LayoutRule::Reduce;
-  definition.chip = {.registered = true, .int8 = true, .int16 = true, .float32 = true};
-  return definition;
+// ------------------------------------------------------------------------------------------------ definitions
+const Limit kSmallSquares{.what = "an input exponent of -16 or less at 16 bit",
+                          .remedy = "scale the data up, or give the operation 8 bits",
+                          .asked = [](const Operation& operation, const Deployment&, Width width) {
+                            const auto exponent = stored_exponent(operation.input(0));
+                            return width == Width::Int16 && exponent && *exponent <= -16;
+                          }};
+
+OperatorDefinition reduction(std::string_view name, ForwardFunction forward, BoardFactory board,
+                             const QuantizationRule& quantization, std::vector<Limit> limits = {}) {
+  return {.name = name,
+          .inputs = {{"data"}, optional(index_operand("axes"))},
+          .outputs = {{"reduced"}},
+          .attributes = {integers("axes"), integer("keepdims", 1), integer("noop_with_empty_axes", 0)},
+          .forward = forward,
+          .quantization = quantization,
+          .layout = LayoutRule::Reduce,
+          .chip = {.board = board, .kernels = kAllWidths, .limits = std::move(limits)}};
 }
 
 }  // namespace
 
-void register_reduction_operators(Registry& registry) {
-  registry.add(reduction("ReduceMean", forward<reduce_mean>, mean_board));
-  registry.add(reduction("ReduceSum", forward<sum_over>, shifted_sum<sum_over, 1>));
-  for (OperatorDefinition definition : {reduction("ReduceMax", forward<reduce_max>, board_on_codes),
-                                        reduction("ReduceMin", forward<reduce_min>, board_on_codes)}) {
-    definition.quantization.passive = true;
-    registry.add(std::move(definition));
-  }
-  registry.add(reduction("ReduceL1", forward<reduce_l1>, shifted_sum<reduce_l1, 1>));
-  registry.add(reduction("ReduceSumSquare", forward<reduce_sum_square>, shifted_sum<reduce_sum_square, 2>));
-  OperatorDefinition l2 = reduction("ReduceL2", forward<reduce_l2>, l2_board);
-  l2.chip.note = "16 bit: needs an input exponent above -16";
-  registry.add(std::move(l2));
-  registry.add(reduction("ReduceProd", forward<product_over>, product_board));
-  registry.add(reduction("ReduceLogSum", forward<reduce_log_sum>, log_sum_board));
-  registry.add(reduction("ReduceLogSumExp", forward<reduce_log_sum_exp>, log_sum_exp_board));
+Operators reduction_operators() {
+  const QuantizationRule computes{.quantizable = true}, picks{.quantizable = true, .passive = true};
+  return {
+      reduction("ReduceMean", forward<reduce_mean>, mean_board, computes),
+      reduction("ReduceSum", forward<sum_over>, shifted_sum<sum_over, 1>, computes),
+      reduction("ReduceMax", forward<reduce_max>, board_on_codes, picks),
+      reduction("ReduceMin", forward<reduce_min>, board_on_codes, picks),
+      reduction("ReduceL1", forward<reduce_l1>, shifted_sum<reduce_l1, 1>, computes),
+      reduction("ReduceSumSquare", forward<reduce_sum_square>, shifted_sum<reduce_sum_square, 2>, computes),
+      reduction("ReduceL2", forward<reduce_l2>, l2_board, computes, {kSmallSquares}),
+      reduction("ReduceProd", forward<product_over>, product_board, computes),
+      reduction("ReduceLogSum", forward<reduce_log_sum>, log_sum_board, computes),
+      reduction("ReduceLogSumExp", forward<reduce_log_sum_exp>, log_sum_exp_board, computes),
+  };
 }
 
 }  // namespace espq

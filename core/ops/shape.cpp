@@ -2,8 +2,8 @@
 #include <ATen/ExpandUtils.h>
 
 #include "core/ops/arguments.h"
-#include "core/ops/entry.h"
 #include "core/ops/families.h"
+#include "core/ops/row.h"
 #include "core/support/error.h"
 
 namespace espq {
@@ -139,117 +139,123 @@ Tensors range(const ForwardContext& context, const Tensors& in) {
   return one(in[0].reshape({}) + steps * in[2].reshape({}));
 }
 
-// ---------------------------------------------------------------------------------------------- table
-
-OperatorDefinition definition(std::string_view name, ForwardFunction forward, ChipSupport chip) {
-  OperatorDefinition result;
-  result.name = name;
-  result.inputs = {{"data"}};
-  result.outputs = {{"output"}};
-  result.forward = forward;
-  result.board = board_on_codes;
-  result.layout = LayoutRule::Restores;
-  result.chip = chip;
-  return result;
-}
-
+// ---------------------------------------------------------------------------------------------- definitions
 /// Moves values without arithmetic: the output shares the scale of operand 0.
-OperatorDefinition passive(OperatorDefinition entry, bool quantizable = true) {
-  entry.quantization.quantizable = quantizable;
-  entry.quantization.passive = true;
-  return entry;
+constexpr QuantizationRule kMoves{.quantizable = true, .passive = true};
+
+Operators reshaping() {
+  return {
+      {.name = "Reshape",
+       .inputs = {{"data"}, index_operand("shape")},
+       .outputs = {{"output"}},
+       .attributes = {integer("allowzero", 0)},
+       .forward = reshape,
+       .quantization = kMoves,
+       .chip = {.board = board_on_codes, .kernels = kAllWidths}},
+      {.name = "Flatten",
+       .inputs = {{"data"}},
+       .outputs = {{"output"}},
+       .attributes = {integer("axis", 1)},
+       .forward = flatten,
+       .quantization = kMoves,
+       .chip = {.board = board_on_codes, .kernels = kAllWidths}},
+      {.name = "Squeeze",
+       .inputs = {{"data"}, optional(index_operand("axes"))},
+       .outputs = {{"output"}},
+       .forward = squeeze,
+       .quantization = kMoves,
+       .chip = {.board = board_on_codes, .kernels = kAllWidths}},
+      {.name = "Unsqueeze",
+       .inputs = {{"data"}, index_operand("axes")},
+       .outputs = {{"output"}},
+       .forward = unsqueeze,
+       .quantization = kMoves,
+       .chip = {.board = board_on_codes, .kernels = kAllWidths}},
+      {.name = "Transpose",
+       .inputs = {{"data"}},
+       .outputs = {{"output"}},
+       .attributes = {integers("perm")},
+       .forward = transpose,
+       .quantization = kMoves,
+       .chip = {.board = board_on_codes, .kernels = kAllWidths}},
+      {.name = "Identity",
+       .inputs = {{"data"}},
+       .outputs = {{"output"}},
+       .forward = identity,
+       .quantization = {.quantizable = true, .passive = true, .table_int8 = true},
+       .layout = LayoutRule::Elementwise,
+       .chip = {.board = board_on_codes, .kernels = kAllWidths}},
+      {.name = "Dropout",
+       .inputs = {{"data"}, optional(index_operand("ratio")), optional(index_operand("training_mode"))},
+       .outputs = {{"output"}, optional("mask")},
+       .attributes = {integer("seed")},
+       .forward = dropout,
+       .quantization = {.passive = true},
+       .layout = LayoutRule::Elementwise,
+       .chip = {.board = board_on_codes}},
+  };
 }
 
-void add_reshaping(Registry& registry) {
-  OperatorDefinition entry = passive(definition("Reshape", reshape, kAllWidths));
-  entry.inputs = {{"data"}, index_operand("shape")};
-  entry.attributes = {integer("allowzero", 0)};
-  registry.add(std::move(entry));
-
-  entry = passive(definition("Flatten", flatten, kAllWidths));
-  entry.attributes = {integer("axis", 1)};
-  registry.add(std::move(entry));
-
-  entry = passive(definition("Squeeze", squeeze, kAllWidths));
-  entry.inputs = {{"data"}, index_operand("axes", true)};
-  registry.add(std::move(entry));
-
-  entry = passive(definition("Unsqueeze", unsqueeze, kAllWidths));
-  entry.inputs = {{"data"}, index_operand("axes")};
-  registry.add(std::move(entry));
-
-  entry = passive(definition("Transpose", transpose, kAllWidths));
-  entry.attributes = {{.name = "perm", .type = Type::Ints}};
-  registry.add(std::move(entry));
-
-  entry = passive(definition("Identity", identity, kAllWidths));
-  entry.layout = LayoutRule::Follows;
-  entry.quantization.table_int8 = true;
-  registry.add(std::move(entry));
-
-  entry = passive(definition("Dropout", dropout, kUnregistered), false);
-  entry.inputs = {{"data"}, index_operand("ratio", true), index_operand("training_mode", true)};
-  entry.outputs = {{"output"}, {.name = "mask", .optional = true}};
-  entry.attributes = {{.name = "seed", .type = Type::Int}};
-  entry.layout = LayoutRule::Follows;
-  registry.add(std::move(entry));
-}
-
-void add_repeating(Registry& registry) {
-  OperatorDefinition entry = definition("Expand", expand, kUnregistered);
-  entry.inputs = {{"data"}, index_operand("shape")};
-  registry.add(std::move(entry));
-
-  entry = definition("Tile", tile, kUnregistered);
-  entry.inputs = {{"data"}, index_operand("repeats")};
-  registry.add(std::move(entry));
-}
-
-void add_casts(Registry& registry) {
-  OperatorDefinition entry = definition("Cast", cast, kUnregistered);
-  entry.attributes = {{.name = "to", .type = Type::Int, .required = true},
-                      {.name = "saturate", .type = Type::Int},
-                      {.name = "round_mode", .type = Type::String}};
-  entry.layout = LayoutRule::Follows;
-  entry.board = board_on_values;
-  entry.quantization.table_int8 = true;
-  registry.add(std::move(entry));
-
-  entry = definition("CastLike", cast_like, kUnregistered);
-  entry.inputs = {{"data"}, index_operand("target_type")};
-  entry.attributes = {{.name = "saturate", .type = Type::Int}, {.name = "round_mode", .type = Type::String}};
-  entry.board = board_on_values;
-  entry.layout = LayoutRule::Follows;
-  registry.add(std::move(entry));
-}
-
-void add_makers(Registry& registry) {
-  OperatorDefinition entry = definition("Shape", shape_of, kUnregistered);
-  entry.attributes = {{.name = "start", .type = Type::Int}, {.name = "end", .type = Type::Int}};
-  entry.quantization.float_output = true;
-  registry.add(std::move(entry));
-
-  entry = definition("Size", size_of, kUnregistered);
-  entry.quantization.float_output = true;
-  registry.add(std::move(entry));
-
-  entry = definition("ConstantOfShape", constant_of_shape, kUnregistered);
-  entry.inputs = {index_operand("shape")};
-  entry.attributes = {{.name = "value", .type = Type::Tensor}};
-  registry.add(std::move(entry));
-
-  entry = definition("Range", range, kUnregistered);
-  entry.inputs = {index_operand("start"), index_operand("limit"), index_operand("delta")};
-  registry.add(std::move(entry));
+Operators making() {
+  return {
+      {.name = "Expand",
+       .inputs = {{"data"}, index_operand("shape")},
+       .outputs = {{"output"}},
+       .forward = expand,
+       .chip = {.board = board_on_codes}},
+      {.name = "Tile",
+       .inputs = {{"data"}, index_operand("repeats")},
+       .outputs = {{"output"}},
+       .forward = tile,
+       .chip = {.board = board_on_codes}},
+      {.name = "Cast",
+       .inputs = {{"data"}},
+       .outputs = {{"output"}},
+       .attributes = {required(integer("to")), integer("saturate"), text("round_mode")},
+       .forward = cast,
+       .quantization = {.table_int8 = true},
+       .layout = LayoutRule::Elementwise,
+       .chip = {.board = board_on_values}},
+      {.name = "CastLike",
+       .inputs = {{"data"}, index_operand("target_type")},
+       .outputs = {{"output"}},
+       .attributes = {integer("saturate"), text("round_mode")},
+       .forward = cast_like,
+       .layout = LayoutRule::Elementwise,
+       .chip = {.board = board_on_values}},
+      {.name = "Shape",
+       .inputs = {{"data"}},
+       .outputs = {{"output"}},
+       .attributes = {integer("start"), integer("end")},
+       .forward = shape_of,
+       .quantization = {.float_output = true},
+       .chip = {.board = board_on_codes}},
+      {.name = "Size",
+       .inputs = {{"data"}},
+       .outputs = {{"output"}},
+       .forward = size_of,
+       .quantization = {.float_output = true},
+       .chip = {.board = board_on_codes}},
+      {.name = "ConstantOfShape",
+       .inputs = {index_operand("shape")},
+       .outputs = {{"output"}},
+       .attributes = {{.name = "value", .type = AttributeSpec::Type::Tensor}},
+       .forward = constant_of_shape,
+       .chip = {.board = board_on_codes}},
+      {.name = "Range",
+       .inputs = {index_operand("start"), index_operand("limit"), index_operand("delta")},
+       .outputs = {{"output"}},
+       .forward = range,
+       .chip = {.board = board_on_codes}},
+  };
 }
 
 }  // namespace
 
-void register_shape_operators(Registry& registry) {
-  add_reshaping(registry);
-  add_repeating(registry);
-  add_casts(registry);
-  add_makers(registry);
+Operators shape_operators() {
+  Operators result = reshaping();
+  for (OperatorDefinition& more : making()) result.push_back(std::move(more));
+  return result;
 }
 
 }  // namespace espq

@@ -4,8 +4,10 @@
 #include <cmath>
 
 #include "core/ops/arguments.h"
-#include "core/ops/chip_math.h"
+#include "core/ops/board/chip_math.h"
 #include "core/ops/families.h"
+#include "core/ops/limits.h"
+#include "core/ops/row.h"
 #include "core/quant/fake_quantize.h"
 
 namespace espq {
@@ -91,30 +93,31 @@ BoardKernel softmax_board(const BoardContext& context) {
   };
 }
 
-OperatorDefinition definition(std::string_view name, ForwardFunction forward) {
-  OperatorDefinition result;
-  result.name = name;
-  result.inputs = {{"input"}};
-  result.outputs = {{"output"}};
-  result.attributes = {{.name = "axis", .type = AttributeSpec::Type::Int, .fallback = Attribute(int64_t{-1})}};
-  result.forward = forward;
-  result.board = softmax_board;
-  result.quantization.quantizable = true;
-  result.quantization.float_output = true;
-  result.layout = LayoutRule::Axis;
-  result.chip = {.registered = true,
-                 .int8 = true,
-                 .int16 = true,
-                 .float32 = true,
-                 .note = "the output is float32; int8 does not subtract the maximum (logits above 88 overflow)"};
-  return result;
+/// exp(x) overflows float32 above 88.7, which the largest code exceeds from exponent 0 on.
+const Limit kLargeLogits{.what = "8-bit logits above 88, whose maximum its table does not subtract",
+                         .remedy = "scale the logits down, or give the operation 16 bits",
+                         .asked = [](const Operation& operation, const Deployment&, Width width) {
+                           const auto exponent = stored_exponent(operation.input(0));
+                           return width == Width::Int8 && exponent && *exponent >= 0;
+                         }};
+
+OperatorDefinition normalized_exponential(std::string_view name, ForwardFunction forward) {
+  return {
+      .name = name,
+      .inputs = {{"input"}},
+      .outputs = {{"output"}},
+      .attributes = {integer("axis", -1)},
+      .forward = forward,
+      .quantization = {.quantizable = true, .float_output = true},
+      .layout = LayoutRule::Axis,
+      .chip = {
+          .board = softmax_board, .kernels = kAllWidths, .limits = {kLargeLogits}, .note = "the output is float32"}};
 }
 
 }  // namespace
 
-void register_softmax_operators(Registry& registry) {
-  registry.add(definition("Softmax", softmax));
-  registry.add(definition("LogSoftmax", log_softmax));
+Operators softmax_operators() {
+  return {normalized_exponential("Softmax", softmax), normalized_exponential("LogSoftmax", log_softmax)};
 }
 
 }  // namespace espq

@@ -1,12 +1,10 @@
 // Element-wise functions of one operand that the quantizer leaves in float unless it is told otherwise.
 #include "core/ops/arguments.h"
-#include "core/ops/entry.h"
 #include "core/ops/families.h"
+#include "core/ops/row.h"
 
 namespace espq {
 namespace {
-
-using Type = AttributeSpec::Type;
 
 template <at::Tensor (*Function)(const at::Tensor&)>
 Tensors unary(const ForwardContext&, const Tensors& in) {
@@ -57,73 +55,65 @@ Tensors is_infinite(const ForwardContext& context, const Tensors& in) {
   return one(result);
 }
 
-OperatorDefinition definition(std::string_view name, ForwardFunction forward,
-                              std::vector<AttributeSpec> attributes = {}) {
-  OperatorDefinition result;
-  result.name = name;
-  result.inputs = {{"X"}};
-  result.outputs = {{"Y"}};
-  result.attributes = std::move(attributes);
-  result.forward = forward;
-  result.board = board_on_values;
-  result.layout = LayoutRule::Follows;
-  result.chip = kUnregistered;
-  return result;
+/// A function that a lookup table can hold, at 8 bit or (`int16`) at both widths.
+OperatorDefinition function(std::string_view name, ForwardFunction forward, bool int16 = false,
+                            std::vector<AttributeSpec> attributes = {}) {
+  return {.name = name,
+          .inputs = {{"X"}},
+          .outputs = {{"Y"}},
+          .attributes = std::move(attributes),
+          .forward = forward,
+          .quantization = {.table_int8 = true, .table_int16 = int16},
+          .layout = LayoutRule::Elementwise,
+          .chip = {.board = board_on_values}};
 }
 
-/// Functions that a lookup table can hold.
-void add_with_tables(Registry& registry) {
-  const auto add = [&](std::string_view name, ForwardFunction forward, bool int16,
-                       std::vector<AttributeSpec> attributes = {}) {
-    OperatorDefinition entry = definition(name, forward, std::move(attributes));
-    entry.quantization.table_int8 = true;
-    entry.quantization.table_int16 = int16;
-    registry.add(std::move(entry));
-  };
-  add("Erf", unary<at::erf>, true);
-  add("Softplus", unary<softplus>, true);
-  add("Sin", unary<at::sin>, true);
-  add("Cos", unary<at::cos>, true);
-  add("Tan", unary<at::tan>, true);
-  add("Abs", unary<at::abs>, false);
-  add("Floor", unary<at::floor>, false);
-  add("Ceil", unary<at::ceil>, false);
-  add("Round", unary<round_half_even>, false);
-  add("Not", unary<at::logical_not>, false);
-  add("Reciprocal", unary<at::reciprocal>, false);
-  add("Sign", unary<at::sign>, false);
-  add("Mish", unary<mish>, false);
-  add("Softsign", unary<softsign>, false);
-  add("Selu", selu, false, {real("alpha", 1.67326319217681884765625f), real("gamma", 1.05070102214813232421875f)});
-  add("Celu", celu, false, {real("alpha", 1.0f)});
-  add("ThresholdedRelu", thresholded_relu, false, {real("alpha", 1.0f)});
-  add("Shrink", shrink, false, {real("lambd", 0.5f), real("bias", 0.0f)});
-  add("Asin", unary<at::asin>, false);
-  add("Acos", unary<at::acos>, false);
-  add("Atan", unary<at::atan>, false);
-  add("Sinh", unary<at::sinh>, false);
-  add("Cosh", unary<at::cosh>, false);
-  add("Asinh", unary<at::asinh>, false);
-  add("Acosh", unary<at::acosh>, false);
-  add("Atanh", unary<at::atanh>, false);
-}
-
-void add_plain(Registry& registry) {
-  const auto add = [&](std::string_view name, ForwardFunction forward, std::vector<AttributeSpec> attributes = {}) {
-    registry.add(definition(name, forward, std::move(attributes)));
-  };
-  add("BitwiseNot", unary<complement>);
-  add("IsNaN", unary<at::isnan>);
-  add("IsInf", is_infinite,
-      {{.name = "detect_negative", .type = Type::Int, .fallback = Attribute(int64_t{1})},
-       {.name = "detect_positive", .type = Type::Int, .fallback = Attribute(int64_t{1})}});
+/// One that no table can hold: it looks at the bits of its operand, or gives no numbers.
+OperatorDefinition test(std::string_view name, ForwardFunction forward, std::vector<AttributeSpec> attributes = {}) {
+  return {.name = name,
+          .inputs = {{"X"}},
+          .outputs = {{"Y"}},
+          .attributes = std::move(attributes),
+          .forward = forward,
+          .layout = LayoutRule::Elementwise,
+          .chip = {.board = board_on_values}};
 }
 
 }  // namespace
 
-void register_unary_operators(Registry& registry) {
-  add_with_tables(registry);
-  add_plain(registry);
+Operators unary_operators() {
+  return {
+      function("Erf", unary<at::erf>, true),
+      function("Softplus", unary<softplus>, true),
+      function("Sin", unary<at::sin>, true),
+      function("Cos", unary<at::cos>, true),
+      function("Tan", unary<at::tan>, true),
+      function("Abs", unary<at::abs>),
+      function("Floor", unary<at::floor>),
+      function("Ceil", unary<at::ceil>),
+      function("Round", unary<round_half_even>),
+      function("Not", unary<at::logical_not>),
+      function("Reciprocal", unary<at::reciprocal>),
+      function("Sign", unary<at::sign>),
+      function("Mish", unary<mish>),
+      function("Softsign", unary<softsign>),
+      function("Selu", selu, false,
+               {real("alpha", 1.67326319217681884765625f), real("gamma", 1.05070102214813232421875f)}),
+      function("Celu", celu, false, {real("alpha", 1.0f)}),
+      function("ThresholdedRelu", thresholded_relu, false, {real("alpha", 1.0f)}),
+      function("Shrink", shrink, false, {real("lambd", 0.5f), real("bias", 0.0f)}),
+      function("Asin", unary<at::asin>),
+      function("Acos", unary<at::acos>),
+      function("Atan", unary<at::atan>),
+      function("Sinh", unary<at::sinh>),
+      function("Cosh", unary<at::cosh>),
+      function("Asinh", unary<at::asinh>),
+      function("Acosh", unary<at::acosh>),
+      function("Atanh", unary<at::atanh>),
+      test("BitwiseNot", unary<complement>),
+      test("IsNaN", unary<at::isnan>),
+      test("IsInf", is_infinite, {integer("detect_negative", 1), integer("detect_positive", 1)}),
+  };
 }
 
 }  // namespace espq

@@ -2,6 +2,7 @@
 #include <ATen/Parallel.h>
 
 #include <functional>
+#include <vector>
 
 #include "core/ops/operator.h"
 

@@ -1,4 +1,4 @@
-#include "core/ops/swish_gradient.h"
+#include "core/ops/training/swish_gradient.h"
 
 #include <ATen/ATen.h>
 #include <ATen/Parallel.h>

@@ -1,4 +1,4 @@
-#include "core/ops/requantize.h"
+#include "core/ops/board/requantize.h"
 
 #include <ATen/ATen.h>
 #include <ATen/Parallel.h>
@@ -115,9 +115,6 @@ Requantizer::Requantizer(const BoardContext& context, int64_t channels, const at
   user_check(weight.exponents.size() == 1 || static_cast<int64_t>(weight.exponents.size()) == channels,
              "operation '{}' ({}): {} weight exponents for {} output channels", operation.name(), operation.type(),
              weight.exponents.size(), channels);
-  const std::string activation = operation.string_attribute("activation", "Linear");
-  user_check(activation == "Linear" || activation == "Relu", "operation '{}' ({}): fused activation '{}' is unknown",
-             operation.name(), operation.type(), activation);
   for (int64_t channel = 0; channel < channels; ++channel) {
     const int weight_exponent = weight.exponents[weight.exponents.size() == 1 ? 0 : channel];
     shifts_.push_back(output.exponent() - input.exponent() - weight_exponent);
@@ -140,7 +137,7 @@ Requantizer::Requantizer(const BoardContext& context, int64_t channels, const at
   }
   bias32_.assign(bias_.begin(), bias_.end());
   factors32_.assign(factors_.begin(), factors_.end());
-  low_ = activation == "Relu" ? 0.0f : static_cast<float>(quant_min(output.bits));
+  low_ = operation.chip().fused_relu.value_or(false) ? 0.0f : static_cast<float>(quant_min(output.bits));
   high_ = static_cast<float>(quant_max(output.bits));
 }
 

@@ -1,7 +1,7 @@
-#include "core/ops/code_map.h"
+#include "core/ops/board/code_map.h"
 
-#include "core/ops/chip_math.h"
-#include "core/ops/map_floats.h"
+#include "core/ops/board/chip_math.h"
+#include "core/ops/kernels/map_floats.h"
 
 namespace espq {
 

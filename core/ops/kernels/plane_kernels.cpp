@@ -1,4 +1,4 @@
-#include "core/ops/plane_kernels.h"
+#include "core/ops/kernels/plane_kernels.h"
 
 #include <iterator>
 #include <utility>
@@ -28,7 +28,7 @@ ESPQ_TARGET inline float sum_of_lanes(Vector value) {
   const __m128 two = _mm_add_ps(four, _mm_movehl_ps(four, four));
   return _mm_cvtss_f32(_mm_add_ss(two, _mm_shuffle_ps(two, two, 1)));
 }
-#include "core/ops/plane_tiles.h"
+#include "core/ops/kernels/plane_tiles.h"
 #undef ESPQ_TARGET
 }  // namespace
 }  // namespace avx2
@@ -52,7 +52,7 @@ ESPQ_TARGET inline float sum_of_lanes(Vector value) {
   const __m256 upper = __builtin_shufflevector(value, value, 8, 9, 10, 11, 12, 13, 14, 15);
   return avx2::sum_of_lanes(_mm256_add_ps(lower, upper));
 }
-#include "core/ops/plane_tiles.h"
+#include "core/ops/kernels/plane_tiles.h"
 #undef ESPQ_TARGET
 }  // namespace
 }  // namespace avx512

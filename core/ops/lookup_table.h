@@ -3,9 +3,8 @@
 
 namespace espq {
 
-/// Definition of the function that a table replaced (attribute `original_op_type`), which is what the operation's
-/// attributes belong to; of the operation's own type when it is no LUT or does not tell. Throws UserError on an unknown
-/// function.
+/// Definition of the function that a table replaced (ChipFacts::function), which is what the operation's attributes
+/// belong to; of the operation's own type when it is no LUT or does not tell. Throws UserError on an unknown function.
 const OperatorDefinition& tabulated_definition(const Operation& operation);
 
 /// Number of entries: 256 for 8 bit; 65536 / step + 1 for 16 bit, or 65536 when step is 1.
@@ -24,7 +23,7 @@ at::Tensor build_table(const OperatorDefinition& definition, const Operation& op
 BoardKernel table_kernel(const at::Tensor& table, int bits, Rounding rounding);
 
 /// Board kernel of LUT and Gelu, which read a table at both widths: the stored one, else the one that the exporter
-/// would write (attribute `int16_lut_step`, 1 when absent).
+/// would write (ChipFacts::table_step, 1 when absent).
 BoardKernel table_board(const BoardContext& context);
 
 }  // namespace espq

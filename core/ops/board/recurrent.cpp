@@ -1,9 +1,10 @@
-// GRU and LSTM of chip library 3.3.9. Gate sums are int16 codes of one grid (attribute `gate_exponent`).
+// GRU and LSTM of chip library 3.3.9. Gate sums are int16 codes of one grid (ChipFacts::gate_exponent).
+#include "core/ops/recurrent.h"
+
 #include <cmath>
 
 #include "core/ops/arguments.h"
-#include "core/ops/chip_math.h"
-#include "core/ops/recurrent.h"
+#include "core/ops/board/chip_math.h"
 #include "core/support/error.h"
 
 namespace espq {
@@ -32,8 +33,8 @@ int16_t wrap(int64_t value) { return static_cast<int16_t>(value); }
 struct CellKernel {
   const Operation& operation;
   int64_t gates, directions;
-  int bits, gate_exponent, input_shift, hidden_shift;
-  bool vector_unit;
+  int gate_exponent, input_shift, hidden_shift;
+  int vector_length;                                  ///< codes in one vector; 0 without vector unit
   chip::Rounder round_output, round_gate, round_sum;  ///< round_sum: wider than any sum, the caller wraps
   float inverse_output, inverse_cell;
   GateTable sigmoid_table, tangent_table;
@@ -49,7 +50,7 @@ struct CellKernel {
   int16_t product(const float* row, const float* vector, int64_t length, int shift) const {
     int64_t sum = 0;
     for (int64_t i = 0; i < length; ++i) sum += static_cast<int64_t>(row[i]) * static_cast<int64_t>(vector[i]);
-    if (vector_unit && length % (bits == 8 ? 16 : 8) == 0 && shift >= 0) {
+    if (vector_length > 0 && length % vector_length == 0 && shift >= 0) {
       const int64_t shifted = chip::rounding_right_shift(sum, shift, round_gate.rounding, 64);
       return static_cast<int16_t>(std::clamp<int64_t>(shifted, -32768, 32767));
     }
@@ -162,16 +163,17 @@ BoardKernel cell_board(const BoardContext& context, int64_t gates, StepFunction 
     if (slot >= context.outputs.size() || !context.outputs[slot].quantized()) return std::nullopt;
     return context.outputs[slot].exponent();
   };
-  const auto gate_exponent = static_cast<int>(operation.int_attribute("gate_exponent", -8));
+  constexpr int kDefaultGateExponent = -8;  // of files that name none
+  const int gate_exponent = operation.chip().gate_exponent.value_or(kDefaultGateExponent);
   const std::optional<int> y = output_exponent(0), h = output_exponent(1);
   user_check(y || h, "operation '{}' ({}): its outputs have no exponent", operation.name(), operation.type());
   const int e_y = y ? *y : *h, e_h = h ? *h : *y, e_c = output_exponent(2).value_or(gate_exponent);
   const int bits = context.inputs[0].bits;
   const Rounding rounding = context.target.rounding;
   auto kernel = std::make_shared<CellKernel>(
-      CellKernel{operation, gates, recurrent_directions(operation), bits, gate_exponent,
+      CellKernel{operation, gates, recurrent_directions(operation), gate_exponent,
                  gate_exponent - (context.inputs[0].exponent() + context.inputs[1].exponent()),
-                 gate_exponent - (e_h + context.inputs[2].exponent()), context.target.simd != SimdFamily::None,
+                 gate_exponent - (e_h + context.inputs[2].exponent()), context.target.block(bits),
                  chip::Rounder(rounding, bits), chip::Rounder(rounding, 16), chip::Rounder(rounding, -1e5f, 1e5f),
                  chip::inverse_scale(e_y), chip::inverse_scale(e_c), GateTable(sigmoid, gate_exponent, 6.3f),
                  GateTable(hyperbolic_tangent, gate_exponent, 3.5f)});

@@ -1,4 +1,4 @@
-#include "core/ops/accumulator.h"
+#include "core/ops/board/accumulator.h"
 
 #include <ATen/ATen.h>
 
@@ -13,7 +13,7 @@ namespace espq {
 AccumulatorRule accumulator_rule(const Target& target, int bits, int64_t output_channels, bool depthwise) {
   const int block = target.block(bits);
   AccumulatorRule rule;
-  rule.wraps = target.simd == SimdFamily::None;
+  rule.wraps = !target.vector_unit;
   rule.vector_channels = depthwise || block == 0 ? output_channels : output_channels / block * block;
   if (target.saturating_20bit) {
     rule.lane_bits = bits == 8 ? 20 : 40;

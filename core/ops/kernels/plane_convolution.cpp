@@ -1,4 +1,4 @@
-#include "core/ops/plane_convolution.h"
+#include "core/ops/kernels/plane_convolution.h"
 
 #include <ATen/ATen.h>
 #include <ATen/Parallel.h>

@@ -1,4 +1,4 @@
-#include "core/ops/max_pool_gradient.h"
+#include "core/ops/training/max_pool_gradient.h"
 
 #include <ATen/ATen.h>
 #include <ATen/Parallel.h>

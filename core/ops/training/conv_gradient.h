@@ -1,24 +1,17 @@
 #pragma once
 #include "core/ops/operator.h"
-#include "core/quant/rounding.h"
 
 namespace espq {
 
 /// What a training step knows about a Conv and what follows it.
 struct ConvGradientOptions {
-  /// Rounding of a parameter with a straight-through gradient, in the same node; 0 bits: it comes as it is used.
-  struct Parameter {
-    Grid grid = {};
-    int channel_axis = -1;
-    bool masked = false;  ///< no gradient where the value was clipped
-  };
-  Parameter round_filters = {}, round_bias = {};
+  /// Rounding of the parameters in the same node; 0 bits: they come as they are used.
+  GridRounding round_filters = {}, round_bias = {};
   /// Grids of the input (0 bits: none, or not known) and of the filters, which have one exponent or one per filter.
   Grid input = {}, filters = {};
-  /// What becomes of the result in the same pass: Relu, and rounding (0 bits: none) with a mask for the gradient.
+  /// What becomes of the result in the same pass: Relu, and rounding (0 bits: neither) to a grid with one exponent.
   bool relu = false;
-  Grid output = {};
-  Rounding rounding = Rounding::HalfEven;
+  GridRounding output = {};
 };
 
 /// convolve() and what follows it as one node of the gradient graph, with kernels for small networks. The value is that

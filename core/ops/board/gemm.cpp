@@ -1,9 +1,10 @@
+#include "core/ops/gemm.h"
+
 #include <ATen/ATen.h>
 #include <ATen/Parallel.h>
 
-#include "core/ops/accumulator.h"
-#include "core/ops/gemm.h"
-#include "core/ops/requantize.h"
+#include "core/ops/board/accumulator.h"
+#include "core/ops/board/requantize.h"
 #include "core/support/error.h"
 
 namespace espq {

@@ -1,11 +1,12 @@
+#include "core/ops/lookup_table.h"
+
 #include <bit>
 #include <cmath>
 
 #include "core/ops/arguments.h"
-#include "core/ops/chip_math.h"
+#include "core/ops/board/chip_math.h"
 #include "core/ops/families.h"
-#include "core/ops/map_floats.h"
-#include "core/ops/table.h"
+#include "core/ops/kernels/map_floats.h"
 #include "core/support/error.h"
 
 namespace espq {
@@ -13,9 +14,8 @@ namespace {
 
 Tensors lut(const ForwardContext& context, const Tensors& inputs) {
   user_check(
-      context.operation.has("original_op_type"),
-      "operation '{}' (LUT): without attribute original_op_type only its table tells what it computes; run it in "
-      "Board precision",
+      !context.operation.chip().function.empty(),
+      "operation '{}' (LUT): only its table tells what it computes, the file does not; run it in Board precision",
       context.operation.name());
   return tabulated_definition(context.operation).forward(context, inputs);
 }
@@ -23,11 +23,11 @@ Tensors lut(const ForwardContext& context, const Tensors& inputs) {
 }  // namespace
 
 const OperatorDefinition& tabulated_definition(const Operation& operation) {
-  if (operation.type() != "LUT" || !operation.has("original_op_type")) return definition_of(operation);
-  const std::string& type = operation.string_attribute("original_op_type");
-  const OperatorDefinition* definition = operators().find(type);
-  user_check(definition != nullptr, "operation '{}' (LUT): attribute original_op_type names the unknown operator '{}'",
-             operation.name(), type);
+  const std::string& function = operation.chip().function;
+  if (operation.type() != "LUT" || function.empty()) return definition_of(operation);
+  const OperatorDefinition* definition = operators().find(function);
+  user_check(definition != nullptr, "operation '{}' (LUT): its table is of the unknown operator '{}'", operation.name(),
+             function);
   return *definition;
 }
 
@@ -70,28 +70,26 @@ BoardKernel table_board(const BoardContext& context) {
   const Grid& input = context.inputs[0];
   if (!input.quantized()) return board_on_values(context);
   if (context.table.defined()) return table_kernel(context.table, input.bits, context.target.rounding);
-  const auto step = static_cast<int>(context.operation.int_attribute("int16_lut_step", 1));
+  const int step = context.operation.chip().table_step.value_or(1);
   const at::Tensor table = build_table(tabulated_definition(context.operation), context.operation, {}, input,
                                        context.outputs[0], step, context.target.rounding);
   return table_kernel(table, input.bits, context.target.rounding);
 }
 
-void register_lut_operator(Registry& registry) {
-  OperatorDefinition result;
-  result.name = "LUT";
-  result.inputs = {{"X"}};
-  result.outputs = {{"Y"}};
-  result.forward = lut;
-  result.board = table_board;
-  result.quantization.quantizable = true;
-  result.quantization.table_int8 = true;
-  result.layout = LayoutRule::Follows;
-  result.chip = {.registered = true,
-                 .int8 = true,
-                 .int16 = true,
-                 .reads_int16_table = true,
-                 .note = "the table must carry the output's exponent"};
-  registry.add(std::move(result));
+Operators lookup_table_operators() {
+  return {
+      {.name = "LUT",
+       .inputs = {{"X"}},
+       .outputs = {{"Y"}},
+       .forward = lut,
+       .quantization = {.quantizable = true, .table_int8 = true},
+       .layout = LayoutRule::Elementwise,
+       .first_stage = Stage::Quantized,
+       .chip = {.board = table_board,
+                .kernels = kIntegerWidths,
+                .reads_int16_table = true,
+                .note = "the table must carry the output's exponent"}},
+  };
 }
 
 }  // namespace espq

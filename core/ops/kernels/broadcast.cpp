@@ -1,4 +1,4 @@
-#include "core/ops/broadcast.h"
+#include "core/ops/kernels/broadcast.h"
 
 #include <ATen/ExpandUtils.h>
 

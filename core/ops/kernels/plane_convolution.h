@@ -4,7 +4,7 @@
 #include <functional>
 #include <vector>
 
-#include "core/ops/plane_kernels.h"
+#include "core/ops/kernels/plane_kernels.h"
 #include "core/ops/window.h"
 
 namespace espq {

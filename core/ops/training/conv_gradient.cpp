@@ -1,4 +1,4 @@
-#include "core/ops/conv_gradient.h"
+#include "core/ops/training/conv_gradient.h"
 
 #include <ATen/ATen.h>
 #include <ATen/Parallel.h>
@@ -8,7 +8,7 @@
 #include <cmath>
 
 #include "core/ops/conv.h"
-#include "core/ops/plane_convolution.h"
+#include "core/ops/kernels/plane_convolution.h"
 #include "core/quant/grid_rows.h"
 #include "core/quant/quantize_gradient.h"
 
@@ -46,19 +46,15 @@ bool exact_in_any_order(const at::Tensor& filters, const at::Tensor& bias, const
 }
 
 /// A parameter as the chip will have it; `inside` gets the mask of its gradient where there is one.
-at::Tensor rounded_parameter(const at::Tensor& value, const ConvGradientOptions::Parameter& parameter,
-                             Rounding rounding, at::Tensor& inside) {
+at::Tensor rounded_parameter(const at::Tensor& value, const GridRounding& rounding, at::Tensor& inside) {
   const at::Tensor dense = value.contiguous();
-  if (!parameter.grid.quantized()) return dense;
-  return round_rows(dense, parameter.grid.exponents, parameter.channel_axis, parameter.grid.bits, rounding, {},
-                    parameter.masked ? &inside : nullptr);
+  if (!rounding.grid.quantized()) return dense;
+  return round_rows(dense, rounding.grid.exponents, rounding.channel_axis, rounding.grid.bits, rounding.rounding, {},
+                    rounding.masked ? &inside : nullptr);
 }
 
-at::Tensor rounded_with_gradient(const at::Tensor& value, const ConvGradientOptions::Parameter& parameter,
-                                 Rounding rounding) {
-  if (!parameter.grid.quantized()) return value;
-  return fake_quantize_with_gradient(value, parameter.grid.exponents, parameter.channel_axis, parameter.grid.bits,
-                                     rounding, parameter.masked);
+at::Tensor rounded_with_gradient(const at::Tensor& value, const GridRounding& rounding, bool relu = false) {
+  return rounding.grid.quantized() ? fake_quantize_with_gradient(value, rounding, {}, relu) : value;
 }
 
 /// The samples of a batch in pieces: small enough to stay in a processor's cache from packing to unpacking, each the
@@ -133,8 +129,8 @@ class ConvGradient : public torch::autograd::Function<ConvGradient> {
                             const ConvGradientOptions& options) {
     context->set_materialize_grads(false);
     at::Tensor filters_inside, bias_inside, bias, result;
-    const at::Tensor weights = rounded_parameter(filters, options.round_filters, options.rounding, filters_inside);
-    if (given_bias) bias = rounded_parameter(*given_bias, options.round_bias, options.rounding, bias_inside);
+    const at::Tensor weights = rounded_parameter(filters, options.round_filters, filters_inside);
+    if (given_bias) bias = rounded_parameter(*given_bias, options.round_bias, bias_inside);
     const auto state = c10::make_intrusive<State>(Pieces(window, groups, input.sizes(), filters.sizes()));
     const Pieces& pieces = state->pieces;
     const bool in_planes = state->in_planes = exact_in_any_order(weights, bias, options.input, options.filters);
@@ -153,8 +149,8 @@ class ConvGradient : public torch::autograd::Function<ConvGradient> {
     });
     if (!in_planes) {
       result = convolve(window, groups, input, weights, bias);
-      if (options.output.bits)
-        result = round_rows(result, options.output.exponents, -1, options.output.bits, options.rounding,
+      if (const auto& [grid, axis, rounding, masked] = options.output; grid.quantized())
+        result = round_rows(result, grid.exponents, axis, grid.bits, rounding,
                             {.relu = options.relu, .overwrite = true}, &insides[0]);
     }
     Variables saved{weights, filters_inside, bias_inside};
@@ -202,16 +198,16 @@ class ConvGradient : public torch::autograd::Function<ConvGradient> {
   static at::Tensor forward_in_planes(const PlaneConvolution& convolution, const at::Tensor& planes,
                                       const at::Tensor& weights, const at::Tensor& bias,
                                       const ConvGradientOptions& options, const at::Tensor& result) {
-    if (options.output.bits == 0) {
+    if (!options.output.grid.quantized()) {
       convolution.forward(planes, weights, bias, nullptr, result);
       return {};
     }
     const at::Tensor inside =
         at::empty({weights.size(0), convolution.plane_length()}, weights.options().dtype(at::kByte));
     uint8_t* bytes = inside.mutable_data_ptr<uint8_t>();
-    const GridFloats grid = grid_floats(options.output.exponent(), options.output.bits);
+    const RowRounding row = row_rounding(options.output, options.relu);
     const auto round = [&](float* values, int64_t begin, int64_t count) {
-      round_row(values, values, bytes + begin, count, grid, options.rounding, options.relu);
+      round_row(values, values, bytes + begin, count, row.grid, row.rounding, row.relu);
     };
     convolution.forward(planes, weights, bias, round, result);
     return inside;
@@ -229,7 +225,7 @@ class ConvGradient : public torch::autograd::Function<ConvGradient> {
 at::Tensor convolve_with_gradient(const Operation& operation, const at::Tensor& input, const at::Tensor& filters,
                                   const at::Tensor& bias, const ConvGradientOptions& options) {
   const int64_t groups = operation.int_attribute("group", 1);
-  const bool fits = input.dim() == filters.dim() && filters.dim() >= 3 && groups > 0 &&
+  const bool fits = at::GradMode::is_enabled() && input.dim() == filters.dim() && filters.dim() >= 3 && groups > 0 &&
                     filters.size(1) * groups == input.size(1) && filters.numel() <= kMostFactors * groups &&
                     has_grid_rows(filters, options.round_filters.grid.exponents) &&
                     (!bias.defined() || has_grid_rows(bias, options.round_bias.grid.exponents));
@@ -239,12 +235,9 @@ at::Tensor convolve_with_gradient(const Operation& operation, const at::Tensor& 
       return ConvGradient::apply(input, filters, bias.defined() ? std::optional(bias) : std::nullopt, window, groups,
                                  options);
   }
-  at::Tensor result =
-      convolve(operation, input, rounded_with_gradient(filters, options.round_filters, options.rounding),
-               bias.defined() ? rounded_with_gradient(bias, options.round_bias, options.rounding) : bias);
-  if (options.output.bits == 0) return result;
-  return fake_quantize_with_gradient(result, options.output.exponents, -1, options.output.bits, options.rounding, true,
-                                     {}, options.relu);
+  const at::Tensor result = convolve(operation, input, rounded_with_gradient(filters, options.round_filters),
+                                     bias.defined() ? rounded_with_gradient(bias, options.round_bias) : bias);
+  return rounded_with_gradient(result, options.output, options.relu);
 }
 
 }  // namespace espq

@@ -1,0 +1,62 @@
+#include "core/ops/limits.h"
+
+#include "core/graph/match.h"
+
+namespace espq {
+
+const Limit kSpatialAxes{.what = "more than two spatial axes",
+                         .remedy = "fold an axis into the channels or the batch",
+                         .asked = [](const Operation& operation, const Deployment&, Width) {
+                           return rank_of(operation.input(0)).value_or(0) > 4;
+                         }};
+
+std::optional<Shape> model_shape(const Variable* value) {
+  if (!value || !value->shape() || value->permutation().empty()) return value ? value->shape() : std::nullopt;
+  Shape shape = *value->shape();
+  for (size_t i = 0; i < shape.size(); ++i) shape[value->permutation()[i]] = value->shape()->at(i);
+  return shape;
+}
+
+std::optional<int> stored_exponent(const Variable* value) {
+  if (!value || !value->storage() || value->storage()->exponents.empty()) return std::nullopt;
+  return value->storage()->exponents[0];
+}
+
+std::string_view library_name(RuntimeLevel level) {
+  return level == RuntimeLevel::V3_3_9 ? "chip library 3.3.9" : "the chip library";
+}
+
+bool takes_8bit_weights(const Operation& operation) {
+  const auto& linear = definition_of(operation).linear;
+  const auto slot = definition_of(operation).input_slot(OperandRole::Weight);
+  return linear && operation.input(*slot) && operation.input(*slot)->is_parameter() &&
+         operation.int_attribute("group", 1) == 1;
+}
+
+bool has_kernel(const OperatorDefinition& definition, RuntimeLevel level, Width width) {
+  const KernelWidths& kernels = definition.chip.kernels;
+  if (width.is_float()) return kernels.float32;
+  if (width == Width::Int16Weights8) return definition.linear && kernels.int16 && level == RuntimeLevel::Newer;
+  return width == Width::Int8 ? kernels.int8 : kernels.int16;
+}
+
+std::optional<Refusal> refuses(const Operation& operation, const Deployment& deployment, Width width) {
+  const OperatorDefinition& definition = definition_of(operation);
+  const std::string_view library = library_name(deployment.runtime_level);
+  if (!has_kernel(definition, deployment.runtime_level, width)) {
+    // A file of 3.3.9 has no word for this width.
+    const bool mixed = width == Width::Int16Weights8;
+    return Refusal{.kind = mixed ? Refusal::Kind::Unwritable : Refusal::Kind::Kernel,
+                   .why = fmt::format("{} has no {} kernel for it", library, enum_name(width)),
+                   .remedy = mixed ? "use int8 or int16, or a newer runtime level"
+                                   : "the file will only load where the application registers one"};
+  }
+  for (const Limit& limit : definition.chip.limits)
+    if ((!limit.holds || limit.holds(deployment)) && limit.asked(operation, deployment, width))
+      return Refusal{.kind = limit.kind,
+                     .why = fmt::format("{} does not take {}", library, limit.what),
+                     .remedy = std::string(limit.remedy)};
+  return std::nullopt;
+}
+
+}  // namespace espq
