@@ -2,19 +2,19 @@
 
 #include <ATen/ATen.h>
 
+#include "core/ops/operator.h"
 #include "core/support/error.h"
 
 namespace espq {
 
 std::vector<BatchNormalization> batch_normalizations(const Graph& network) {
   std::vector<BatchNormalization> result;
-  Graph copy = network.clone();  // what is found may be folded, which a const graph does not allow
-  for (Operation* operation : copy.operations()) {
-    const auto foldable = foldable_normalization(copy, *operation);
-    if (!foldable || foldable->linear.operation->type() == "ConvTranspose") continue;
-    const at::Tensor& weight = foldable->linear.operation->input(1)->value();
+  for (const Operation* operation : network.operations()) {
+    const auto foldable = foldable_normalization(network, *operation);
+    if (!foldable || foldable->linear.operation().type() == "ConvTranspose") continue;
+    const at::Tensor& weight = foldable->linear.weight();
     if (weight.scalar_type() != at::kFloat) continue;
-    result.push_back({operation->name(), foldable->linear.operation->name(), weight, foldable->bias,
+    result.push_back({operation->name(), foldable->linear.operation().name(), weight, foldable->bias,
                       foldable->normalization.to(at::kFloat)});
   }
   return result;
@@ -27,22 +27,27 @@ KeptNormalization::KeptNormalization(Graph& graph, const BatchNormalization& kep
       producer_bias_(kept.producer_bias),
       momentum_(momentum) {
   Operation* operation = graph.find_operation(kept.producer);
-  const auto linear = operation ? linear_operation(*operation) : std::nullopt;
-  user_check(linear && operation->input(2) && operation->input(2)->is_parameter(),
-             "BatchNormalization '{}' cannot be kept: the quantized graph has no Conv or Gemm '{}' with a bias", name_,
-             kept.producer);
-  linear_ = *linear;
-  const at::Device device = weight_variable()->value().device();
+  const auto refuse = [&] {
+    user_error("BatchNormalization '{}' cannot be kept: the quantized graph has no Conv or Gemm '{}' with a bias",
+               name_, kept.producer);
+  };
+  if (!operation) refuse();
+  const auto linear = linear_operation(*operation);
+  if (!linear || !linear->bias_variable() || !linear->bias_variable()->is_parameter()) refuse();
+  producer_ = operation;
+  row_axis_ = linear->rule().row_axis(*operation);
+  weight_variable_ = operation->input(linear->weight_slot());
+  bias_variable_ = operation->input(linear->bias_slot().value());
+  const at::Tensor &held_weight = weight_variable()->value(), &held_bias = bias_variable()->value();
+  const at::Device device = held_weight.device();
   weight = weight.to(device);
   if (producer_bias_.defined()) producer_bias_ = producer_bias_.to(device);
   for (at::Tensor* tensor : {&normalization.gamma, &normalization.beta, &normalization.mean, &normalization.variance})
     *tensor = tensor->to(device, tensor->scalar_type(), false, /*copy=*/true);
-  const at::Tensor folded_weight = weight_variable()->value(), folded_bias = bias_variable()->value();
-  if (folded_weight.sizes() == weight.sizes()) fold();
+  if (held_weight.sizes() == weight.sizes()) fold();
   // Recipes that fold in float32 differ in the last bits.
-  const bool same = folded_weight.sizes() == weight.sizes() &&
-                    at::allclose(weight_variable()->value(), folded_weight, 1e-5, 1e-7) &&
-                    at::allclose(bias_variable()->value(), folded_bias, 1e-5, 1e-5);
+  const bool same = folded_weight.defined() && at::allclose(folded_weight, held_weight, 1e-5, 1e-7) &&
+                    at::allclose(folded_bias, held_bias, 1e-5, 1e-5);
   user_check(same && weight_variable()->uses().size() == 1 && bias_variable()->uses().size() == 1,
              "BatchNormalization '{}' cannot be kept: the weights of '{}' are no longer those of the network with it "
              "folded in; leave it out of the list, or leave out the pass that changed them",
@@ -52,13 +57,19 @@ KeptNormalization::KeptNormalization(Graph& graph, const BatchNormalization& kep
 void KeptNormalization::fold() {
   const Normalization wide = normalization.to(at::kDouble);  // as fold_batch_normalization() does
   const at::Tensor scale = wide.scale();
-  weight_variable()->set_value(weight);
-  weight_variable()->set_value(linear_.scaled_rows(scale).to(at::kFloat));
-  bias_variable()->set_value(wide.offset(producer_bias_).to(at::kFloat));
+  Shape per_row(static_cast<size_t>(weight.dim()), 1);
+  per_row[row_axis_] = scale.numel();
+  folded_weight = (weight.to(at::kDouble) * scale.reshape(per_row)).to(at::kFloat);
+  folded_bias = wide.offset(producer_bias_).to(at::kFloat);
   scale_ = scale.to(at::kFloat);
 }
 
-void KeptNormalization::use_batch_statistics() { bias_variable()->set_value(at::zeros_like(bias_variable()->value())); }
+void KeptNormalization::use_batch_statistics() { folded_bias = at::zeros_like(folded_bias); }
+
+void KeptNormalization::store() {
+  weight_variable()->set_value(folded_weight.detach());
+  bias_variable()->set_value(folded_bias.detach());
+}
 
 at::Tensor KeptNormalization::normalize(const at::Tensor& result) {
   const int64_t channels = scale_.numel();

@@ -6,7 +6,7 @@
 
 namespace espq {
 
-/// A BatchNormalization that quantize() folds into the Conv or Gemm in front of it, as it was before.
+/// A BatchNormalization that conversion folds into the Conv or Gemm in front of it, as it was before.
 struct BatchNormalization {
   std::string name;          ///< of its operation
   std::string producer;      ///< name of the Conv or Gemm
@@ -15,7 +15,7 @@ struct BatchNormalization {
   Normalization normalization;
 };
 
-/// All of them, in graph order. To be read off the float network before quantize() changes it; TrainOptions take them.
+/// All of them, in graph order. To be read off the float network; TrainOptions take them.
 /// Those behind a ConvTranspose or behind no linear operation are not among them: they are always folded.
 std::vector<BatchNormalization> batch_normalizations(const Graph& network);
 
@@ -32,16 +32,19 @@ class KeptNormalization {
   /// operation when it does not.
   KeptNormalization(Graph& graph, const BatchNormalization& kept, double momentum);
 
-  const Operation& producer() const { return *linear_.operation; }
-  Variable* weight_variable() const { return linear_.operation->input(1); }
-  Variable* bias_variable() const { return linear_.operation->input(2); }
+  const Operation& producer() const { return *producer_; }
+  Variable* weight_variable() const { return weight_variable_; }
+  Variable* bias_variable() const { return bias_variable_; }
   /// Parameters: weight of the producer, gamma, beta (float32 leaves), and running mean and variance.
   const std::string& name() const { return name_; }
   at::Tensor weight;
   Normalization normalization;
 
-  /// Computes what the producer holds now: weight and bias with running statistics.
+  /// What the producer computes with: set by fold(), with running statistics.
+  at::Tensor folded_weight, folded_bias;
   void fold();
+  /// Writes them into the graph.
+  void store();
   /// To be called after fold(): the producer gives a result without bias, which normalize() turns into that of the
   /// BatchNormalization by the statistics of the batch.
   void use_batch_statistics();
@@ -49,7 +52,9 @@ class KeptNormalization {
 
  private:
   std::string name_;
-  LinearOperation linear_;
+  const Operation* producer_ = nullptr;
+  Variable *weight_variable_ = nullptr, *bias_variable_ = nullptr;
+  int row_axis_ = 0;  ///< of the weight's output channels
   at::Tensor producer_bias_, scale_;
   double momentum_;
 };

@@ -10,6 +10,7 @@
 #include "core/support/error.h"
 #include "core/support/first_line.h"
 #include "core/support/memory.h"
+#include "passes/quantize/settle.h"
 #include "passes/quantize/slots.h"
 #include "qat/tensor_file.h"
 
@@ -23,9 +24,8 @@ bool is_trainable(const Operation& operation, size_t slot, bool arithmetic_const
   const Variable* variable = operation.input(slot);
   if (!variable || !variable->is_parameter() || variable->value().scalar_type() != at::kFloat) return false;
   const OperatorDefinition& definition = definition_of(operation);
-  const OperandSpec& spec = definition.input_spec(slot);
-  // Running statistics are measured, not learned.
-  if (spec.role != OperandRole::Data || spec.name == "input_mean" || spec.name == "input_var") return false;
+  const OperandRole role = definition.input_spec(slot).role;
+  if (!is_operand_of_arithmetic(role) || role == OperandRole::Statistics) return false;
   const AlignmentClass kind = definition.quantization.alignment;
   return arithmetic_constants ||
          (kind != AlignmentClass::Elementwise && kind != AlignmentClass::Comparison && kind != AlignmentClass::Concat);
@@ -43,12 +43,11 @@ std::map<ScaleId, Group> scale_groups(Graph& graph) {
   std::map<ScaleId, Group> groups;
   for_each_slot(graph, [&](Operation& operation, SlotQuant& slot, Variable* variable, int index, bool is_output) {
     if (slot.scale == kNoScale || !variable || !has_exponents(graph, slot)) return;
-    const QuantizationRule& rule = definition_of(operation).quantization;
-    const std::vector<int>& gates = is_output ? rule.gate_outputs : rule.gate_operands;
+    const OperatorDefinition& definition = definition_of(operation);
+    const OperandRole role = (is_output ? definition.output_spec(index) : definition.input_spec(index)).role;
     Group& group = groups[graph.scales().root(slot.scale)];
     group.calibrated |= slot.state == SlotState::Quantizes;
-    group.derived |= std::find(gates.begin(), gates.end(), index) != gates.end();
-    group.derived |= !is_output && rule.bias && index == 2;
+    group.derived |= role == OperandRole::Gate || role == OperandRole::Bias;
     group.weight |= !is_output && variable->is_parameter() && slot.state == SlotState::Quantizes;
     if (graph.scales().is_root(slot.scale)) group.name = variable->name();
   });
@@ -101,7 +100,6 @@ struct TrainableGraph::Implementation {
   struct Runner {
     std::unique_ptr<Executor> executor;
     bool training = false, batch_statistics = false;
-    uint64_t version = 0;
   };
 
   Graph graph;
@@ -112,11 +110,11 @@ struct TrainableGraph::Implementation {
   std::vector<Exponent> exponents;
   std::map<Precision, Runner> runners;
   bool training = true, frozen_normalizations = false;
-  std::optional<uint64_t> folded;  ///< version of the parameters that kept normalizations were last folded with
+  std::optional<uint64_t> noticed;  ///< version of the parameters that the graph was last brought in line with
 
   Implementation(const Graph& quantized, TrainOptions wanted) : graph(quantized.clone()), options(std::move(wanted)) {
-    user_check(!graph.is_chip(), "training needs the quantized graph as quantize() leaves it, not a chip graph");
-    user_check(graph.target(), "training needs a quantized graph: call quantize() first");
+    user_check(!graph.is_chip(), "training needs the quantized graph of convert(), not its chip graph");
+    user_check(graph.target(), "training needs a quantized graph: call convert() first");
     options.device = existing_device(options.device);
     move_parameters(graph, options.device);
     collect_kept();
@@ -181,10 +179,6 @@ struct TrainableGraph::Implementation {
   }
 
   // ---------------------------------------------------------------------------------------------- exponents
-  void invalidate() {
-    for (auto& [precision, runner] : runners) runner.executor->invalidate();
-  }
-
   /// Brings the graph's exponents in line with the learned ones, and those in line with what the chip can do.
   void refresh_exponents() {
     bool changed = false;
@@ -198,7 +192,8 @@ struct TrainableGraph::Implementation {
   }
 
   void derive() {
-    derive_exponents(graph, options.derive);
+    for (KeptNormalization& one : kept) one.store();  // biases decide, too
+    settle(graph, options.quirks);
     c10::AutoGradMode no_gradients(false);
     for (const Exponent& exponent : exponents) {
       const std::vector<int>& possible = graph.scales().exponents(exponent.root);
@@ -206,7 +201,6 @@ struct TrainableGraph::Implementation {
       const at::Tensor allowed = exponents_as_tensor(possible, options.device);
       exponent.leaf.copy_(at::where(at::round(exponent.leaf) == allowed, exponent.leaf, allowed));
     }
-    invalidate();
   }
 
   at::Tensor scale_groups_tensor() {
@@ -236,7 +230,6 @@ struct TrainableGraph::Implementation {
       graph.scales().set_exponents(static_cast<ScaleId>(id), {number + i + 2, number + i + 2 + count});
       i += 2 + count;
     }
-    invalidate();
   }
 
   // ---------------------------------------------------------------------------------------------- running
@@ -250,40 +243,54 @@ struct TrainableGraph::Implementation {
 
   bool uses_batch_statistics() const { return training && !frozen_normalizations && !kept.empty(); }
 
-  /// Weights and biases in front of kept normalizations, with their running statistics. In training each forward pass
-  /// has a gradient graph of its own.
+  /// Computes weights and biases in front of kept normalizations, with their running statistics.
   void fold() {
-    if (kept.empty() || (!training && folded == version())) return;
-    folded = training ? std::nullopt : std::optional(version());
-    c10::AutoGradMode gradients(training && c10::GradMode::is_enabled());
+    const c10::AutoGradMode gradients(training && c10::GradMode::is_enabled());
     for (KeptNormalization& one : kept) one.fold();
+  }
+
+  /// Training reads parameters anew in every pass, each of which has a gradient graph of its own. Evaluation keeps what
+  /// it made of them until one is written to.
+  void refresh_parameters() {
+    if (training) return fold();
+    if (noticed == version()) return;
+    noticed = version();
+    fold();
+    for (KeptNormalization& one : kept) one.store();
+    graph.touch();
   }
 
   Executor& executor(Precision precision) {
     Runner& runner = runners[precision];
-    const bool fresh = !runner.executor;
+    const bool fresh = !runner.executor, batch_statistics = uses_batch_statistics();
     if (fresh) runner.executor = std::make_unique<Executor>(graph, precision);
-    if (training) {
-      if (fresh || !runner.training || runner.batch_statistics != uses_batch_statistics())
-        runner.executor->set_training(true, gradient_options());
-    } else if (fresh || runner.training) {
-      runner.executor->set_training(false);
-    } else if (runner.version != version()) {
-      runner.executor->invalidate();
-    }
+    if (fresh || runner.training != training || runner.batch_statistics != batch_statistics)
+      runner.executor->set_training(training, training ? gradient_options() : GradientOptions{});
     runner.training = training;
-    runner.batch_statistics = uses_batch_statistics();
-    runner.version = version();
+    runner.batch_statistics = batch_statistics;
     return *runner.executor;
   }
 
   GradientOptions gradient_options() {
-    GradientOptions result{.mask_per_channel = options.mask_per_channel};
-    for (const Exponent& exponent : exponents) result.log2_scales.emplace(exponent.root, exponent.leaf);
-    if (uses_batch_statistics())
-      for (KeptNormalization& one : kept)
+    GradientOptions result{.mask_per_channel = !options.quirks.clipped_channels_pass_gradients};
+    if (!exponents.empty()) result.rounding = learned_rounding();
+    for (KeptNormalization& one : kept) {
+      result.parameters.emplace(one.weight_variable(), &one.folded_weight);
+      result.parameters.emplace(one.bias_variable(), &one.folded_bias);
+      if (uses_batch_statistics())
         result.results.emplace(&one.producer(), [&one](const at::Tensor& value) { return one.normalize(value); });
+    }
     return result;
+  }
+
+  /// Slots of groups whose exponents learn.
+  std::function<std::shared_ptr<const SlotRounding>(const SlotPlace&, const GridRounding&)> learned_rounding() const {
+    std::map<ScaleId, at::Tensor> leaves;
+    for (const Exponent& exponent : exponents) leaves.emplace(exponent.root, exponent.leaf);
+    return [this, leaves](const SlotPlace& place, const GridRounding& plain) -> std::shared_ptr<const SlotRounding> {
+      const auto leaf = leaves.find(graph.scales().root(place.quant().scale));
+      return leaf == leaves.end() ? nullptr : std::make_shared<TrainedThreshold>(plain, leaf->second);
+    };
   }
 
   Tensors run(const Tensors& inputs, Precision precision) {
@@ -325,7 +332,7 @@ Tensors TrainableGraph::forward(const Tensors& inputs, Precision precision) {
     user_check(!input.defined() || input.device() == implementation_->options.device,
                "the network trains on {}, an input is on {}: move it with to()", implementation_->options.device.str(),
                input.device().str());
-  implementation_->fold();
+  implementation_->refresh_parameters();
   if (precision == Precision::Simulated) implementation_->refresh_exponents();
   return implementation_->run(inputs, precision);
 }

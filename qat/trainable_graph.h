@@ -9,15 +9,12 @@
 #include <vector>
 
 #include "core/exec/executor.h"
-#include "passes/quantize/derive_exponents.h"
+#include "passes/quirks.h"
 #include "qat/batch_normalization.h"
 
 namespace espq {
 
 struct TrainOptions {
-  /// No gradient where a per-channel weight was clipped. false: it passes everywhere, as in esp-ppq 1.3.12; per-tensor
-  /// rounding always masks.
-  bool mask_per_channel = false;
   /// Also train constants that the network adds, multiplies, compares or concatenates. false: only what is a weight,
   /// bias, slope or normalization factor of its operator.
   bool arithmetic_constants = false;
@@ -35,8 +32,8 @@ struct TrainOptions {
   /// Where the network trains: parameters live there and inputs have to be there. On CUDA sums are added in another
   /// order than on the processor, so that values in the middle between two steps of a grid may fall either way.
   at::Device device = at::kCPU;
-  /// How biases and shifts follow when exponents change; the options that the graph was quantized with.
-  DeriveOptions derive = {};
+  /// Those of the recipe that the graph was quantized with: biases and shifts follow their exponents in the same way.
+  Quirks quirks = {};
 };
 
 /// A quantized graph as something to train: float32 parameters as leaf tensors for LibTorch's optimizers, a forward

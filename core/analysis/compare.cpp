@@ -3,13 +3,12 @@
 #include <ATen/ATen.h>
 
 #include <cmath>
-#include <set>
 
 #include "core/analysis/diagnose.h"
 #include "core/analysis/float_run.h"
 #include "core/analysis/match_graphs.h"
 #include "core/analysis/tensor_error.h"
-#include "core/exec/plan.h"
+#include "core/exec/chip_grid.h"
 #include "core/quant/fake_quantize.h"
 #include "core/support/error.h"
 #include "core/support/progress.h"
@@ -24,37 +23,36 @@ class Side {
       : graph(runnable.graph), runnable_(runnable), executor_(runnable.graph, runnable.precision) {}
 
   const Graph& graph;
+  WantedVariables wanted;  ///< that run() gives
 
   /// `inputs` in the order and layout of the graph.
-  NamedTensors run(const Tensors& inputs, const std::set<std::string>& names) {
-    NamedTensors results = executor_.run(named_inputs(graph, inputs), {names.begin(), names.end()});
-    for (auto& [name, value] : results) value = values_of(*graph.find_variable(name), value);
+  Tensors run(const Tensors& inputs) {
+    Tensors results = executor_.run(inputs, wanted.list());
+    for (size_t i = 0; i < results.size(); ++i) results[i] = values_of(*wanted.list()[i], results[i]);
     return results;
   }
 
-  /// What the operations make of these values, rounded to the grids that they arrive on.
-  at::Tensor run_part(const std::vector<const Operation*>& operations,
-                      const std::map<const Variable*, at::Tensor>& feed, const Variable& output) {
-    NamedTensors entered;
-    for (const auto& [variable, value] : feed) entered.emplace(variable->name(), enter(*variable, value));
-    return values_of(output, executor_.run_operations(operations, entered, {output.name()}).at(0));
+  Piece compile(std::vector<const Operation*> operations, std::vector<const Variable*> feeds,
+                const Variable& output) const {
+    return executor_.compile(std::move(operations), std::move(feeds), {&output});
   }
-
- private:
-  Runnable runnable_;
-  Executor executor_;
 
   at::Tensor values_of(const Variable& variable, const at::Tensor& result) const {
     const Grid grid = runnable_.precision == Precision::Board ? variable_grid(&variable) : Grid{};
     return grid.quantized() ? dequantize(result.to(at::kFloat), grid.exponents, -1) : result;
   }
 
+  /// Values as they flow between operations, on the grid that they arrive on.
   at::Tensor enter(const Variable& variable, const at::Tensor& value) const {
     const Grid grid = value_grid(runnable_, variable);
     if (!grid.quantized()) return value.contiguous();
     const auto round = runnable_.precision == Precision::Board ? quantize_to_codes : to_grid;
     return round(value.to(at::kFloat).contiguous(), grid.exponents, -1, grid.bits, graph.target()->rounding);
   }
+
+ private:
+  Runnable runnable_;
+  Executor executor_;
 
   static at::Tensor to_grid(const at::Tensor& value, const std::vector<int>& exponents, int axis, int bits,
                             Rounding rounding) {
@@ -148,25 +146,20 @@ class Feeder {
 /// The matched tensors of one list with what was measured.
 class Comparer {
  public:
-  Comparer(const Runnable& a, const Runnable& b, std::vector<TensorMatch> matches) : matches_(std::move(matches)) {
+  Comparer(const Runnable& a, const Runnable& b, std::vector<TensorMatch> matches, WantedVariables& of_a,
+           WantedVariables& of_b)
+      : matches_(std::move(matches)) {
     for (const TensorMatch& match : matches_) {
       auto grid = value_grid(b, *match.b);
       sums_.emplace_back(grid.quantized() ? grid : value_grid(a, *match.a));
+      places_.emplace_back(of_a.place_of(*match.a), of_b.place_of(*match.b));
     }
   }
 
-  void names(std::set<std::string>& of_a, std::set<std::string>& of_b) const {
-    for (const TensorMatch& match : matches_) {
-      of_a.insert(match.a->name());
-      of_b.insert(match.b->name());
-    }
-  }
-
-  void add(const NamedTensors& a, const NamedTensors& b) {
+  void add(const Tensors& a, const Tensors& b) {
     for (size_t i = 0; i < matches_.size(); ++i) {
       TensorMatch& match = matches_[i];
-      const at::Tensor& want = a.at(match.a->name());
-      const at::Tensor& got = b.at(match.b->name());
+      const at::Tensor &want = a[places_[i].first], &got = b[places_[i].second];
       if (match.orders.size() > 1) match.orders = {best_order(match.orders, want, got)};
       sums_[i].add(want, to_order_of_a(got, match.orders[0]));
     }
@@ -198,6 +191,7 @@ class Comparer {
  private:
   std::vector<TensorMatch> matches_;
   std::vector<TensorErrorSums> sums_;
+  std::vector<std::pair<size_t, size_t>> places_;  ///< of the values of both sides
 
   /// Dimensions of one size leave open which is which; the values tell.
   static std::vector<int64_t> best_order(const std::vector<std::vector<int64_t>>& orders, const at::Tensor& want,
@@ -215,31 +209,41 @@ class Comparer {
   }
 };
 
-/// What every layer of B adds by itself.
+/// What every layer of B adds by itself: it runs alone, on the values of A.
 class OwnComparer {
  public:
-  OwnComparer(const Runnable& b, const GraphMatch& match) {
+  OwnComparer(const Runnable& b, const GraphMatch& match, WantedVariables& of_a, const Side& side) : side_(side) {
     for (const auto* list : {&match.inputs, &match.layers})
       for (const TensorMatch& one : *list) reference_.emplace(one.b, &one);
     for (const TensorMatch& layer : match.layers) {
-      Part part{&layer, {}, {}, TensorErrorSums(value_grid(b, *layer.b))};
-      collect(*layer.b->producer(), part);
-      std::reverse(part.operations.begin(), part.operations.end());
-      parts_.push_back(std::move(part));
+      std::vector<const Operation*> operations;  // from the nearest compared tensors on
+      std::vector<const Variable*> feeds;
+      collect(*layer.b->producer(), operations, feeds);
+      std::reverse(operations.begin(), operations.end());
+      Part& part = parts_.emplace_back(Part{&layer,
+                                            {},
+                                            {},
+                                            side.compile(std::move(operations), feeds, *layer.b),
+                                            TensorErrorSums(value_grid(b, *layer.b))});
+      for (const Variable* feed : feeds) {
+        part.feeds.push_back(reference_.at(feed));
+        part.places.push_back(of_a.place_of(*part.feeds.back()->a));
+      }
+      part.places.push_back(of_a.place_of(*layer.a));
     }
   }
 
   /// `layers` knows by now which order of dimensions is right.
-  void add(const NamedTensors& values_a, Side& b, const Comparer& layers) {
-    for (size_t i = 0; i < parts_.size(); ++i) {
-      Part& part = parts_[i];
-      std::map<const Variable*, at::Tensor> feed;
-      for (const Variable* variable : part.feed) {
-        const TensorMatch& source = *reference_.at(variable);
-        feed[variable] = values_a.at(source.a->name()).permute(layers.order_of(source));
+  void add(const Tensors& values_a, const Comparer& layers) {
+    for (Part& part : parts_) {
+      Tensors feeds;
+      for (size_t i = 0; i < part.feeds.size(); ++i) {
+        const TensorMatch& source = *part.feeds[i];
+        feeds.push_back(side_.enter(*source.b, values_a[part.places[i]].permute(layers.order_of(source))));
       }
-      const at::Tensor got = b.run_part(part.operations, feed, *part.layer->b);
-      part.sums.add(values_a.at(part.layer->a->name()), to_order_of_a(got, layers.order_of(*part.layer)));
+      const TensorMatch& layer = *part.layer;
+      const at::Tensor got = side_.values_of(*layer.b, part.piece.run(feeds).at(0));
+      part.sums.add(values_a[part.places.back()], to_order_of_a(got, layers.order_of(layer)));
     }
   }
 
@@ -258,24 +262,28 @@ class OwnComparer {
  private:
   struct Part {
     const TensorMatch* layer;
-    std::vector<const Operation*> operations;  ///< from the nearest compared tensors on
-    std::set<const Variable*> feed;
+    std::vector<const TensorMatch*> feeds;
+    std::vector<size_t> places;  ///< in the values of A: of the feeds, then of the layer
+    Piece piece;
     TensorErrorSums sums;
   };
+  const Side& side_;
   std::map<const Variable*, const TensorMatch*> reference_;
   std::vector<Part> parts_;
 
   /// The producer and what lies between it and compared tensors, last first.
-  void collect(const Operation& producer, Part& part) const {
-    const auto known = std::find(part.operations.begin(), part.operations.end(), &producer);
-    if (known != part.operations.end()) part.operations.erase(known);  // it runs before all its readers
-    part.operations.push_back(&producer);
+  void collect(const Operation& producer, std::vector<const Operation*>& operations,
+               std::vector<const Variable*>& feeds) const {
+    const auto known = std::find(operations.begin(), operations.end(), &producer);
+    if (known != operations.end()) operations.erase(known);  // it runs before all its readers
+    operations.push_back(&producer);
     for (const Variable* input : producer.inputs()) {
       if (!input || input->is_parameter()) continue;
-      if (reference_.count(input))
-        part.feed.insert(input);
-      else
-        collect(*input->producer(), part);
+      if (!reference_.count(input)) {
+        collect(*input->producer(), operations, feeds);
+      } else if (std::find(feeds.begin(), feeds.end(), input) == feeds.end()) {
+        feeds.push_back(input);
+      }
     }
   }
 };
@@ -295,16 +303,12 @@ double TensorError::decibel() const { return -10 * std::log10(noise_to_signal); 
 Comparison compare(const Runnable& a, const Runnable& b, const Dataset& data, const CompareOptions& options) {
   const GraphMatch match = match_graphs(a.graph, b.graph);
   user_check(!match.outputs.empty(), "no output of the second model has the shape of one of the first");
-  Comparer outputs(a, b, match.outputs), layers(a, b, options.per_layer ? match.layers : std::vector<TensorMatch>{});
-  std::set<std::string> names_a, names_b;
-  outputs.names(names_a, names_b);
-  layers.names(names_a, names_b);
-  const bool explain = options.per_layer && a.precision == Precision::Float && b.precision != Precision::Float;
-  if (explain)
-    for (const Variable* input : a.graph.inputs()) names_a.insert(input->name());
-  std::optional<OwnComparer> own;
-  if (explain) own.emplace(b, match);
   Side side_a(a), side_b(b);
+  Comparer outputs(a, b, match.outputs, side_a.wanted, side_b.wanted);
+  Comparer layers(a, b, options.per_layer ? match.layers : std::vector<TensorMatch>{}, side_a.wanted, side_b.wanted);
+  const bool explain = options.per_layer && a.precision == Precision::Float && b.precision != Precision::Float;
+  std::optional<OwnComparer> own;
+  if (explain) own.emplace(b, match, side_a.wanted, side_b);
   const Feeder feeder(a.graph, b.graph, match.inputs);
   Comparison comparison;
   comparison.batches = std::min(options.batches, data.size());
@@ -312,10 +316,10 @@ Comparison compare(const Runnable& a, const Runnable& b, const Dataset& data, co
   user_check(comparison.batches > 0, "no batch to compare on");
   for (size_t batch = 0; batch < comparison.batches; ++batch) {
     for (const auto& [inputs_a, inputs_b] : feeder.pieces(data, batch)) {
-      const NamedTensors values_a = side_a.run(inputs_a, names_a), values_b = side_b.run(inputs_b, names_b);
+      const Tensors values_a = side_a.run(inputs_a), values_b = side_b.run(inputs_b);
       outputs.add(values_a, values_b);
       layers.add(values_a, values_b);
-      if (own) own->add(values_a, side_b, layers);
+      if (own) own->add(values_a, layers);
       comparison.samples += static_cast<size_t>(batch_size(inputs_a));
     }
     report_progress("comparison", batch + 1, comparison.batches);

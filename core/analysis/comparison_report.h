@@ -1,6 +1,8 @@
 #pragma once
 #include <nlohmann/json_fwd.hpp>
 #include <string>
+#include <string_view>
+#include <vector>
 
 #include "core/analysis/compare.h"
 

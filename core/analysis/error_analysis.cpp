@@ -6,12 +6,12 @@
 #include <atomic>
 #include <exception>
 #include <mutex>
-#include <set>
 #include <thread>
 #include <unordered_set>
 
 #include "core/analysis/comparison_report.h"
 #include "core/analysis/float_run.h"
+#include "core/support/memory.h"
 #include "core/support/progress.h"
 
 namespace espq {
@@ -20,25 +20,20 @@ namespace {
 std::vector<const Operation*> computing_operations(const Graph& graph) {
   std::vector<const Operation*> result;
   for (const Operation* operation : graph.operations())
-    if (operation->quantized() && definition_of(*operation).quantization.computing) result.push_back(operation);
+    if (operation->quantized() && definition_of(*operation).has_weights()) result.push_back(operation);
   return result;
 }
 
 /// LibTorch convolves images whose channels lie innermost in memory in half the time; shapes and values stay the same.
-at::Tensor channels_last(const at::Tensor& tensor) {
+at::Tensor channels_innermost(const at::Tensor& tensor) {
   return tensor.dim() == 4 ? tensor.contiguous(at::MemoryFormat::ChannelsLast) : tensor;
 }
 
-NamedTensors channels_last(NamedTensors tensors) {
-  for (auto& [name, tensor] : tensors) tensor = channels_last(tensor);
-  return tensors;
-}
-
 /// A copy of the graph with its parameters in that order.
-Graph with_channels_last(const Graph& graph) {
+Graph with_channels_innermost(const Graph& graph) {
   Graph copy = graph.clone();
   for (Variable* variable : copy.variables())
-    if (variable->is_parameter()) variable->set_value(channels_last(variable->value()));
+    if (variable->is_parameter()) variable->set_value(channels_innermost(variable->value()));
   return copy;
 }
 
@@ -59,35 +54,42 @@ std::vector<const Operation*> suffix_of(const std::vector<const Operation*>& ord
 /// One layer-wise experiment: everything after `operation`, which alone is quantized.
 class Experiment {
  public:
-  Experiment(const Graph& graph, const std::vector<const Operation*>& order, const Operation* operation)
-      : operations_(suffix_of(order, operation)), executor_(graph, Precision::Simulated) {
-    executor_.set_dequantized([operation](const Operation& other) { return &other != operation; });
-    std::unordered_set<const Variable*> produced;
-    for (const Operation* step : operations_) produced.insert(step->outputs().begin(), step->outputs().end());
-    for (const Operation* step : operations_)
-      for (const Variable* input : step->inputs())
-        if (input && !input->is_parameter() && !produced.count(input)) feed.insert(input->name());
-    for (const Variable* output : graph.outputs())
-      if (produced.count(output)) outputs_.push_back(output->name());
-  }
+  Experiment(const Graph& graph, const std::vector<const Operation*>& order, const Operation* operation,
+             WantedVariables& values)
+      : piece_(compile(graph, suffix_of(order, operation), operation, values)) {}
 
-  std::set<std::string> feed;  ///< float values that the experiment reads
-
-  /// Sum of the measure over the graph outputs that the operation reaches; `values` holds these and `feed` in float.
-  double error(Measure kind, const NamedTensors& values) {
-    NamedTensors read;
-    for (const std::string& name : feed) read.emplace(name, values.at(name));
-    const Tensors got = executor_.run_operations(operations_, read, outputs_);
+  /// Sum of the measure over the graph outputs that the operation reaches.
+  double error(Measure kind, const Tensors& values) {
+    Tensors feeds;
+    for (const size_t place : feeds_) feeds.push_back(values[place]);
+    const Tensors got = piece_.run(feeds);
     double sum = 0;
-    for (size_t i = 0; i < got.size(); ++i) sum += measure(kind, got[i], values.at(outputs_[i]));
+    for (size_t i = 0; i < got.size(); ++i) sum += measure(kind, got[i], values[outputs_[i]]);
     return sum;
   }
   size_t reached() const { return outputs_.size(); }
 
  private:
-  std::vector<const Operation*> operations_;
-  std::vector<std::string> outputs_;
-  Executor executor_;
+  std::vector<size_t> feeds_, outputs_;  ///< places of float values
+  Piece piece_;
+
+  Piece compile(const Graph& graph, const std::vector<const Operation*>& operations, const Operation* quantized,
+                WantedVariables& values) {
+    std::unordered_set<const Variable*> produced, read;
+    for (const Operation* step : operations) produced.insert(step->outputs().begin(), step->outputs().end());
+    std::vector<const Variable*> feeds, outputs;
+    for (const Operation* step : operations)
+      for (const Variable* input : step->inputs())
+        if (input && !input->is_parameter() && !produced.count(input) && read.insert(input).second)
+          feeds.push_back(input);
+    for (const Variable* output : graph.outputs())
+      if (produced.count(output)) outputs.push_back(output);
+    for (const Variable* feed : feeds) feeds_.push_back(values.place_of(*feed));
+    for (const Variable* output : outputs) outputs_.push_back(values.place_of(*output));
+    Executor executor(graph, Precision::Simulated);
+    executor.set_dequantized([quantized](const Operation& other) { return &other != quantized; });
+    return executor.compile(operations, feeds, outputs);
+  }
 };
 
 /// Every operator on one thread while it lives, new threads included.
@@ -129,16 +131,16 @@ std::vector<OperationError> without_errors(const std::vector<const Operation*>& 
   return errors;
 }
 
-/// Calls `measure_batch(feed, weight)` for each batch and divides what it added to the errors by the sum of weights.
+/// Calls `measure_batch(inputs, weight)` for each batch and divides what it added to the errors by the sum of weights.
 void average(std::vector<OperationError>& errors, const Graph& graph, const Dataset& data, size_t batches,
-             const std::function<void(const NamedTensors&, double)>& measure_batch) {
+             const std::function<void(const Tensors&, double)>& measure_batch) {
   double total = 0;
   batches = std::min(batches, data.size());
   for (size_t batch = 0; batch < batches; ++batch) {
     const Tensors inputs = data.inputs(graph, batch);
     const double weight = batch_size(inputs);
     total += weight;
-    measure_batch(named_inputs(graph, inputs), weight);
+    measure_batch(inputs, weight);
     report_progress("error analysis", batch + 1, batches);
   }
   for (OperationError& error : errors) error.value /= total > 0 ? total : 1;
@@ -150,38 +152,36 @@ std::vector<OperationError> graphwise_errors(const Graph& quantized, const Datas
                                              const ErrorAnalysisOptions& options) {
   const std::vector<const Operation*> operations = computing_operations(quantized);
   std::vector<OperationError> errors = without_errors(operations);
-  std::vector<std::string> outputs;
-  for (const Operation* operation : operations) outputs.push_back(operation->output()->name());
+  std::vector<const Variable*> outputs;
+  for (const Operation* operation : operations) outputs.push_back(operation->output());
   if (operations.empty()) return errors;
   Executor reference = float_executor(quantized), simulated(quantized, Precision::Simulated);
-  average(errors, quantized, data, options.batches, [&](const NamedTensors& feed, double weight) {
-    const NamedTensors want = reference.run(feed, outputs), got = simulated.run(feed, outputs);
-    for (size_t i = 0; i < errors.size(); ++i)
-      errors[i].value += weight * measure(options.measure, got.at(outputs[i]), want.at(outputs[i]));
+  average(errors, quantized, data, options.batches, [&](const Tensors& inputs, double weight) {
+    const Tensors want = reference.run(inputs, outputs), got = simulated.run(inputs, outputs);
+    for (size_t i = 0; i < errors.size(); ++i) errors[i].value += weight * measure(options.measure, got[i], want[i]);
   });
   return errors;
 }
 
 std::vector<OperationError> layerwise_errors(const Graph& source, const Dataset& data,
                                              const ErrorAnalysisOptions& options) {
-  const Graph quantized = with_channels_last(source);
+  keep_freed_memory();
+  const Graph quantized = with_channels_innermost(source);
   const std::vector<const Operation*> order = quantized.topological_order(),
                                       operations = computing_operations(quantized);
   std::vector<OperationError> errors = without_errors(operations);
+  WantedVariables kept;
   std::vector<Experiment> experiments;
-  std::set<std::string> kept;
-  for (const Variable* output : quantized.outputs()) kept.insert(output->name());
-  for (const Operation* operation : operations) {
-    experiments.emplace_back(quantized, order, operation);
-    kept.insert(experiments.back().feed.begin(), experiments.back().feed.end());
-  }
+  for (const Operation* operation : operations) experiments.emplace_back(quantized, order, operation, kept);
   const auto outputs = static_cast<double>(quantized.outputs().size());
   const double unreached = options.measure == Measure::Cosine ? 1 : 0;  // what no difference measures
   const auto threads = static_cast<size_t>(at::get_num_threads());
   const OneThreadEach one_thread_each;  // LibTorch chooses other kernels, with other rounding, for more
   Executor reference = float_executor(quantized);
-  average(errors, quantized, data, options.batches, [&](const NamedTensors& feed, double weight) {
-    const NamedTensors values = reference.run(channels_last(feed), {kept.begin(), kept.end()});
+  average(errors, quantized, data, options.batches, [&](const Tensors& inputs, double weight) {
+    Tensors innermost;
+    for (const at::Tensor& input : inputs) innermost.push_back(channels_innermost(input));
+    const Tensors values = reference.run(innermost, kept.list());
     share_out(experiments.size(), threads, [&](size_t i) {
       const double others = unreached * (outputs - static_cast<double>(experiments[i].reached()));
       errors[i].value += weight * (experiments[i].error(options.measure, values) + others) / outputs;

@@ -8,10 +8,10 @@ Executor float_executor(const Graph& quantized) {
   return executor;
 }
 
-NamedTensors named_inputs(const Graph& graph, const Tensors& inputs) {
-  NamedTensors named;
-  for (size_t i = 0; i < inputs.size(); ++i) named.emplace(graph.inputs()[i]->name(), inputs[i]);
-  return named;
+size_t WantedVariables::place_of(const Variable& variable) {
+  const auto [found, is_new] = places_.emplace(&variable, list_.size());
+  if (is_new) list_.push_back(&variable);
+  return found->second;
 }
 
 double batch_size(const Tensors& inputs) {

@@ -1,5 +1,7 @@
 #pragma once
-#include "core/data/dataset.h"
+#include <unordered_map>
+#include <vector>
+
 #include "core/exec/executor.h"
 
 namespace espq {
@@ -7,8 +9,17 @@ namespace espq {
 /// Runs a quantized graph without quantization, with the kernels that it has with it: the reference of the analyses.
 Executor float_executor(const Graph& quantized);
 
-/// One tensor per graph input, by name.
-NamedTensors named_inputs(const Graph& graph, const Tensors& inputs);
+/// Variables whose values several want of one run, each once.
+class WantedVariables {
+ public:
+  /// The variable's place in the list.
+  size_t place_of(const Variable& variable);
+  const std::vector<const Variable*>& list() const { return list_; }
+
+ private:
+  std::vector<const Variable*> list_;
+  std::unordered_map<const Variable*, size_t> places_;
+};
 
 /// Number of samples of a batch.
 double batch_size(const Tensors& inputs);

@@ -142,7 +142,7 @@ class Matcher {
     if (!found) return;
     for (size_t slot = 0; slot < operation.outputs().size(); ++slot) {
       const Variable* output = found->output(slot);
-      if (operation.string_attribute("activation", "Linear") != "Linear")
+      if (operation.chip().fused_relu.value_or(false))
         if (const Operation* relu = following_relu(*output)) output = relu->output();
       add(output, operation.output(slot), false);
     }
@@ -192,7 +192,7 @@ bool has_channels_last(const Variable& variable) {
   };
   const auto keeps_order = [](const Operation& operation) {
     const LayoutRule rule = definition_of(operation).layout;
-    return rule == LayoutRule::Follows || rule == LayoutRule::Broadcast || rule == LayoutRule::Concat;
+    return rule == LayoutRule::Elementwise || rule == LayoutRule::Broadcast || rule == LayoutRule::Concat;
   };
   std::vector<const Variable*> pending = {&variable};
   std::unordered_set<const Variable*> seen = {&variable};

@@ -161,15 +161,14 @@ std::vector<SlotStatistics> slot_statistics(const Graph& quantized, const Datase
   Collector collector(quantized);
   Executor reference = float_executor(quantized), simulated(quantized, Precision::Simulated);
   reference.set_hook(collector.remember());
-  const std::vector<std::string> outputs = names_of(quantized.outputs());
   batches = std::min(batches, data.size());
   size_t done = 0;
   for (const auto& use : {add_moments, add_histograms}) {
     for (size_t batch = 0; batch < batches; ++batch) {
-      const NamedTensors feed = named_inputs(quantized, data.inputs(quantized, batch));
-      reference.run(feed, outputs);
+      const Tensors inputs = data.inputs(quantized, batch);
+      reference.run(inputs);
       simulated.set_hook(collector.compare(batch == 0, use));
-      simulated.run(feed, outputs);
+      simulated.run(inputs);
       report_progress("statistics", ++done, 2 * batches);
     }
   }

@@ -4,7 +4,7 @@
 
 #include <cmath>
 
-#include "core/exec/plan.h"
+#include "core/exec/chip_grid.h"
 #include "core/support/error.h"
 
 namespace espq {

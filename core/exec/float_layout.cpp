@@ -2,7 +2,7 @@
 
 #include <ATen/ATen.h>
 
-#include "core/exec/plan.h"
+#include "core/exec/chip_grid.h"
 #include "core/quant/fake_quantize.h"
 #include "core/support/error.h"
 
