@@ -2,6 +2,7 @@
 #include <filesystem>
 #include <optional>
 #include <string>
+#include <vector>
 
 #include "export/espdl/cipher.h"
 #include "export/espdl/convert.h"
@@ -23,7 +24,7 @@ struct ExportResult {
   std::optional<AesKey> key;                 ///< that opens the .espdl; recorded nowhere else
 };
 
-/// Writes a chip graph (Graph::lowered) to `file` and its companions to the same name with other extensions. All files
+/// Writes a chip graph (Stage::Chip) to `file` and its companions to the same name with other extensions. All files
 /// appear whole or none does. Throws UserError: names of tensors or nodes that do not export, unwritable folder.
 ExportResult export_espdl(const Graph& chip_graph, const TestValues& tests, const std::filesystem::path& file,
                           const ExportOptions& options = {});

@@ -7,31 +7,10 @@
 #include <string_view>
 #include <vector>
 
+#include "core/support/element_type.h"
+
 /// An ONNX file as plain structs: the only place that knows protobuf, on both ways. No LibTorch here.
 namespace espq::onnx_file {
-
-/// ONNX's numbering of element types.
-enum class ElementType : int32_t {
-  Undefined = 0,
-  Float = 1,
-  Uint8 = 2,
-  Int8 = 3,
-  Uint16 = 4,
-  Int16 = 5,
-  Int32 = 6,
-  Int64 = 7,
-  String = 8,
-  Bool = 9,
-  Float16 = 10,
-  Double = 11,
-  Uint32 = 12,
-  Uint64 = 13,
-  Bfloat16 = 16,
-};
-/// Bytes per element; 0 for types without fixed size or that espq does not read.
-size_t element_size(ElementType type);
-/// The name that ONNX gives the type, for messages ("FLOAT8E4M3FN", or the number when it has none).
-std::string element_name(ElementType type);
 
 struct Tensor {
   std::string name;

@@ -283,37 +283,6 @@ Message parse_message(std::string_view bytes, const std::string& name, const cha
 
 }  // namespace
 
-size_t element_size(ElementType type) {
-  switch (type) {
-    case ElementType::Double:
-    case ElementType::Int64:
-    case ElementType::Uint64:
-      return 8;
-    case ElementType::Float:
-    case ElementType::Int32:
-    case ElementType::Uint32:
-      return 4;
-    case ElementType::Float16:
-    case ElementType::Bfloat16:
-    case ElementType::Int16:
-    case ElementType::Uint16:
-      return 2;
-    case ElementType::Int8:
-    case ElementType::Uint8:
-    case ElementType::Bool:
-      return 1;
-    default:
-      return 0;
-  }
-}
-
-std::string element_name(ElementType type) {
-  const int number = static_cast<int>(type);
-  return onnx::TensorProto::DataType_IsValid(number)
-             ? onnx::TensorProto::DataType_Name(static_cast<onnx::TensorProto::DataType>(number))
-             : std::to_string(number);
-}
-
 int64_t Tensor::elements() const {
   int64_t count = 1;
   for (const int64_t dim : dims) count *= dim;

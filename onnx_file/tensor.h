@@ -1,6 +1,8 @@
 #pragma once
 #include <ATen/core/Tensor.h>
 
+#include <optional>
+
 #include "onnx_file/model.h"
 
 namespace espq::onnx_file {

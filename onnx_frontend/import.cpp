@@ -1,4 +1,3 @@
-#include <ranges>
 #include <unordered_set>
 
 #include "core/support/error.h"
@@ -169,13 +168,15 @@ Shape Importer::input_shape(const onnx_file::Value& value) const {
 }
 
 void Importer::add_inputs() {
+  std::vector<std::string> names;
   for (const auto& value : model_.inputs) {
     if (constants_.count(value.name)) continue;  // before IR version 4 every initializer was listed as an input
     user_check(value.is_tensor, "input '{}' is no tensor", value.name);
     const auto dtype = onnx_file::scalar_type(value.type);
     user_check(dtype.has_value(), "input '{}' has element type {}, which espq does not support", value.name,
-               onnx_file::element_name(value.type));
+               element_name(value.type));
     user_check(!value.name.empty(), "an input has no name");
+    names.push_back(value.name);
     Variable& input = graph_.add_variable(value.name);
     input.set_shape(input_shape(value));
     input.set_dtype(*dtype);
@@ -183,7 +184,7 @@ void Importer::add_inputs() {
   }
   for (const auto& [name, shape] : options_.input_shapes)
     user_check(graph_.find_variable(name) != nullptr, "has no input '{}' to give a shape to (its inputs: {})", name,
-               fmt::join(graph_.inputs() | std::views::transform([](const Variable* v) { return v->name(); }), ", "));
+               fmt::join(names, ", "));
 }
 
 void Importer::add_outputs() {

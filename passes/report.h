@@ -1,58 +1,61 @@
 #pragma once
-#include <fmt/format.h>
-
-#include <chrono>
 #include <cstdint>
-#include <map>
 #include <string>
 #include <string_view>
 #include <vector>
 
 namespace espq {
 
-/// What one pass did: counted lines such as "BatchNormalization folded into Conv: 12".
-struct PassReport {
-  std::string pass = {};
-  std::map<std::string, int64_t> changes = {};
-  double seconds = 0;
-  std::vector<std::string> warnings = {};  ///< what the user should know: the result is worse than expected
-
-  void count(std::string change, int64_t times = 1) {
-    if (times) changes[std::move(change)] += times;
-  }
-  bool changed() const { return !changes.empty(); }
-  int64_t total() const {
-    int64_t sum = 0;
-    for (const auto& [change, times] : changes) sum += times;
-    return sum;
-  }
-  /// Adds what another run of the same pass did.
-  void merge(const PassReport& other) {
-    for (const auto& [change, times] : other.changes) changes[change] += times;
-    seconds += other.seconds;
-    warnings.insert(warnings.end(), other.warnings.begin(), other.warnings.end());
-  }
+/// What a pass did, or saw, so many times.
+struct ReportEntry {
+  std::string what;   ///< "BatchNormalization folded into Conv"
+  std::string where;  ///< name of the operation; empty where that would tell nothing
+  int64_t count = 1;
 };
 
-/// "pass (0.012 s): change x 3, other change"
-inline std::string to_text(const PassReport& report) {
-  std::string text = fmt::format("{} ({:.3f} s):", report.pass, report.seconds);
-  if (!report.changed()) return text + " nothing to do";
-  const char* separator = " ";
-  for (const auto& [change, times] : report.changes) {
-    text += separator + (times == 1 ? change : fmt::format("{} x {}", change, times));
-    separator = ", ";
-  }
-  return text;
-}
+/// What one pass did to a graph.
+struct PassReport {
+  std::string pass;
+  std::vector<ReportEntry> changes = {};   ///< of the graph
+  std::vector<ReportEntry> notes = {};     ///< what the pass looked at or measured, which changed nothing
+  std::vector<std::string> warnings = {};  ///< what the user should know: the result is worse than expected
+  double seconds = 0;
+  int runs = 1;
 
-/// Runs a pass (anything that returns a PassReport) and fills in its time.
-template <typename Pass>
-PassReport timed(Pass&& pass) {
-  const auto start = std::chrono::steady_clock::now();
-  PassReport report = pass();
-  report.seconds = std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count();
-  return report;
-}
+  /// The graph was changed.
+  void count(std::string what, std::string where, int64_t times = 1);
+  void count(std::string what, int64_t times = 1) { count(std::move(what), {}, times); }
+  /// The pass looked at something and left it as it is.
+  void note(std::string what, int64_t times = 1);
+
+  bool changed() const { return !changes.empty(); }
+  /// Changes of all kinds.
+  int64_t total() const;
+  /// How often `what` was counted or noted.
+  int64_t times(std::string_view what) const;
+  /// Adds what another run of the same pass did.
+  void merge(const PassReport& other);
+};
+
+/// What a sequence of passes did, in the order in which they ran.
+struct Report {
+  std::vector<PassReport> passes;
+
+  void add(PassReport pass) { passes.push_back(std::move(pass)); }
+  /// The same, but runs of one pass become one entry.
+  void merge(const PassReport& pass);
+  void append(Report other);
+
+  bool changed() const;
+  double seconds() const;
+  std::vector<std::string> warnings() const;
+  /// The first run of a pass; nullptr when it did not run.
+  const PassReport* find(std::string_view pass) const;
+};
+
+/// "pass (0.012 s): change x 3 (first, second, ...), other change; note x 5"
+std::string to_text(const PassReport& report);
+/// A line per pass that changed something.
+std::string to_text(const Report& report);
 
 }  // namespace espq

@@ -1,5 +1,9 @@
 #pragma once
+#include <map>
 #include <nlohmann/json.hpp>
+#include <string>
+#include <string_view>
+#include <vector>
 
 #include "torch_frontend/reader.h"
 

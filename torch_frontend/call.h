@@ -1,4 +1,8 @@
 #pragma once
+#include <string>
+#include <string_view>
+#include <vector>
+
 #include "core/ops/operator.h"
 #include "torch_frontend/tracer.h"
 

@@ -1,7 +1,7 @@
 #include <ATen/CPUGeneratorImpl.h>
 #include <ATen/core/grad_mode.h>
 
-#include <ranges>
+#include <algorithm>
 
 #include "core/data/zip.h"
 #include "core/support/file.h"
@@ -139,27 +139,29 @@ class Checker {
       operations.push_back(graph_.find_operation(name->second));
       result.operations.push_back(name->second);
     }
-    std::vector<std::string> outputs;
+    std::vector<const Variable*> outputs;
     for (const Variable* variable : record.results) {
       const auto name = names_.find(variable);
-      if (name != names_.end() && values_.count(name->second)) outputs.push_back(name->second);
+      if (name != names_.end() && values_.count(name->second)) outputs.push_back(graph_.find_variable(name->second));
     }
     if (outputs.empty()) return std::nullopt;  // nothing of the network needs it
     if (operations.empty()) return result;
-    NamedTensors feed;
-    for (const Operation* operation : operations)
-      for (const Variable* input : operation->inputs())
-        if (input && !input->is_parameter() &&
-            std::find(operations.begin(), operations.end(), input->producer()) == operations.end())
-          feed[input->name()] = values_.at(input->name());
-    const auto produced = [&](const std::string& name) {
-      const Variable* variable = graph_.find_variable(name);
+    const auto produced = [&](const Variable* variable) {
       return std::find(operations.begin(), operations.end(), variable->producer()) != operations.end();
     };
-    std::erase_if(outputs, [&](const std::string& name) { return !produced(name); });
-    const Tensors computed = executor_.run_operations(operations, feed, outputs);
+    std::vector<const Variable*> feeds;
+    Tensors values;
+    for (const Operation* operation : operations)
+      for (const Variable* input : operation->inputs()) {
+        if (!input || input->is_parameter() || produced(input)) continue;
+        feeds.push_back(input);
+        values.push_back(values_.at(input->name()));
+      }
+    std::erase_if(outputs, [&](const Variable* variable) { return !produced(variable); });
+    const Tensors computed = executor_.compile(operations, feeds, outputs).run(values);
     for (size_t i = 0; i < outputs.size(); ++i)
-      result.largest_error = std::max(result.largest_error, relative_error(computed[i], values_.at(outputs[i])));
+      result.largest_error =
+          std::max(result.largest_error, relative_error(computed[i], values_.at(outputs[i]->name())));
     return result;
   }
 };
@@ -191,11 +193,12 @@ CheckedImport import_file(const std::filesystem::path& file, const TorchImportOp
 }  // namespace
 
 Tensors example_inputs(const std::vector<InputSpec>& inputs, const TorchImportOptions& options) {
+  std::vector<std::string> names;
+  for (const InputSpec& input : inputs) names.push_back(input.name);
   const auto known = [&](const auto& map) {
     for (const auto& [name, unused] : map)
-      user_check(std::any_of(inputs.begin(), inputs.end(), [&](const InputSpec& input) { return input.name == name; }),
-                 "has no input '{}' (its inputs: {})", name,
-                 fmt::join(inputs | std::views::transform([](const InputSpec& input) { return input.name; }), ", "));
+      user_check(std::find(names.begin(), names.end(), name) != names.end(), "has no input '{}' (its inputs: {})", name,
+                 fmt::join(names, ", "));
   };
   known(options.input_shapes);
   known(options.input_types);

@@ -1,5 +1,8 @@
 #pragma once
+#include <optional>
+#include <string>
 #include <string_view>
+#include <vector>
 
 #include "torch_frontend/torch_frontend.h"
 #include "torch_frontend/tracer.h"

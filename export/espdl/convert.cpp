@@ -6,20 +6,21 @@
 #include <cstring>
 
 #include "core/support/error.h"
+#include "export/espdl/chip_attributes.h"
 #include "export/espdl/packing.h"
 
 namespace espq {
 namespace {
 
-constexpr std::array<std::pair<at::ScalarType, EspdlType>, 9> kTypes{{{at::kFloat, EspdlType::Float},
-                                                                      {at::kByte, EspdlType::Uint8},
-                                                                      {at::kChar, EspdlType::Int8},
-                                                                      {at::kShort, EspdlType::Int16},
-                                                                      {at::kInt, EspdlType::Int32},
-                                                                      {at::kLong, EspdlType::Int64},
-                                                                      {at::kBool, EspdlType::Bool},
-                                                                      {at::kHalf, EspdlType::Float16},
-                                                                      {at::kDouble, EspdlType::Double}}};
+constexpr std::array<std::pair<at::ScalarType, ElementType>, 9> kTypes{{{at::kFloat, ElementType::Float},
+                                                                        {at::kByte, ElementType::Uint8},
+                                                                        {at::kChar, ElementType::Int8},
+                                                                        {at::kShort, ElementType::Int16},
+                                                                        {at::kInt, ElementType::Int32},
+                                                                        {at::kLong, ElementType::Int64},
+                                                                        {at::kBool, ElementType::Bool},
+                                                                        {at::kHalf, ElementType::Float16},
+                                                                        {at::kDouble, ElementType::Double}}};
 
 /// Values that are not raw bytes.
 at::Tensor typed_tensor(const EspdlTensor& stored, at::ScalarType dtype) {
@@ -54,27 +55,28 @@ const std::string* string_attribute(const EspdlNode& node, std::string_view key)
 
 }  // namespace
 
-EspdlType espdl_type(at::ScalarType dtype) {
+ElementType espdl_type(at::ScalarType dtype) {
   for (const auto& [torch_type, type] : kTypes)
     if (torch_type == dtype) return type;
   user_error("tensors of type {} cannot be stored in .espdl", at::toString(dtype));
 }
 
-at::ScalarType scalar_type(EspdlType type) {
+at::ScalarType scalar_type(ElementType type) {
   for (const auto& [torch_type, candidate] : kTypes)
     if (candidate == type) return torch_type;
-  user_error("tensors of type {} are not supported", type_name(type));
+  user_error("tensors of type {} are not supported", element_name(type));
 }
 
 at::Tensor to_tensor(const EspdlTensor& stored) { return with_shape(stored, stored.dims); }
 
-at::Tensor to_tensor(const EspdlTensor& stored, const EspdlNode* reader, size_t slot, bool simd) {
+at::Tensor to_tensor(const EspdlTensor& stored, const EspdlNode* reader, size_t slot, bool vector_unit) {
   if (!reader) return to_tensor(stored);
-  const std::string* quant_type = string_attribute(*reader, "quant_type");
+  const std::string* word = string_attribute(*reader, "quant_type");
+  const Width kernels = word ? parse_kernels(*word).value_or(Width::Float) : Width::Float;
   const EspdlAttribute* group = reader->find_attribute("group");
   const int64_t* groups = group ? std::get_if<int64_t>(&group->value) : nullptr;
-  const WeightFormat format = weight_format(operators().find(reader->op_type), slot, quant_type ? *quant_type : "F32",
-                                            groups ? *groups : 1, simd);
+  const WeightFormat format =
+      weight_format(operators().find(reader->op_type), slot, kernels, groups ? *groups : 1, vector_unit);
   if (format.packing == WeightPacking::None) return to_tensor(stored);
   const std::string where = fmt::format("{} '{}', tensor '{}'", reader->op_type, reader->name, stored.name);
   return unpack_weight(format, with_shape(stored, {stored.element_count()}), plain_shape(format, stored.dims, where));
@@ -87,7 +89,7 @@ TestValues test_values(const EspdlModel& model) {
   return values;
 }
 
-bool has_simd_layout(const EspdlModel& model) {
+bool has_vector_layout(const EspdlModel& model) {
   for (const EspdlTensor& tensor : model.initializers)
     for (const char* layout : {"NHWC", "NWC", "HWCN", "WCN"})
       if (tensor.doc_string == std::string("layout ==> ") + layout) return false;
@@ -96,7 +98,7 @@ bool has_simd_layout(const EspdlModel& model) {
 
 const Target& infer_target(const EspdlModel& model) {
   if (const std::string* name = model.find_metadata("target")) return find_target(*name);
-  if (!has_simd_layout(model)) return find_target("c");
+  if (!has_vector_layout(model)) return find_target("c");
   for (const EspdlTensor& tensor : model.initializers)
     if (tensor.exponents.size() > 1) return find_target("esp32p4");
   user_error(

@@ -23,7 +23,7 @@ struct EspdlOptions {
   std::vector<std::pair<std::string, std::string>> metadata = {};  ///< further entries, in this order
 };
 
-/// The file of a chip graph (Graph::lowered): weights packed for graph.target(), nodes in topological order, objects in
+/// The file of a chip graph (Stage::Chip): weights packed for graph.target(), nodes in topological order, objects in
 /// the incumbent's order (tables by first use, nodes, variables in graph order, test values). A graph input or output
 /// is a value of the graph; names must be unique. Throws UserError naming tensor or node.
 EspdlModel to_model(const Graph& chip_graph, const TestValues& tests = {}, const EspdlOptions& options = {});
@@ -46,15 +46,15 @@ TestValues test_values(const EspdlModel& model);
 const Target& infer_target(const EspdlModel& model);
 
 /// True when the weights are in the layout of a vector unit; files without packed weights count as such.
-bool has_simd_layout(const EspdlModel& model);
+bool has_vector_layout(const EspdlModel& model);
 
 /// Elements of a tensor in the order of the file. Throws UserError for types without a LibTorch counterpart.
 at::Tensor to_tensor(const EspdlTensor& stored);
 /// Elements of a constant in plain order, unpacked the way operand `slot` of `reader` needs it (nullptr: stored order).
-at::Tensor to_tensor(const EspdlTensor& stored, const EspdlNode* reader, size_t slot, bool simd);
+at::Tensor to_tensor(const EspdlTensor& stored, const EspdlNode* reader, size_t slot, bool vector_unit);
 
 /// The dtype's type in the file and back. Throw UserError when there is none.
-EspdlType espdl_type(at::ScalarType dtype);
-at::ScalarType scalar_type(EspdlType type);
+ElementType espdl_type(at::ScalarType dtype);
+at::ScalarType scalar_type(ElementType type);
 
 }  // namespace espq

@@ -23,12 +23,12 @@ struct Producer {
 /// One file with its tensors by name.
 struct Side {
   const EspdlModel& model;
-  bool simd;
+  bool vector_unit;
   std::unordered_map<std::string, Producer> producers;
   std::unordered_map<std::string, const EspdlTensor*> constants;
   std::unordered_map<std::string, const EspdlValueInfo*> values;
 
-  explicit Side(const EspdlModel& source) : model(source), simd(has_simd_layout(source)) {
+  explicit Side(const EspdlModel& source) : model(source), vector_unit(has_vector_layout(source)) {
     for (const EspdlNode& node : model.nodes)
       for (size_t slot = 0; slot < node.outputs.size(); ++slot)
         if (!node.outputs[slot].empty()) producers.try_emplace(node.outputs[slot], Producer{&node, slot});
@@ -53,7 +53,7 @@ std::string type_text(const EspdlValueInfo& value) {
   if (value.shape)
     for (const auto& dim : *value.shape)
       dims.push_back(dim.kind == EspdlDimension::Kind::Value ? std::to_string(dim.value) : "?");
-  return fmt::format("{}[{}]@{}", type_name(value.type), value.shape ? fmt::format("{}", fmt::join(dims, ",")) : "?",
+  return fmt::format("{}[{}]@{}", element_name(value.type), value.shape ? fmt::format("{}", fmt::join(dims, ",")) : "?",
                      fmt::join(value.exponents, ","));
 }
 
@@ -62,7 +62,7 @@ std::string type_text(const EspdlTensor& tensor) {
   const bool uniform = std::all_of(exponents.begin(), exponents.end(), [&](int64_t e) { return e == exponents[0]; });
   const std::string grid = exponents.size() > 1 && uniform ? fmt::format("{} x {}", exponents.size(), exponents[0])
                                                            : fmt::format("{}", fmt::join(exponents, ","));
-  return fmt::format("{}[{}]@{}", type_name(tensor.type), fmt::join(tensor.dims, ","), grid);
+  return fmt::format("{}[{}]@{}", element_name(tensor.type), fmt::join(tensor.dims, ","), grid);
 }
 
 std::string attribute_text(const EspdlAttribute& attribute) {
@@ -271,7 +271,7 @@ void Comparison::compare_operand(const EspdlNode& a, const EspdlNode& b, size_t 
     pair_tensors(name_a, name_b, where);
   } else if (left && right) {
     compare_numbers("parameter", fmt::format("{} '{}'", where, name_a), *left, *right,
-                    to_tensor(*left, &a, slot, first_.simd), to_tensor(*right, &b, slot, second_.simd));
+                    to_tensor(*left, &a, slot, first_.vector_unit), to_tensor(*right, &b, slot, second_.vector_unit));
     // Packing that the names or the bytes show although the integers agree.
     if (layout_of(*left) != layout_of(*right))
       report("parameter", fmt::format("{} '{}'", where, name_a),

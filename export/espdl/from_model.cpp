@@ -4,6 +4,7 @@
 
 #include "core/ops/operator.h"
 #include "core/support/error.h"
+#include "export/espdl/chip_attributes.h"
 #include "export/espdl/convert.h"
 #include "export/espdl/packing.h"
 
@@ -61,7 +62,7 @@ bool GraphBuilder::is_bias(const std::string& name) const {
   if (found == readers_.end()) return false;
   for (const auto& [node, slot] : found->second) {
     const OperatorDefinition* definition = operators().find(node->op_type);
-    if (definition && definition->quantization.bias && slot == 2) return true;
+    if (definition && definition->input_slot(OperandRole::Bias) == slot) return true;
   }
   return false;
 }
@@ -96,10 +97,9 @@ void GraphBuilder::add_value(const EspdlValueInfo& value) {
 
 void GraphBuilder::add_constant(const EspdlTensor& stored) {
   const auto found = readers_.find(stored.name);
-  const bool simd = graph_.target()->simd != SimdFamily::None;
   at::Tensor value;
   for (const Reader& reader : found == readers_.end() ? std::vector<Reader>{{}} : found->second) {
-    const at::Tensor seen = to_tensor(stored, reader.node, reader.slot, simd);
+    const at::Tensor seen = to_tensor(stored, reader.node, reader.slot, graph_.target()->vector_unit);
     user_check(!value.defined() || (value.sizes() == seen.sizes() && value.equal(seen)),
                "tensor '{}' is read by operators that want it packed differently", stored.name);
     value = seen;
@@ -137,14 +137,6 @@ Attribute attribute_value(const EspdlAttribute& stored) {
       stored.value);
 }
 
-std::optional<OperationWidth> width_of(const Operation& operation) {
-  const std::string type = operation.string_attribute("quant_type", "");
-  if (type == "S8") return OperationWidth::Int8;
-  if (type == "S16" || type == "W8A16") return OperationWidth::Int16;
-  if (type == "F32") return OperationWidth::Float;
-  return std::nullopt;
-}
-
 void check_arity(const Operation& operation) {
   const OperatorDefinition& definition = definition_of(operation);
   const auto check_count = [&](const char* what, const std::vector<OperandSpec>& specs, size_t given) {
@@ -176,14 +168,14 @@ void GraphBuilder::add_operation(const EspdlNode& node) {
   }
   AttributeMap attributes;
   for (const EspdlAttribute& stored : node.attributes) attributes.emplace(stored.name, attribute_value(stored));
-  Operation& added = graph_.add_operation(node.op_type, node.name, inputs, outputs, std::move(attributes));
-  added.set_width(width_of(added));
-  normalize_attributes(added);
+  Operation& added = graph_.add_operation(node.op_type, node.name, inputs, outputs);
+  set_file_attributes(graph_, added, std::move(attributes));
   check_arity(added);
   // A float operator's operand is stored in the order that transB says; a chip graph holds [N, K].
+  const auto& linear = definition_of(added).linear;
   Variable* weight = added.input(1);
-  if (definition_of(added).chip.packing == WeightPacking::Linear && weight && weight->is_parameter() &&
-      added.width().value_or(OperationWidth::Float) == OperationWidth::Float && added.int_attribute("transB", 0) == 0) {
+  if (linear && linear->packing == WeightPacking::Linear && weight && weight->is_parameter() &&
+      added.chip().kernels.value_or(Width::Float) == Width::Float && added.int_attribute("transB", 0) == 0) {
     user_check(weight->value().dim() == 2 && weight->uses().size() == 1, "{}: its operand 1 is no matrix of its own",
                where);
     weight->set_value(weight->value().t().contiguous());

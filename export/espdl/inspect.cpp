@@ -28,7 +28,7 @@ Json shape_json(const EspdlValueInfo& value) {
 
 Json value_json(const EspdlValueInfo& value) {
   return {{"name", value.name},
-          {"type", type_name(value.type)},
+          {"type", element_name(value.type)},
           {"shape", shape_json(value)},
           {"exponents", value.exponents}};
 }
@@ -36,7 +36,7 @@ Json value_json(const EspdlValueInfo& value) {
 Json tensor_json(const EspdlTensor& tensor) {
   constexpr std::string_view kPrefix = "layout ==> ";
   Json json{{"name", tensor.name},
-            {"type", type_name(tensor.type)},
+            {"type", element_name(tensor.type)},
             {"shape", tensor.dims},
             {"exponents", tensor.exponents},
             {"bytes", tensor.raw ? tensor.bytes().size() : 0}};

@@ -1,34 +1,9 @@
 #include "export/espdl/model.h"
 
 #include <algorithm>
-#include <array>
 
 namespace espq {
 namespace {
-
-struct TypeRow {
-  std::string_view name;
-  size_t size;
-};
-constexpr std::array<TypeRow, 14> kTypes{{{"UNDEFINED", 0},
-                                          {"FLOAT", 4},
-                                          {"UINT8", 1},
-                                          {"INT8", 1},
-                                          {"UINT16", 2},
-                                          {"INT16", 2},
-                                          {"INT32", 4},
-                                          {"INT64", 8},
-                                          {"STRING", 0},
-                                          {"BOOL", 1},
-                                          {"FLOAT16", 2},
-                                          {"DOUBLE", 8},
-                                          {"UINT32", 4},
-                                          {"UINT64", 8}}};
-
-const TypeRow& row(EspdlType type) {
-  const auto number = static_cast<size_t>(type);
-  return kTypes[number < kTypes.size() ? number : 0];
-}
 
 template <typename Items>
 auto find_named(const Items& items, std::string_view name) {
@@ -37,9 +12,6 @@ auto find_named(const Items& items, std::string_view name) {
 }
 
 }  // namespace
-
-size_t element_size(EspdlType type) { return row(type).size; }
-std::string_view type_name(EspdlType type) { return row(type).name; }
 
 int64_t EspdlTensor::element_count() const {
   int64_t count = 1;

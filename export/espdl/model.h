@@ -7,30 +7,9 @@
 #include <variant>
 #include <vector>
 
+#include "core/support/element_type.h"
+
 namespace espq {
-
-/// Element types of the file; the numbers are ONNX's.
-enum class EspdlType : int32_t {
-  Undefined = 0,
-  Float = 1,
-  Uint8 = 2,
-  Int8 = 3,
-  Uint16 = 4,
-  Int16 = 5,
-  Int32 = 6,
-  Int64 = 7,
-  String = 8,
-  Bool = 9,
-  Float16 = 10,
-  Double = 11,
-  Uint32 = 12,
-  Uint64 = 13,
-};
-
-/// Bytes of one element; 0 for types without a fixed size (strings) and unknown ones.
-size_t element_size(EspdlType type);
-/// "INT8", "FLOAT", ...; "UNDEFINED" for unknown numbers.
-std::string_view type_name(EspdlType type);
 
 /// Values of a tensor that are not stored as raw bytes; the file holds empty tensors this way.
 using EspdlTypedData = std::variant<std::monostate, std::vector<float>, std::vector<int32_t>, std::vector<std::string>,
@@ -40,7 +19,7 @@ using EspdlTypedData = std::variant<std::monostate, std::vector<float>, std::vec
 struct EspdlTensor {
   std::string name = {};
   std::vector<int64_t> dims = {};
-  EspdlType type = EspdlType::Undefined;
+  ElementType type = ElementType::Undefined;
   std::vector<int64_t> exponents = {};         ///< value = integer * 2^exponent; one, or one per output channel
   std::optional<std::string> doc_string = {};  ///< "layout ==> X" on parameters
   std::optional<std::string> raw = {};
@@ -88,7 +67,7 @@ struct EspdlDimension {
 /// Type of an activation.
 struct EspdlValueInfo {
   std::string name = {};
-  EspdlType type = EspdlType::Undefined;
+  ElementType type = ElementType::Undefined;
   std::optional<std::vector<EspdlDimension>> shape = {};  ///< nullopt = not recorded
   std::vector<int64_t> exponents = {};
   std::optional<std::string> doc_string = {};

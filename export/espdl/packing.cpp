@@ -56,12 +56,12 @@ at::Tensor unpack_filter(const at::Tensor& memory, const FilterSize& size, bool 
 
 }  // namespace
 
-WeightFormat weight_format(const OperatorDefinition* definition, size_t slot, const std::string& quant_type,
-                           int64_t groups, bool simd) {
-  const bool integers = quant_type == "S8" || quant_type == "S16" || quant_type == "W8A16";
-  if (!definition || slot != 1 || !integers || definition->chip.packing == WeightPacking::None) return {};
-  const bool filter = definition->chip.packing == WeightPacking::Filter;
-  return {definition->chip.packing, filter ? groups : 1, !simd ? 0 : quant_type == "S8" ? 16 : 8};
+WeightFormat weight_format(const OperatorDefinition* definition, size_t slot, Width kernels, int64_t groups,
+                           bool vector_unit) {
+  const bool weight = definition && definition->linear && slot == definition->input_slot(OperandRole::Weight);
+  if (!weight || kernels.is_float() || definition->linear->packing == WeightPacking::None) return {};
+  const bool filter = definition->linear->packing == WeightPacking::Filter;
+  return {definition->linear->packing, filter ? groups : 1, vector_unit ? vector_length(kernels.activations) : 0};
 }
 
 std::vector<int64_t> declared_dims(const WeightFormat& format, const Shape& shape) {

@@ -16,10 +16,10 @@ struct WeightFormat {
   int block = 0;  ///< output channels per block: 16 (int8 operators), 8 (int16); 0 = chips without vector unit
 };
 
-/// Format of operand `slot` of an operator; WeightPacking::None for what is stored in plain order.
-/// `quant_type` is the node's attribute, `simd` whether the file is for a chip with vector unit.
-WeightFormat weight_format(const OperatorDefinition* definition, size_t slot, const std::string& quant_type,
-                           int64_t groups, bool simd);
+/// Format of operand `slot` of an operator that `kernels` run; WeightPacking::None for what is stored in plain order.
+/// `vector_unit`: whether the file is for a chip with one.
+WeightFormat weight_format(const OperatorDefinition* definition, size_t slot, Width kernels, int64_t groups,
+                           bool vector_unit);
 
 /// Dims that the file declares for a constant of plain shape `shape`.
 std::vector<int64_t> declared_dims(const WeightFormat& format, const Shape& shape);

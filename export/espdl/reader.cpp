@@ -147,7 +147,7 @@ EspdlTensor PayloadReader::tensor(const schema::Tensor* stored) {
   EspdlTensor result;
   result.name = text(stored->name());
   result.dims = numbers(stored->dims());
-  result.retype(static_cast<EspdlType>(stored->data_type()));
+  result.type = static_cast<ElementType>(stored->data_type());
   result.exponents = numbers(stored->exponents());
   result.doc_string = optional_text(stored->doc_string());
   result.typed = typed_data(*stored, result.name);
@@ -166,11 +166,10 @@ EspdlTensor PayloadReader::tensor(const schema::Tensor* stored) {
   const size_t size = size_t{16} * stored->raw_data()->size();
   spend(size);
   result.raw.emplace(raw, size);
-  const size_t element = element_size(result.type());
-  check(element != 0, "tensor '{}' has raw bytes but the element type {}", result.name,
-        static_cast<int>(result.type()));
+  const size_t element = element_size(result.type);
+  check(element != 0, "tensor '{}' has raw bytes but the element type {}", result.name, static_cast<int>(result.type));
   check(size == (count * element + 15) / 16 * 16, "tensor '{}': {} bytes do not fit its {} elements of {}", result.name,
-        size, count, type_name(result.type()));
+        size, count, element_name(result.type));
   return result;
 }
 
@@ -195,35 +194,35 @@ EspdlAttribute PayloadReader::attribute(const schema::Attribute* stored, const s
   };
   switch (stored->attr_type()) {
     case schema::AttributeType_FLOAT:
-      result.set_value(present(stored->f())->f());
+      result.value = present(stored->f())->f();
       break;
     case schema::AttributeType_INT:
-      result.set_value(present(stored->i())->i());
+      result.value = present(stored->i())->i();
       break;
     case schema::AttributeType_STRING: {
       const auto bytes = numbers(present(stored->s()));
-      result.set_value(std::string(bytes.begin(), bytes.end()));
+      result.value = std::string(bytes.begin(), bytes.end());
       break;
     }
     case schema::AttributeType_TENSOR:
       vtables_.note(present(stored->t()));
-      result.set_value(tensor(stored->t()));
+      result.value = tensor(stored->t());
       break;
     case schema::AttributeType_FLOATS:
       result.stored_as_doubles = holds_doubles(*(present(stored->floats()), stored));
       if (result.stored_as_doubles) {
         std::vector<double> doubles(stored->floats()->size());
         std::memcpy(doubles.data(), stored->floats()->Data(), 8 * doubles.size());
-        result.set_value(std::vector<float>(doubles.begin(), doubles.end()));
+        result.value = std::vector<float>(doubles.begin(), doubles.end());
       } else {
-        result.set_value(numbers(stored->floats()));
+        result.value = numbers(stored->floats());
       }
       break;
     case schema::AttributeType_INTS:
-      result.set_value(numbers(present(stored->ints())));
+      result.value = numbers(present(stored->ints()));
       break;
     case schema::AttributeType_STRINGS:
-      result.set_value(texts(present(stored->strings())));
+      result.value = texts(present(stored->strings()));
       break;
     default:
       user_error("{}: node '{}': attribute '{}' is of kind {}, which no operator of the chip library uses", source_,
@@ -240,7 +239,7 @@ EspdlNode PayloadReader::node(const schema::Node* stored) {
   result.inputs = texts(stored->input());
   result.outputs = texts(stored->output());
   result.doc_string = optional_text(stored->doc_string());
-  result.attributes() =
+  result.attributes =
       each(stored->attribute(), [&](const schema::Attribute* item) { return attribute(item, result.name); });
   return result;
 }
@@ -253,7 +252,7 @@ EspdlDimension PayloadReader::dimension(const schema::Dimension* stored) {
   }
   vtables_.note(stored->value());
   result.kind = static_cast<EspdlDimension::Kind>(stored->value()->dim_type());
-  result.set_value(stored->value()->dim_value());
+  result.value = stored->value()->dim_value();
   result.parameter = text(stored->value()->dim_param());
   check(result.kind >= EspdlDimension::Kind::Unknown && result.kind <= EspdlDimension::Kind::Parameter,
         "a dimension is of kind {}", static_cast<int>(result.kind));
@@ -273,10 +272,10 @@ EspdlValueInfo PayloadReader::value_info(const schema::ValueInfo* stored) {
         result.name);
   const schema::TensorTypeAndShape* tensor = type->value_as_tensor_type();
   vtables_.note(tensor);
-  result.retype(static_cast<EspdlType>(tensor->elem_type()));
+  result.type = static_cast<ElementType>(tensor->elem_type());
   if (!tensor->shape()) return result;
   vtables_.note(tensor->shape());
-  result.set_shape(each(tensor->shape()->dim(), [&](const schema::Dimension* item) { return dimension(item)); });
+  result.shape = each(tensor->shape()->dim(), [&](const schema::Dimension* item) { return dimension(item); });
   return result;
 }
 

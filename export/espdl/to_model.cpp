@@ -5,6 +5,7 @@
 #include "core/ops/operator.h"
 #include "core/quant/fake_quantize.h"
 #include "core/support/error.h"
+#include "export/espdl/chip_attributes.h"
 #include "export/espdl/convert.h"
 #include "export/espdl/packing.h"
 
@@ -63,11 +64,11 @@ EspdlTensor tensor(std::string name, const at::Tensor& memory, std::vector<int64
   result.type = espdl_type(memory.scalar_type());
   result.exponents = std::move(exponents);
   if (memory.numel() == 0) {  // no block to point to: the file has an empty list of the type's own field instead
-    if (result.type == EspdlType::Float)
+    if (result.type == ElementType::Float)
       result.typed = std::vector<float>();
-    else if (result.type == EspdlType::Int64)
+    else if (result.type == ElementType::Int64)
       result.typed = std::vector<int64_t>();
-    else if (result.type == EspdlType::Double)
+    else if (result.type == ElementType::Double)
       result.typed = std::vector<double>();
     else
       result.typed = std::vector<int32_t>();
@@ -109,13 +110,9 @@ EspdlValueInfo ModelBuilder::value_info(const Variable& variable) const {
 std::set<const Variable*> ModelBuilder::add_tables() {
   std::set<const Variable*> tables;
   for (const Operation* operation : graph_.topological_order()) {
-    if (!operation->has("lut")) continue;
-    const std::string& name = operation->string_attribute("lut");
-    const Variable* table = graph_.find_variable(name);
-    user_check(table && table->is_parameter(), "{} '{}': its look-up table '{}' does not exist", operation->type(),
-               operation->name(), name);
-    if (!tables.insert(table).second) continue;
-    add_initializer(tensor(name, table->value(), table->value().sizes().vec(), stored_exponents(*table)));
+    const Variable* table = operation->chip().table;
+    if (!table || !tables.insert(table).second) continue;
+    add_initializer(tensor(table->name(), table->value(), table->value().sizes().vec(), stored_exponents(*table)));
   }
   return tables;
 }
@@ -124,7 +121,7 @@ void ModelBuilder::add_node(const Operation& operation) {
   EspdlNode node{.name = operation.name(), .op_type = operation.type()};
   for (const Variable* input : operation.inputs()) node.inputs.push_back(input ? input->name() : "");
   for (const Variable* output : operation.outputs()) node.outputs.push_back(output ? output->name() : "");
-  for (const auto& [key, value] : explicit_attributes(operation)) node.attributes.push_back(attribute(key, value));
+  for (const auto& [key, value] : file_attributes(operation)) node.attributes.push_back(attribute(key, value));
   order_.push_back({Kind::Node, model_.nodes.size()});
   model_.nodes.push_back(std::move(node));
 }
@@ -134,14 +131,14 @@ void ModelBuilder::add_parameter(const Variable& variable) {
   at::Tensor value = variable.value();
   for (const ConstUse& use : variable.uses()) {
     const Operation& reader = *use.operation;
-    const std::string quant_type = reader.string_attribute("quant_type", "F32");
     const WeightFormat wanted =
-        weight_format(&definition_of(reader), use.slot, quant_type, reader.int_attribute("group", 1),
-                      graph_.target()->simd != SimdFamily::None);
+        weight_format(&definition_of(reader), use.slot, reader.chip().kernels.value_or(Width::Float),
+                      reader.int_attribute("group", 1), graph_.target()->vector_unit);
     if (wanted.packing == WeightPacking::None) {
       // Float operators read a Gemm's operand in the order that transB says; a chip graph holds [N, K].
-      const bool turned = use.slot == 1 && definition_of(reader).chip.packing == WeightPacking::Linear &&
-                          reader.int_attribute("transB", 0) == 0;
+      const auto& linear = definition_of(reader).linear;
+      const bool turned =
+          use.slot == 1 && linear && linear->packing == WeightPacking::Linear && reader.int_attribute("transB", 0) == 0;
       if (turned) value = variable.value().t();
       continue;
     }
@@ -168,7 +165,7 @@ void ModelBuilder::add_variables(const std::set<const Variable*>& tables) {
   for (const EspdlNode& node : model_.nodes)
     for (const std::string& input : node.inputs)
       if (input.empty() && !model_.find_value_info(""))  // readers look every operand up, omitted ones too
-        add_value_info({.name = "", .type = EspdlType::Float, .exponents = {0}});
+        add_value_info({.name = "", .type = ElementType::Float, .exponents = {0}});
 }
 
 EspdlTensor ModelBuilder::test_tensor(const std::string& name, const at::Tensor& value) const {

@@ -17,7 +17,7 @@ std::string shape_suffix(const std::vector<std::string>& dims) {
 std::string declaration(const EspdlTensor& tensor) {
   std::vector<std::string> dims;
   for (const int64_t dim : tensor.dims) dims.push_back(std::to_string(dim));
-  return fmt::format("%{}[{}{}]", tensor.name, type_name(tensor.type), shape_suffix(dims));
+  return fmt::format("%{}[{}{}]", tensor.name, element_name(tensor.type), shape_suffix(dims));
 }
 
 std::string declaration(const EspdlValueInfo& value) {
@@ -30,7 +30,7 @@ std::string declaration(const EspdlValueInfo& value) {
     }
     shape = shape_suffix(dims);
   }
-  return fmt::format("%{}[{}{}], exponents: [{}]", value.name, type_name(value.type), shape,
+  return fmt::format("%{}[{}{}], exponents: [{}]", value.name, element_name(value.type), shape,
                      fmt::join(value.exponents, ", "));
 }
 

@@ -132,38 +132,38 @@ struct Notation {
   bool implied = false;  ///< NumPy leaves the dtype out (unless there is no element)
 };
 
-Notation notation(EspdlType type, std::string_view bytes) {
+Notation notation(ElementType type, std::string_view bytes) {
   switch (type) {
-    case EspdlType::Float:
+    case ElementType::Float:
       return {float_words<float>(bytes), "float32"};
-    case EspdlType::Double:
+    case ElementType::Double:
       return {float_words<double>(bytes), "float64", true};
-    case EspdlType::Uint8:
+    case ElementType::Uint8:
       return {integer_words<uint8_t>(bytes), "uint8"};
-    case EspdlType::Int8:
+    case ElementType::Int8:
       return {integer_words<int8_t>(bytes), "int8"};
-    case EspdlType::Uint16:
+    case ElementType::Uint16:
       return {integer_words<uint16_t>(bytes), "uint16"};
-    case EspdlType::Int16:
+    case ElementType::Int16:
       return {integer_words<int16_t>(bytes), "int16"};
-    case EspdlType::Int32:
+    case ElementType::Int32:
       return {integer_words<int32_t>(bytes), "int32"};
-    case EspdlType::Int64:
+    case ElementType::Int64:
       return {integer_words<int64_t>(bytes), "int64", true};
-    case EspdlType::Uint32:
+    case ElementType::Uint32:
       return {integer_words<uint32_t>(bytes), "uint32"};
-    case EspdlType::Uint64:
+    case ElementType::Uint64:
       return {integer_words<uint64_t>(bytes), "uint64"};
-    case EspdlType::Bool:
+    case ElementType::Bool:
       return {bool_words(bytes), "bool", true};
     default:
-      user_error(".info: elements of type {} cannot be printed", type_name(type));
+      user_error(".info: elements of type {} cannot be printed", element_name(type));
   }
 }
 
 }  // namespace
 
-std::string numpy_repr(EspdlType type, std::string_view bytes) {
+std::string numpy_repr(ElementType type, std::string_view bytes) {
   const auto [words, dtype, implied] = notation(type, bytes);
   std::string text(kPrefix);
   text += '[';

@@ -11,14 +11,12 @@ namespace {
 using Json = nlohmann::ordered_json;
 
 std::string platform_name(const Graph& graph, const Operation& operation) {
-  const OperationWidth width = operation.width().value_or(OperationWidth::Float);
-  if (width == OperationWidth::Float) return "FP32";
-  const SimdFamily simd = graph.target()->simd;
-  const std::string prefix = simd == SimdFamily::PieV2   ? "ESPDL_"
-                             : simd == SimdFamily::PieV1 ? "ESPDL_S3_"
-                                                         : "ESPDL_C_";
-  if (operation.string_attribute("quant_type", "") == "W8A16") return prefix + "W8A16";
-  return prefix + (width == OperationWidth::Int8 ? "INT8" : "INT16");
+  const Width width = operation.width().value_or(Width::Float);
+  if (width == Width::Float) return "FP32";
+  const Target& target = *graph.target();
+  const std::string prefix = !target.vector_unit ? "ESPDL_C_" : target.name == "esp32s3" ? "ESPDL_S3_" : "ESPDL_";
+  if (operation.chip().kernels == Width::Int16Weights8) return prefix + "W8A16";
+  return prefix + (width.activations == 8 ? "INT8" : "INT16");
 }
 
 Json policy_json(bool per_channel) {
@@ -64,7 +62,7 @@ class QuantizationWriter {
   }
 
   Json config_json(const Operation& operation, const SlotQuant& slot) {
-    const int bits = slot.bits ? slot.bits : width_bits(operation.width().value_or(OperationWidth::Int8));
+    const int bits = slot.bits ? slot.bits : operation.width().value_or(Width::Int8).activations;
     const int64_t largest = bits >= 64 ? std::numeric_limits<int64_t>::max() : (int64_t{1} << (bits - 1)) - 1;
     const bool has_scale = slot.scale != kNoScale;
     const uint32_t hash = has_scale ? hash_of(slot.scale) : next_hash();

@@ -2,7 +2,7 @@
 
 #include "core/ops/operator.h"
 #include "core/support/error.h"
-#include "passes/lowering/slots.h"
+#include "passes/lowering/formats.h"
 #include "passes/lowering/steps.h"
 
 namespace espq::lowering {
@@ -17,14 +17,13 @@ int smallest_shift(const Operation& operation) {
 }
 
 bool multiplies_integers(const Operation& operation) {
-  if (!operation.quantized() || !definition_of(operation).chip.fused_relu || operation.inputs().size() < 2)
-    return false;
+  if (!operation.quantized() || !definition_of(operation).linear) return false;
   const Variable* weights = operation.input(1);
   return operation.input(0)->storage() && weights && weights->storage() && operation.output()->storage();
 }
 
-void check_shift(const Graph& graph, const Operation& operation, LowerReport& report) {
-  if (!multiplies_integers(operation) || graph.target()->simd == SimdFamily::None) return;
+void check_shift(const Graph& graph, const Operation& operation, PassReport& report) {
+  if (!multiplies_integers(operation) || !graph.target()->vector_unit) return;
   const int shift = smallest_shift(operation);
   if (shift >= 0) return;
   report.warnings.push_back(fmt::format(
@@ -34,26 +33,22 @@ void check_shift(const Graph& graph, const Operation& operation, LowerReport& re
       operation.type(), operation.name(), operation.output()->storage()->exponents[0], -shift));
 }
 
-void check_support(const Operation& operation, const LowerOptions& options, LowerReport& report) {
-  if (options.runtime_level != RuntimeLevel::V3_3_9) return;
-  const std::string& kernels = operation.string_attribute("quant_type");
-  const auto width = kernels == "S8"    ? OperationWidth::Int8
-                     : kernels == "S16" ? OperationWidth::Int16
-                                        : OperationWidth::Float;
-  if (definition_of(operation).chip.has_kernel(width)) return;
+void check_support(const Graph& graph, const Operation& operation, const LowerOptions& options, PassReport& report) {
+  const auto refusal = refuses(operation, {*graph.target(), options.runtime_level}, operation.chip().kernels.value());
+  if (!refusal) return;
   report.warnings.push_back(
-      fmt::format("{} '{}': chip library 3.3.9 has no {} kernel for it, the file will only load where the application "
-                  "registers one",
-                  operation.type(), operation.name(), kernels));
+      fmt::format("{} '{}': {}; {}", operation.type(), operation.name(), refusal->why, refusal->remedy));
 }
 
 }  // namespace
 
-void check_consistency(const Graph& graph, const LowerOptions& options, LowerReport& report) {
+PassReport check_consistency(const Graph& graph, const LowerOptions& options) {
+  PassReport report{"check_consistency"};
   for (const Operation* operation : graph.topological_order()) {
-    check_support(*operation, options, report);
+    check_support(graph, *operation, options, report);
     check_shift(graph, *operation, report);
   }
+  return report;
 }
 
 }  // namespace espq::lowering

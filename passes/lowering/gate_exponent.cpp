@@ -3,11 +3,15 @@
 
 namespace espq::lowering {
 
-void set_gate_exponents(Graph& graph) {
-  constexpr int64_t kGateExponent = -9;  // the grid of gates and cell state, fixed by the chip library's tables
-  for (Operation* operation : graph.operations())
-    if (operation->quantized() && definition_of(*operation).quantization.alignment == AlignmentClass::Recurrent)
-      operation->set_attribute("gate_exponent", kGateExponent);
+PassReport set_gate_exponents(Graph& graph) {
+  PassReport report{"set_gate_exponents"};
+  for (Operation* operation : graph.operations()) {
+    if (!operation->quantized() || definition_of(*operation).quantization.alignment != AlignmentClass::Recurrent)
+      continue;
+    operation->edit_chip().gate_exponent = kGateExponent;
+    report.count("grid of gates", operation->name());
+  }
+  return report;
 }
 
 }  // namespace espq::lowering

@@ -3,7 +3,7 @@
 #include <cmath>
 
 #include "core/ops/operator.h"
-#include "passes/lowering/slots.h"
+#include "passes/lowering/formats.h"
 #include "passes/lowering/steps.h"
 
 namespace espq::lowering {
@@ -13,13 +13,15 @@ bool is_conversion(const Operation& operation) { return definition_of(operation)
 
 /// The node in front of one reader. The chip converts by the formats of input and output; scale and offset are operands
 /// that the file format asks for, in the width of the `integers` that the node reads or writes.
-void insert(Graph& graph, const Use& use, std::string type, double scale, const SlotQuant& integers) {
+void insert(Graph& graph, PassReport& report, const Use& use, std::string type, double scale,
+            const SlotQuant& integers) {
   Operation& reader = *use.operation;
   const Variable& source = *reader.input(use.slot);
   const bool to_float = type == "DequantizeLinear";
   const at::ScalarType offset_dtype = integers.bits == 8 ? at::kChar : at::kShort;
+  report.count(type + " inserted", reader.name());
   Operation& conversion = graph.insert_before(reader, use.slot, std::move(type), {});
-  conversion.set_width(to_float ? OperationWidth::Float : reader.width());
+  conversion.set_width(to_float ? Width::Float : reader.width().value().without_weights());
   Variable& result = *conversion.output();
   result.set_shape(source.shape());
   result.set_permutation(source.permutation());
@@ -32,10 +34,9 @@ double scale_of(const Graph& graph, const SlotQuant& slot) {
   return std::ldexp(1.0, slot_exponents(graph, slot).at(0));
 }
 
-bool same_format(const Graph& graph, const SlotQuant& written, const SlotQuant& read, const LowerOptions& options) {
+bool same_format(const Graph& graph, const SlotQuant& written, const SlotQuant& read, const Quirks& quirks) {
   if (written.bits != read.bits) return false;
-  if (options.defects.absolute_requantize_threshold)
-    return std::fabs(scale_of(graph, written) - scale_of(graph, read)) < 1e-5;
+  if (quirks.absolute_requantize_threshold) return std::fabs(scale_of(graph, written) - scale_of(graph, read)) < 1e-5;
   return slot_exponents(graph, written) == slot_exponents(graph, read);
 }
 
@@ -53,42 +54,43 @@ void for_each_use(Graph& graph, bool inputs, Visit visit) {
   }
 }
 
-void quantize(Graph& graph) {
+void quantize(Graph& graph, PassReport& report) {
   for_each_use(graph, false, [&](const Use& use, Variable& variable) {
     const SlotQuant* read = reading_slot(use);
     const SlotQuant* written = writing_slot(variable);
     const bool is_index = at::isIntegralType(variable.dtype(), /*includeBool=*/false);
     if (!read || !has_format(graph, *read) || is_index || (written && !written->is_float())) return;
-    insert(graph, use, "QuantizeLinear", scale_of(graph, *read), *read);
+    insert(graph, report, use, "QuantizeLinear", scale_of(graph, *read), *read);
   });
 }
 
-void requantize(Graph& graph, const LowerOptions& options) {
+void requantize(Graph& graph, const Quirks& quirks, PassReport& report) {
   for_each_use(graph, false, [&](const Use& use, Variable& variable) {
     const SlotQuant* read = reading_slot(use);
     const SlotQuant* written = writing_slot(variable);
     if (!read || !written || !has_format(graph, *read) || !has_format(graph, *written)) return;
-    if (same_format(graph, *written, *read, options)) return;
-    insert(graph, use, "RequantizeLinear", scale_of(graph, *read) / scale_of(graph, *written), *read);
+    if (same_format(graph, *written, *read, quirks)) return;
+    insert(graph, report, use, "RequantizeLinear", scale_of(graph, *read) / scale_of(graph, *written), *read);
   });
 }
 
 /// True for a reader that wants the floats: an operation without quantization, or an operand that stays float.
 bool reads_floats(const Use& use) {
   const SlotQuant* read = reading_slot(use);
-  return !read || (read->is_float() && definition_of(*use.operation).input_spec(use.slot).role == OperandRole::Data);
+  return !read ||
+         (read->is_float() && is_operand_of_arithmetic(definition_of(*use.operation).input_spec(use.slot).role));
 }
 
-void dequantize(Graph& graph) {
+void dequantize(Graph& graph, PassReport& report) {
   for_each_use(graph, false, [&](const Use& use, Variable& variable) {
     const SlotQuant* written = writing_slot(variable);
     if (!written || !has_format(graph, *written) || !reads_floats(use)) return;
-    insert(graph, use, "DequantizeLinear", scale_of(graph, *written), *written);
+    insert(graph, report, use, "DequantizeLinear", scale_of(graph, *written), *written);
   });
 }
 
 /// A graph input is stored in the format of its first quantized reader; the others need a conversion.
-void convert_inputs(Graph& graph) {
+void convert_inputs(Graph& graph, PassReport& report) {
   std::unordered_map<const Variable*, const SlotQuant*> stored;
   for_each_use(graph, true, [&](const Use& use, Variable& variable) {
     const SlotQuant* read = reading_slot(use);
@@ -100,19 +102,21 @@ void convert_inputs(Graph& graph) {
     const SlotQuant& written = *found->second;
     const SlotQuant* read = reading_slot(use);
     if (reads_floats(use))
-      insert(graph, use, "DequantizeLinear", scale_of(graph, written), written);
+      insert(graph, report, use, "DequantizeLinear", scale_of(graph, written), written);
     else if (has_format(graph, *read) && !same_format(graph, written, *read, {}))
-      insert(graph, use, "RequantizeLinear", scale_of(graph, *read) / scale_of(graph, written), *read);
+      insert(graph, report, use, "RequantizeLinear", scale_of(graph, *read) / scale_of(graph, written), *read);
   });
 }
 
 }  // namespace
 
-void insert_conversions(Graph& graph, const LowerOptions& options) {
-  quantize(graph);
-  requantize(graph, options);
-  dequantize(graph);
-  if (!options.defects.one_format_per_graph_input) convert_inputs(graph);
+PassReport insert_conversions(Graph& graph, const Quirks& quirks) {
+  PassReport report{"insert_conversions"};
+  quantize(graph, report);
+  requantize(graph, quirks, report);
+  dequantize(graph, report);
+  if (!quirks.one_format_per_graph_input) convert_inputs(graph, report);
+  return report;
 }
 
 }  // namespace espq::lowering

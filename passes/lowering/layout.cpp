@@ -5,9 +5,9 @@
 
 #include "core/ops/operator.h"
 #include "core/support/error.h"
+#include "passes/lowering/formats.h"
 #include "passes/lowering/permutation.h"
 #include "passes/lowering/resize_operands.h"
-#include "passes/lowering/slots.h"
 #include "passes/lowering/steps.h"
 
 namespace espq::lowering {
@@ -17,10 +17,11 @@ namespace {
 /// else by the one that writes it; from then on its shape is the exported one.
 class ChannelsLastPass {
  public:
-  ChannelsLastPass(Graph& graph, const LowerOptions& options) : graph_(graph), options_(options) {}
+  ChannelsLastPass(Graph& graph, const Quirks& quirks) : graph_(graph), quirks_(quirks) {}
 
-  void run() {
+  PassReport run() {
     for (Operation* operation : graph_.topological_order()) visit(*operation);
+    return report_;
   }
 
  private:
@@ -30,7 +31,7 @@ class ChannelsLastPass {
         return to_channels_last(operation);
       case LayoutRule::Resize:
         return resize(operation);
-      case LayoutRule::Follows:
+      case LayoutRule::Elementwise:
         return follow(operation);
       case LayoutRule::Broadcast:
         return broadcast(operation);
@@ -64,6 +65,7 @@ class ChannelsLastPass {
   void decide(Variable* variable, Permutation permutation) {
     if (!variable || variable->is_parameter()) return;
     const bool same = is_identity(permutation);
+    report_.count("tensor reordered", !same);
     if (!same) variable->set_shape(permuted(variable->shape().value(), permutation));
     variable->set_permutation(same ? Permutation{} : permutation);
     layout_.emplace(variable, std::move(permutation));
@@ -89,7 +91,8 @@ class ChannelsLastPass {
     const Permutation step = compose(inverse(current), wanted);
     Operation& transpose = insert_on_grid(graph_, operation, slot, "Transpose", {{"perm", to_attribute(step)}});
     Variable* result = transpose.output();
-    const bool stale = options_.defects.stale_transpose_shapes;
+    report_.count("Transpose inserted", operation.name());
+    const bool stale = quirks_.stale_transpose_shapes;
     result->set_shape(permuted(stale ? permuted(*source->shape(), inverse(current)) : *source->shape(), step));
     result->set_permutation(is_identity(wanted) ? Permutation{} : wanted);
     layout_.emplace(result, wanted);
@@ -113,7 +116,7 @@ class ChannelsLastPass {
   void follow(Operation& operation) {
     Variable* input = operation.input(0);
     if (is_constant(input)) return restore(operation);
-    if (has_channel_constant(operation) && !options_.defects.slopes_meet_any_axis) return to_channels_last(operation);
+    if (has_channel_constant(operation) && !quirks_.slopes_meet_any_axis) return to_channels_last(operation);
     const Permutation layout = layout_or_own(input);
     if (layout.size() != rank_of(*operation.output())) return restore(operation);
     own_layout_behind_first(operation);
@@ -159,8 +162,7 @@ class ChannelsLastPass {
     const Permutation layout = layout_or_own(operation.input(1 - constant_slot));
     if (layout.size() != rank_of(*operation.output())) return restore(operation);
     Variable* constant = operation.input(constant_slot);
-    if (constant && !is_identity(layout) && !options_.defects.constants_keep_channels_first)
-      permute_constant(*constant, layout);
+    if (constant && !is_identity(layout) && !quirks_.constants_keep_channels_first) permute_constant(*constant, layout);
     decide_outputs(operation, layout);
   }
 
@@ -271,12 +273,13 @@ class ChannelsLastPass {
   }
 
   Graph& graph_;
-  const LowerOptions& options_;
+  const Quirks& quirks_;
   std::unordered_map<const Variable*, Permutation> layout_;
+  PassReport report_{"to_channels_last"};
 };
 
 }  // namespace
 
-void to_channels_last(Graph& graph, const LowerOptions& options) { ChannelsLastPass(graph, options).run(); }
+PassReport to_channels_last(Graph& graph, const Quirks& quirks) { return ChannelsLastPass(graph, quirks).run(); }
 
 }  // namespace espq::lowering

@@ -1,6 +1,6 @@
 #include "core/support/error.h"
+#include "passes/lowering/formats.h"
 #include "passes/lowering/permutation.h"
-#include "passes/lowering/slots.h"
 #include "passes/lowering/steps.h"
 
 namespace espq::lowering {
@@ -13,7 +13,7 @@ class OperandPacking {
  public:
   OperandPacking(Graph& graph, Operation& matmul)
       : graph_(graph), matmul_(matmul), shape_(matmul.input(1)->shape().value()), rank_(shape_.size()) {
-    lanes_ = graph.target()->block(width_bits(matmul.width().value()));
+    lanes_ = graph.target()->block(matmul.width().value().activations);
     channels_ = shape_[rank_ - 2];
     columns_ = shape_[rank_ - 1];
   }
@@ -92,14 +92,16 @@ class OperandPacking {
 
 }  // namespace
 
-void place_matmul_operands(Graph& graph, const LowerOptions& options) {
+PassReport place_matmul_operands(Graph& graph, const LowerOptions& options) {
+  PassReport report{"place_matmul_operands"};
   for (Operation* operation : graph.topological_order()) {
     if (operation->type() != "MatMul" || !operation->quantized()) continue;
     const bool newer = options.runtime_level == RuntimeLevel::Newer;
     const Variable* right = operation->input(1);
     internal_check(right != nullptr, "MatMul without right operand");
     if (right->is_parameter()) {
-      if (newer) operation->set_attribute("input1_layout", std::string("packed"));
+      if (!newer) continue;
+      operation->set_attribute("input1_layout", std::string("packed"));
     } else if (newer) {
       operation->set_attribute("input1_layout", std::string("native_kn"));
     } else {
@@ -108,7 +110,9 @@ void place_matmul_operands(Graph& graph, const LowerOptions& options) {
                  operation->name(), right->name());
       OperandPacking(graph, *operation).insert();
     }
+    report.count("right operand in blocks of lanes", operation->name());
   }
+  return report;
 }
 
 }  // namespace espq::lowering

@@ -1,9 +1,10 @@
 #include <unordered_set>
 
+#include "core/graph/match.h"
 #include "core/ops/operator.h"
 #include "core/support/error.h"
+#include "passes/lowering/formats.h"
 #include "passes/lowering/permutation.h"
-#include "passes/lowering/slots.h"
 #include "passes/lowering/steps.h"
 
 namespace espq::lowering {
@@ -21,21 +22,15 @@ Permutation perm_of(const Operation& transpose) {
   return result;
 }
 
-/// The only reader of the operation's output; nullptr when there are several or the output leaves the graph.
-Operation* only_reader(const Graph& graph, Operation& operation) {
-  if (operation.outputs().size() != 1 || graph.is_output(operation.output())) return nullptr;
-  const auto& uses = operation.output()->uses();
-  return uses.size() == 1 ? uses[0].operation : nullptr;
-}
-
+/// The Transpose that alone reads the operation's result; nullptr when there is none.
 Operation* only_transpose(const Graph& graph, Operation& operation) {
-  Operation* reader = only_reader(graph, operation);
+  Operation* reader = operation.outputs().size() == 1 ? sole_consumer(graph, *operation.output()) : nullptr;
   return reader && reader->type() == "Transpose" ? reader : nullptr;
 }
 
 /// Element by element, and its constants have one element: the order of the elements does not matter.
 bool ignores_order(const Operation& operation) {
-  if (definition_of(operation).layout != LayoutRule::Follows) return false;
+  if (definition_of(operation).layout != LayoutRule::Elementwise) return false;
   for (size_t slot = 1; slot < operation.inputs().size(); ++slot)
     if (operation.input(slot) &&
         (!operation.input(slot)->is_parameter() || operation.input(slot)->value().numel() != 1))
@@ -48,7 +43,7 @@ class TransposeMerger {
  public:
   explicit TransposeMerger(Graph& graph) : graph_(graph) {}
 
-  void run() {
+  PassReport run() {
     for (Operation* operation : graph_.topological_order())
       if (is_transpose(operation)) move_behind_function(*operation);
     for (Operation* operation : graph_.topological_order()) {
@@ -56,6 +51,7 @@ class TransposeMerger {
       while (Operation* next = only_transpose(graph_, *operation)) absorb(*operation, *next);
       if (is_identity(perm_of(*operation))) remove_identity(*operation);
     }
+    return report_;
   }
 
  private:
@@ -70,11 +66,12 @@ class TransposeMerger {
 
   /// Transpose - function - Transpose becomes function - Transpose.
   void move_behind_function(Operation& first) {
-    Operation* function = only_reader(graph_, first);
+    Operation* function = sole_consumer(graph_, *first.output());
     if (!function || !ignores_order(*function) || function->input(0) != first.output()) return;
     Operation* second = only_transpose(graph_, *function);
     if (!second) return;
     const Permutation order = perm_of(first);
+    report_.count("Transpose moved behind a function", function->name());
     Variable* source = first.input(0);
     Variable* between = first.output();
     graph_.set_input(*function, 0, source);
@@ -92,6 +89,7 @@ class TransposeMerger {
   /// `first` does the work of both and writes what `second` wrote.
   void absorb(Operation& first, Operation& second) {
     const Permutation both = compose(perm_of(first), perm_of(second));
+    report_.count("Transposes in a row merged", first.name());
     Variable* between = first.output();
     Variable* result = second.output();
     if (first.quantized() && second.quantized()) first.edit_output_quant(0) = second.output_quant().at(0);
@@ -107,6 +105,7 @@ class TransposeMerger {
     const bool leaves = graph_.is_output(result);
     if (leaves && (!source->producer() || graph_.is_output(source))) return;  // the graph output would lose its name
     const std::vector<int> permutation = result->permutation();
+    report_.count("idle Transpose removed", transpose.name());
     removed_.insert(&transpose);
     graph_.bypass(transpose);
     if (leaves) result->set_permutation(permutation);
@@ -114,10 +113,11 @@ class TransposeMerger {
 
   Graph& graph_;
   std::unordered_set<const Operation*> removed_;
+  PassReport report_{"merge_transposes"};
 };
 
 }  // namespace
 
-void merge_transposes(Graph& graph) { TransposeMerger(graph).run(); }
+PassReport merge_transposes(Graph& graph) { return TransposeMerger(graph).run(); }
 
 }  // namespace espq::lowering

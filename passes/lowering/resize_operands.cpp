@@ -21,9 +21,7 @@ at::Tensor spread(const at::Tensor& given, const at::Tensor& others, const std::
   return result;
 }
 
-void set(Variable& operand, at::Tensor value) {
-  operand.set_value(std::move(value));
-}
+void set(Variable& operand, at::Tensor value) { operand.set_value(std::move(value)); }
 
 /// One scale for all resized axes: the smallest (not_larger) or largest (not_smaller) of those that the sizes ask for.
 at::Tensor keep_aspect_ratio(const at::Tensor& sizes, const Shape& input_shape, const std::vector<int64_t>& axes,

@@ -5,7 +5,7 @@
 #include <limits>
 
 #include "core/quant/fake_quantize.h"
-#include "passes/lowering/slots.h"
+#include "passes/lowering/formats.h"
 #include "passes/lowering/steps.h"
 
 namespace espq::lowering {
@@ -28,31 +28,35 @@ at::ScalarType storage_dtype(int bits) {
   return bits <= 8 ? at::kChar : bits <= 16 ? at::kShort : bits <= 32 ? at::kInt : at::kLong;
 }
 
-void store(const Graph& graph, Variable* variable, const SlotQuant& slot, const LowerOptions& options) {
-  if (!variable || variable->storage() || !has_format(graph, slot)) return;
+/// Whether it was stored.
+bool store(const Graph& graph, Variable* variable, const SlotQuant& slot, const Quirks& quirks) {
+  if (!variable || variable->storage() || !has_format(graph, slot)) return false;
   const std::vector<int> exponents = slot_exponents(graph, slot);
   variable->set_storage(StorageFormat{storage_dtype(slot.bits), exponents});
-  if (!variable->is_parameter()) return;
+  if (!variable->is_parameter()) return true;
   const Rounding rounding = graph.target()->rounding;
-  const bool wraps = options.defects.bias_overflow_wraps && slot.bits > 24;
+  const bool wraps = quirks.bias_overflow_wraps && slot.bits > 24;
   variable->set_value(wraps
                           ? wrapped_integers(variable->value(), slot, exponents, rounding)
                           : quantize_to_integers(variable->value(), exponents, slot.channel_axis, slot.bits, rounding));
   variable->set_dtype(variable->value().scalar_type());
   variable->set_shape(variable->value().sizes().vec());
+  return true;
 }
 
 }  // namespace
 
-void store_integers(Graph& graph, const LowerOptions& options) {
+PassReport store_integers(Graph& graph, const Quirks& quirks) {
+  PassReport report{"store_integers"};
   c10::AutoGradMode no_gradients(false);
   for (Operation* operation : graph.topological_order()) {
     if (!operation->quantized()) continue;
     for (size_t slot = 0; slot < operation->inputs().size(); ++slot)
-      store(graph, operation->input(slot), operation->input_quant().at(slot), options);
+      report.count("tensor", store(graph, operation->input(slot), operation->input_quant().at(slot), quirks));
     for (size_t slot = 0; slot < operation->outputs().size(); ++slot)
-      store(graph, operation->outputs()[slot], operation->output_quant().at(slot), options);
+      report.count("tensor", store(graph, operation->outputs()[slot], operation->output_quant().at(slot), quirks));
   }
+  return report;
 }
 
 }  // namespace espq::lowering

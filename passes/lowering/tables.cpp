@@ -1,11 +1,11 @@
 #include <ATen/ATen.h>
 #include <c10/core/GradMode.h>
 
+#include "core/ops/lookup_table.h"
 #include "core/ops/operator.h"
-#include "core/ops/table.h"
 #include "core/quant/fake_quantize.h"
 #include "core/support/error.h"
-#include "passes/lowering/slots.h"
+#include "passes/lowering/formats.h"
 #include "passes/lowering/steps.h"
 
 namespace espq::lowering {
@@ -22,22 +22,24 @@ bool is_function_of_one_tensor(const Operation& operation) {
 }
 
 /// Step of the operation's table; nullopt when it gets none.
-std::optional<int> table_step(const Graph& graph, const Operation& operation, const LowerOptions& options) {
-  const std::string quant_type = operation.string_attribute("quant_type");
-  if (!operation.quantized() || (quant_type != "S8" && quant_type != "S16")) return std::nullopt;
+std::optional<int> table_step(const Graph& graph, const Operation& operation, const LowerOptions& options,
+                              const Quirks& quirks) {
+  const ChipFacts& facts = operation.chip();
+  if (!operation.quantized() || facts.kernels == Width::Float) return std::nullopt;
   const OperatorDefinition& function = tabulated_definition(operation);
   if (!function.quantization.table_int8 || !is_function_of_one_tensor(operation)) return std::nullopt;
   if (!has_format(graph, operation.input_quant().at(0)) || !has_format(graph, operation.output_quant().at(0)))
     return std::nullopt;
-  if (quant_type == "S8") return 1;
+  if (facts.kernels == Width::Int8) return 1;
   const ChipSupport& chip = definition_of(operation).chip;
-  if (!chip.reads_int16_table && !options.defects.unread_int16_tables) return std::nullopt;
-  const int64_t step = operation.int_attribute("int16_lut_step", options.int16_table_step);
-  if (step <= 0) return std::nullopt;
-  user_check(step <= 32768 && (step & (step - 1)) == 0,
+  if (!chip.reads_int16_table && !quirks.unread_int16_tables) return std::nullopt;
+  const auto given = facts.table_step ? facts.table_step : options.int16_table_step;
+  if (!given) return std::nullopt;
+  const int step = *given;
+  user_check(step > 0 && step <= 32768 && (step & (step - 1)) == 0,
              "{} '{}': the step of a 16-bit table is a power of two up to 32768, not {}", operation.type(),
              operation.name(), step);
-  return static_cast<int>(step);
+  return step;
 }
 
 /// Operands as real values; the table function fills in the first one.
@@ -59,15 +61,15 @@ class TableStore {
  public:
   explicit TableStore(Graph& graph) : graph_(graph) {}
 
-  const std::string& name_of(const std::string& type, const at::Tensor& table, const std::vector<int>& exponents) {
+  const Variable& find_or_add(std::string_view function, const at::Tensor& table, const std::vector<int>& exponents) {
     for (const Variable* known : tables_)
       if (known->storage()->exponents == exponents && known->dtype() == table.scalar_type() &&
           at::equal(known->value(), table))
-        return known->name();
-    Variable& added = graph_.add_parameter(fmt::format("{}_lut_{}", type, tables_.size()), table);
+        return *known;
+    Variable& added = graph_.add_parameter(fmt::format("{}_lut_{}", function, tables_.size()), table);
     added.set_storage(StorageFormat{table.scalar_type(), exponents});
     tables_.push_back(&added);
-    return added.name();
+    return added;
   }
 
  private:
@@ -77,19 +79,22 @@ class TableStore {
 
 }  // namespace
 
-void attach_tables(Graph& graph, const LowerOptions& options) {
+PassReport attach_tables(Graph& graph, const LowerOptions& options, const Quirks& quirks) {
+  PassReport report{"attach_tables"};
   c10::AutoGradMode no_gradients(false);
   TableStore store(graph);
   for (Operation* operation : graph.topological_order()) {
-    const auto step = table_step(graph, *operation, options);
+    const auto step = table_step(graph, *operation, options, quirks);
     if (!step) continue;
     const OperatorDefinition& function = tabulated_definition(*operation);
     const Grid input = slot_grid(graph, operation->input_quant()[0]),
                output = slot_grid(graph, operation->output_quant()[0]);
     const at::Tensor table =
         build_table(function, *operation, real_operands(*operation), input, output, *step, graph.target()->rounding);
-    operation->set_attribute("lut", store.name_of(std::string(function.name), table, output.exponents));
+    operation->edit_chip().table = &store.find_or_add(function.name, table, output.exponents);
+    report.count(fmt::format("{} reads a table", function.name), operation->name());
   }
+  return report;
 }
 
 }  // namespace espq::lowering

@@ -37,12 +37,15 @@ void check(const AlignOptions& options) {
 
 class Aligner {
  public:
-  Aligner(Graph& graph, const AlignOptions& options) : graph_(graph), options_(options), slots_(graph) {}
+  Aligner(Graph& graph, const AlignOptions& options, const Quirks& quirks)
+      : graph_(graph), options_(options), quirks_(quirks), slots_(graph) {}
 
   PassReport run() {
     for (Operation* operation : graph_.operations()) {
       if (!operation->quantized()) continue;
+      changed_ = false;
       SlotQuant* master = align(*operation);
+      report_.count(fmt::format("{} aligned", operation->type()), operation->name(), changed_);
       if (master) move_producers(*operation, *master);
     }
     return report_;
@@ -68,24 +71,25 @@ class Aligner {
     return AlignMethod::None;
   }
 
+  void follow(SlotQuant& slot, SlotQuant& master) { changed_ |= slots_.follow(slot, master); }
+
   /// The slot whose scale the producers should take, if any.
   SlotQuant* align(Operation& operation) {
-    if (options_.passed_codes && passes_codes(operation)) return align_passed_codes(operation);
+    if (!quirks_.passed_codes_unaligned && passes_codes(operation)) return align_passed_codes(operation);
     if (definition_of(operation).quantization.alignment == AlignmentClass::Recurrent)
       return options_.recurrent ? align_hidden_state(operation) : nullptr;
     const AlignMethod method = method_of(operation);
     if (method == AlignMethod::None) return nullptr;
-    report_.count("operation");
     if (method == AlignMethod::Large) return align_to_large(operation);
     if (method == AlignMethod::Output) {
       SlotQuant& master = operation.edit_output_quant(0);
       for (size_t i = 0; i < operation.input_quant().size(); ++i)
-        if (!operation.input_quant()[i].is_float()) slots_.follow(operation.edit_input_quant(i), master);
+        if (!operation.input_quant()[i].is_float()) follow(operation.edit_input_quant(i), master);
       return &master;
     }
     for (size_t i = 0; i < operation.output_quant().size(); ++i)
       if (!operation.output_quant()[i].is_float())
-        slots_.follow(operation.edit_output_quant(i), operation.edit_input_quant(0));
+        follow(operation.edit_output_quant(i), operation.edit_input_quant(0));
     return nullptr;  // the producer's scale is the one that stays
   }
 
@@ -102,12 +106,11 @@ class Aligner {
     if (operands.empty()) return nullptr;
     SlotQuant& master = *operands.front();
     // The symmetric rule wants room for +limit as well, which is one step more than the grid has.
-    const int exponent = options_.large_doubles ? exponent_of_range(-limit, limit, master.bits, RangeRule::Symmetric)
-                                                : static_cast<int>(std::log2(limit)) - (master.bits - 1);
+    const int exponent = quirks_.large_doubles ? exponent_of_range(-limit, limit, master.bits, RangeRule::Symmetric)
+                                               : static_cast<int>(std::log2(limit)) - (master.bits - 1);
     graph_.scales().detach(master.scale);
-    graph_.scales().set_exponents(master.scale, {exponent});
-    master.state = SlotState::QuantizesShared;
-    for (size_t i = 1; i < operands.size(); ++i) slots_.follow(*operands[i], master);
+    changed_ |= slots_.round_to(master, {exponent});
+    for (size_t i = 1; i < operands.size(); ++i) follow(*operands[i], master);
     return &master;
   }
 
@@ -125,14 +128,9 @@ class Aligner {
     const auto wider = [&](const SlotQuant* a, const SlotQuant* b) { return exponent(a) < exponent(b); };
     if (slots.size() < 2) return nullptr;
     SlotQuant& master = **std::max_element(slots.begin(), slots.end(), wider);
-    bool changed = false;
-    for (SlotQuant* slot : slots) {
-      if (exponent(slot) == exponent(&master)) continue;
-      slots_.follow(*slot, master);
-      changed = true;
-    }
-    report_.count("operation", changed);
-    return changed && &master != slots[0] ? &master : nullptr;  // else the producer's scale is the one that stays
+    for (SlotQuant* slot : slots)
+      if (exponent(slot) != exponent(&master)) follow(*slot, master);
+    return changed_ && &master != slots[0] ? &master : nullptr;  // else the producer's scale is the one that stays
   }
 
   /// Last hidden state and initial hidden state are the same register as output 0.
@@ -140,10 +138,9 @@ class Aligner {
     constexpr size_t kLastHidden = 1, kInitialHidden = 5;
     SlotQuant& master = operation.edit_output_quant(0);
     if (operation.output_quant().size() > kLastHidden && !operation.output_quant()[kLastHidden].is_float())
-      slots_.follow(operation.edit_output_quant(kLastHidden), master);
+      follow(operation.edit_output_quant(kLastHidden), master);
     if (operation.input_quant().size() > kInitialHidden && !operation.input_quant()[kInitialHidden].is_float())
-      slots_.follow(operation.edit_input_quant(kInitialHidden), master);
-    report_.count("operation");
+      follow(operation.edit_input_quant(kInitialHidden), master);
     return &master;
   }
 
@@ -158,24 +155,25 @@ class Aligner {
         const bool feeds =
             std::any_of(uses.begin(), uses.end(), [&](const Use& use) { return use.operation == &operation; });
         SlotQuant& output = producer->edit_output_quant(i);
-        if (!feeds || &output == &master || (output.is_float() && !options_.move_float_producers)) continue;
-        slots_.follow(output, master);
-        report_.count("producer takes the common scale");
+        if (!feeds || &output == &master || (output.is_float() && !quirks_.move_float_producers)) continue;
+        report_.count("producer takes the common scale", producer->name(), slots_.follow(output, master));
       }
     }
   }
 
   Graph& graph_;
   const AlignOptions& options_;
+  const Quirks& quirks_;
   SlotTable slots_;
+  bool changed_ = false;  ///< by the operation that is being aligned
   PassReport report_{"align_scales"};
 };
 
 }  // namespace
 
-PassReport align_scales(Graph& graph, const AlignOptions& options) {
+PassReport align_scales(Graph& graph, const AlignOptions& options, const Quirks& quirks) {
   check(options);
-  return Aligner(graph, options).run();
+  return Aligner(graph, options, quirks).run();
 }
 
 }  // namespace espq

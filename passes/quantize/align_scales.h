@@ -1,6 +1,10 @@
 #pragma once
+#include <string_view>
+#include <vector>
+
 #include "core/graph/graph.h"
-#include "core/support/json_fields.h"
+#include "core/support/enum_names.h"
+#include "passes/quirks.h"
 #include "passes/report.h"
 
 namespace espq {
@@ -24,18 +28,10 @@ struct AlignOptions {
   AlignMethod pooling = AlignMethod::None;        ///< AveragePool, GlobalAveragePool: None, Output or Input
   AlignMethod resize = AlignMethod::Output;       ///< None, Output or Input
   AlignMethod comparison = AlignMethod::Large;    ///< Greater, Less, Equal ...: None or Large
-  /// Where the chip gives codes on as they are (MaxPool, Slice ...; PRelu at 16 bit and on chips without vector units),
-  /// input and outputs take the widest of their scales, if no tie made them equal already.
-  bool passed_codes = true;
-  bool recurrent = true;  ///< GRU, LSTM: the hidden state shares the scale of output 0
+  bool recurrent = true;                          ///< GRU, LSTM: the hidden state shares the scale of output 0
   /// Also move the scale of a producer that feeds other operations too or only moves values; without it such an edge
   /// is requantized instead.
   bool force_overlap = false;
-  /// Also quantize a result that the chip gives in float (Softmax) when its only reader is aligned; the chip library
-  /// then refuses the file (esp-ppq 1.3.12).
-  bool move_float_producers = false;
-  /// Large doubles the widest scale, losing one bit (esp-ppq 1.3.12).
-  bool large_doubles = false;
 };
 
 template <class Fields>
@@ -45,15 +41,14 @@ void describe(Fields& fields, AlignOptions& options) {
   fields("pooling", options.pooling);
   fields("resize", options.resize);
   fields("comparison", options.comparison);
-  fields("passed_codes", options.passed_codes);
   fields("recurrent", options.recurrent);
   fields("force_overlap", options.force_overlap);
-  fields("move_float_producers", options.move_float_producers);
-  fields("large_doubles", options.large_doubles);
 }
 
 /// Aligns the operations of the table's alignment classes in insertion order; a chain of them ends on the last scale.
+/// Where the chip gives codes on as they are (MaxPool, Slice ...; PRelu at 16 bit and on chips without vector units),
+/// input and outputs take the widest of their scales, if no tie made them equal already.
 /// Throws UserError when a method does not fit its class.
-PassReport align_scales(Graph& graph, const AlignOptions& options);
+PassReport align_scales(Graph& graph, const AlignOptions& options, const Quirks& quirks = {});
 
 }  // namespace espq

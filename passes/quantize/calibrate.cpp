@@ -26,11 +26,13 @@ struct Watched {
 
 class Calibrator {
  public:
-  Calibrator(Graph& graph, const Dataset& dataset, const CalibrationOptions& options,
-             const ObserverOptions& observer_options)
+  Calibrator(Graph& graph, const Dataset& dataset, const ObserverTable& observers, const CalibrationOptions& options,
+             const Quirks& quirks)
       : graph_(graph),
         dataset_(dataset),
-        observer_options_(observer_options),
+        observers_(observers),
+        options_(options),
+        quirks_(quirks),
         steps_(options.steps > 0 ? options.steps : static_cast<int64_t>(dataset.size())),
         cache_bytes_(options.cache_mebibytes << 20),
         executor_(graph, Precision::Simulated) {}
@@ -44,7 +46,6 @@ class Calibrator {
     first_phase();
     settle(false);
     if (two_phases) {
-      if (settled_first) executor_.invalidate();
       second_phase();
       settle(true);
     }
@@ -59,16 +60,16 @@ class Calibrator {
     std::map<Key, size_t> known;
     for_each_slot(graph_, [&](Operation& operation, SlotQuant& slot, Variable* variable, int, bool is_output) {
       if (slot.state != SlotState::Pending) return;
-      const Key key{variable, is_output, slot.observer, slot.bits};
+      const Observer method = observers_.of(slot);
+      const Key key{variable, is_output, method, slot.bits};
       const auto [found, inserted] = known.emplace(key, watched_.size());
       if (inserted)
-        watched_.push_back(
-            {TensorObserver(slot.observer, slot.bits, observer_options_), &operation, variable, {}, -1, {}});
+        watched_.push_back({TensorObserver(method, slot.bits, options_, quirks_), &operation, variable, {}, -1, {}});
       watched_[found->second].slots.push_back(&slot);
       index_[&slot] = found->second;
-      report_.count("slot");
+      report_.count("activation", operation.name());
     });
-    report_.count("tensor", static_cast<int64_t>(watched_.size()));
+    report_.note("tensor", static_cast<int64_t>(watched_.size()));
   }
 
   bool any_two_phase(bool wanted) const {
@@ -121,7 +122,7 @@ class Calibrator {
     });
     executor_.run(dataset_.inputs(graph_, static_cast<size_t>(step) % dataset_.size()));
     executor_.set_hook(nullptr);
-    report_.count("forward");
+    report_.note("batch run");
     for (Watched& watched : watched_) watched.last_step = -1;
   }
 
@@ -158,7 +159,9 @@ class Calibrator {
 
   Graph& graph_;
   const Dataset& dataset_;
-  const ObserverOptions& observer_options_;
+  const ObserverTable& observers_;
+  const CalibrationOptions& options_;
+  const Quirks& quirks_;
   int64_t steps_;
   int64_t cache_bytes_, cached_bytes_ = 0, cached_steps_ = 0;
   bool caching_ = false;
@@ -170,12 +173,12 @@ class Calibrator {
 
 }  // namespace
 
-PassReport calibrate(Graph& graph, const Dataset& dataset, const CalibrationOptions& options,
-                     const ObserverOptions& observer_options) {
+PassReport calibrate(Graph& graph, const Dataset& dataset, const ObserverTable& observers,
+                     const CalibrationOptions& options, const Quirks& quirks) {
   user_check(dataset.size() > 0, "calibration needs at least one batch of data");
   user_check(options.steps >= 0 && options.cache_mebibytes >= 0,
              "calibration: steps and cache_mebibytes cannot be negative");
-  return Calibrator(graph, dataset, options, observer_options).run();
+  return Calibrator(graph, dataset, observers, options, quirks).run();
 }
 
 }  // namespace espq

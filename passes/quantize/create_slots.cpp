@@ -7,17 +7,7 @@
 
 namespace espq {
 
-const std::vector<std::pair<Observer, std::string_view>> EnumNames<Observer>::values = {
-    {Observer::MinMax, "minmax"},
-    {Observer::Percentile, "percentile"},
-    {Observer::KlDivergence, "kl"},
-    {Observer::MeanSquaredError, "mse"}};
-
 namespace {
-
-bool contains(const std::vector<int>& list, int value) {
-  return std::find(list.begin(), list.end(), value) != list.end();
-}
 
 /// Attention masks: a constant with infinities (or a boolean one) has no integer grid, nor has a sum with it.
 bool carries_infinity(const Variable* variable) {
@@ -28,69 +18,82 @@ bool carries_infinity(const Variable* variable) {
   }
   const Operation* producer = variable->producer();
   if (!producer) return false;
-  for (int slot : definition_of(*producer).quantization.mask_operands)
-    if (carries_infinity(producer->input(slot))) return true;
+  const OperatorDefinition& definition = definition_of(*producer);
+  for (size_t slot = 0; slot < producer->inputs().size(); ++slot)
+    if (definition.input_spec(slot).role == OperandRole::Mask && carries_infinity(producer->input(slot))) return true;
   return false;
+}
+
+bool stays_float(const Variable* variable, OperandRole role) {
+  if (!variable || !is_operand_of_arithmetic(role) || role == OperandRole::Float || !is_floating(*variable))
+    return true;
+  const bool weights = variable->is_parameter() && (role == OperandRole::Weight || role == OperandRole::Bias);
+  return !weights && carries_infinity(variable);
 }
 
 class SlotMaker {
  public:
-  SlotMaker(Graph& graph, const Target& target, int main_bits, const ObserverChoice& observers)
-      : graph_(graph), target_(target), main_bits_(main_bits), observers_(observers) {}
+  SlotMaker(Graph& graph, const Target& target, int main_bits, ObserverTable& observers,
+            const CalibrationOptions& options, const Layers& layers, const Quirks& quirks)
+      : graph_(graph),
+        target_(target),
+        main_bits_(main_bits),
+        observers_(observers),
+        options_(options),
+        layers_(graph, layers),
+        quirks_(quirks) {}
 
   void make(Operation& operation) const {
-    const QuantizationRule& rule = definition_of(operation).quantization;
     std::vector<SlotQuant> inputs, outputs;
-    for (size_t i = 0; i < operation.inputs().size(); ++i)
-      inputs.push_back(input_slot(operation, rule, static_cast<int>(i)));
-    for (size_t i = 0; i < operation.outputs().size(); ++i)
-      outputs.push_back(output_slot(operation, rule, static_cast<int>(i)));
+    for (size_t i = 0; i < operation.inputs().size(); ++i) inputs.push_back(input_slot(operation, i));
+    for (size_t i = 0; i < operation.outputs().size(); ++i) outputs.push_back(output_slot(operation, i));
     operation.set_quant(std::move(inputs), std::move(outputs));
   }
 
  private:
-  SlotQuant new_slot(const Operation& operation) const {
+  SlotQuant new_slot(int bits) const {
     SlotQuant slot;
     slot.state = SlotState::Pending;
-    slot.bits = width_bits(*operation.width());
+    slot.bits = bits;
     slot.scale = graph_.scales().create();
     return slot;
   }
 
-  SlotQuant input_slot(const Operation& operation, const QuantizationRule& rule, int index) const {
-    const OperandSpec& spec = definition_of(operation).input_spec(index);
+  SlotQuant input_slot(const Operation& operation, size_t index) const {
+    const OperatorDefinition& definition = definition_of(operation);
+    const OperandRole role = definition.input_spec(index).role;
     const Variable* variable = operation.input(index);
-    SlotQuant slot = new_slot(operation);
+    const Width width = *operation.width();
+    const bool constant_weight =
+        role == OperandRole::Weight && definition.linear && variable && variable->is_parameter();
+    SlotQuant slot = new_slot(constant_weight ? width.weights : width.activations);
     const bool int8 = slot.bits == 8;
-    const bool weight = variable && rule.computing && variable->is_parameter();
-    if (!variable || spec.role != OperandRole::Data || contains(rule.float_operands, index) ||
-        !is_floating(*variable) || (!weight && carries_infinity(variable))) {
+    if (stays_float(variable, role)) {
       slot.state = SlotState::Float;
-    } else if (rule.bias && index == 2) {
+    } else if (role == OperandRole::Bias) {
       slot.state = SlotState::Derived;
       slot.bits = int8 ? target_.bias_bits_int8 : target_.bias_bits_int16;
       slot.channel_axis = target_.per_channel_weights ? 0 : -1;
-    } else if (contains(rule.gate_operands, index)) {
+    } else if (role == OperandRole::Gate) {
       slot.state = SlotState::Derived;
       slot.bits = 16;
     } else if (variable->is_parameter()) {
-      slot.observer = parameter_observer(operation, int8);
-      if (index == 1 && rule.weight_channel_axis && target_.per_channel_weights) {
-        slot.channel_axis = rule.weight_channel_axis(operation);
-        slot.observer = Observer::MinMax;
-      }
+      const bool per_channel = constant_weight && definition.linear->row_exponents && target_.per_channel_weights;
+      if (per_channel) slot.channel_axis = definition.linear->row_axis(operation);
+      observers_.set(slot, per_channel ? Observer::MinMax : parameter_observer(operation, int8));
     } else {
-      slot.observer = activation_observer(operation, int8);
+      observers_.set(slot, activation_observer(operation, int8));
     }
     return slot;
   }
 
-  SlotQuant output_slot(const Operation& operation, const QuantizationRule& rule, int index) const {
-    SlotQuant slot = new_slot(operation);
-    slot.observer = activation_observer(operation, slot.bits == 8);
-    if (rule.float_output || !operation.output(index) || !is_floating(*operation.output(index))) {
+  SlotQuant output_slot(const Operation& operation, size_t index) const {
+    const OperatorDefinition& definition = definition_of(operation);
+    SlotQuant slot = new_slot(operation.width()->activations);
+    observers_.set(slot, activation_observer(operation, slot.bits == 8));
+    if (definition.quantization.float_output || !operation.output(index) || !is_floating(*operation.output(index))) {
       slot.state = SlotState::Float;
-    } else if (contains(rule.gate_outputs, index)) {
+    } else if (definition.output_spec(index).role == OperandRole::Gate) {
       slot.state = SlotState::Derived;
       slot.bits = 16;
     }
@@ -98,40 +101,35 @@ class SlotMaker {
   }
 
   Observer activation_observer(const Operation& operation, bool int8) const {
-    const auto own = observers_.activations_of.find(operation.name());
-    if (own != observers_.activations_of.end()) return own->second;
-    if (observers_.by_main_width) int8 = main_bits_ == 8;
-    return int8 ? observers_.activations_int8 : observers_.activations_int16;
+    if (const auto own = layers_.of(operation).observer) return *own;
+    if (quirks_.observers_by_main_width) int8 = main_bits_ == 8;
+    return int8 ? options_.observer : options_.observer_int16;
   }
 
   Observer parameter_observer(const Operation& operation, bool int8) const {
-    const auto own = observers_.parameters_of.find(operation.name());
-    if (own != observers_.parameters_of.end()) return own->second;
-    return int8 ? observers_.parameters_int8 : observers_.parameters_int16;
+    if (const auto own = layers_.of(operation).parameter_observer) return *own;
+    return int8 ? options_.parameter_observer : options_.parameter_observer_int16;
   }
 
   Graph& graph_;
   const Target& target_;
   int main_bits_;
-  const ObserverChoice& observers_;
+  ObserverTable& observers_;
+  const CalibrationOptions& options_;
+  LayerTable layers_;
+  const Quirks& quirks_;
 };
-
-void check_names(const Graph& graph, const std::map<std::string, Observer>& choices, std::string_view field) {
-  for (const auto& [name, observer] : choices)
-    user_check(graph.find_operation(name) != nullptr, "observers.{}: the simplified network has no operation '{}'",
-               field, name);
-}
 
 }  // namespace
 
-PassReport create_slots(Graph& graph, const Target& target, int main_bits, const ObserverChoice& observers) {
-  check_names(graph, observers.activations_of, "activations_of");
-  check_names(graph, observers.parameters_of, "parameters_of");
+PassReport create_slots(Graph& graph, const Target& target, int main_bits, ObserverTable& observers,
+                        const CalibrationOptions& options, const Layers& layers, const Quirks& quirks) {
   graph.set_target(&target);
-  const SlotMaker maker(graph, target, main_bits, observers);
+  graph.set_stage(Stage::Quantized);
+  const SlotMaker maker(graph, target, main_bits, observers, options, layers, quirks);
   PassReport report{"create_slots"};
   for (Operation* operation : graph.operations()) {
-    if (operation->width() == OperationWidth::Float) continue;
+    if (operation->width()->is_float()) continue;
     maker.make(*operation);
     report.count("operation");
     report.count("slot", static_cast<int64_t>(operation->input_quant().size() + operation->output_quant().size()));

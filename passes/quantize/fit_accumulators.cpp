@@ -3,8 +3,10 @@
 #include <ATen/ATen.h>
 
 #include "core/exec/executor.h"
-#include "core/ops/accumulator.h"
+#include "core/ops/board/accumulator.h"
+#include "core/ops/linear.h"
 #include "core/quant/fake_quantize.h"
+#include "core/support/error.h"
 #include "passes/quantize/slots.h"
 
 namespace espq {
@@ -17,25 +19,19 @@ struct Loss {
   int64_t wrong = 0, total = 0, largest = 0;
 };
 
-/// Weights are [.., K, N], not [N, ...].
-bool holds_matrices(const Operation& operation) {
-  return definition_of(operation).chip.packing == WeightPacking::Matrix;
-}
-
 /// One layer with constant weights, as the chip's kernel sees it.
 class Layer {
  public:
-  Layer(Graph& graph, Operation& operation) : graph_(graph), operation_(operation) {}
+  Layer(Graph& graph, const LinearOperation& linear)
+      : graph_(graph), linear_(linear), operation_(linear.operation(graph)) {}
 
   std::vector<at::Tensor> inputs;  ///< codes
 
   /// False when no input at all can saturate.
   bool at_risk() const {
-    const at::Tensor filters = weight_codes();
-    const bool grouped = operation_.int_attribute("group", 1) > 1;
-    const at::Tensor channels_first = holds_matrices(operation_) ? filters.t() : filters;
-    const AccumulatorRule rule = accumulator_rule(*graph_.target(), 8, channels_first.size(0), grouped);
-    return !channels_at_risk(rule, channels_first, bias_codes(), -quant_min(8)).empty();
+    const AccumulatorRule rule = accumulator_rule(*graph_.target(), 8, linear_.rows(), linear_.groups() > 1);
+    const at::Tensor filters = linear_.rows_first(codes(linear_.weight_slot()));
+    return !channels_at_risk(rule, filters, bias_codes(), -quant_min(8)).empty();
   }
 
   Loss loss() const {
@@ -53,18 +49,20 @@ class Layer {
   }
 
   void change_weight_exponent(int bits) {
-    for (size_t slot : {1, 2}) {
-      if (slot >= operation_.inputs().size() || !operation_.input(slot)) continue;
-      std::vector<int> exponents = slot_exponents(graph_, operation_.input_quant()[slot]);
-      for (int& exponent : exponents) exponent += bits;
-      graph_.scales().set_exponents(operation_.input_quant()[slot].scale, std::move(exponents));
-    }
+    change_exponent(linear_.weight_slot(), bits);
+    if (linear_.bias_variable()) change_exponent(*linear_.bias_slot(), bits);
   }
 
   const Operation& operation() const { return operation_; }
 
  private:
   Grid grid(const SlotQuant& slot) const { return {slot.bits, slot_exponents(graph_, slot)}; }
+
+  void change_exponent(size_t slot, int bits) {
+    std::vector<int> exponents = slot_exponents(graph_, operation_.input_quant()[slot]);
+    for (int& exponent : exponents) exponent += bits;
+    graph_.scales().set_exponents(operation_.input_quant()[slot].scale, std::move(exponents));
+  }
 
   at::Tensor codes(size_t slot) const {
     const SlotQuant& quant = operation_.input_quant()[slot];
@@ -74,35 +72,35 @@ class Layer {
                              graph_.target()->rounding);
   }
 
-  /// Gemm's matrix as in chip graphs, [N, K].
+  /// As in chip graphs.
   at::Tensor weight_codes() const {
-    const auto axis = definition_of(operation_).quantization.weight_channel_axis;
-    const at::Tensor weight = codes(1);
-    return axis && weight.dim() == 2 && axis(operation_) == 1 ? weight.t().contiguous() : weight;
+    const at::Tensor weight = codes(linear_.weight_slot());
+    return linear_.rule().packing == WeightPacking::Matrix ? weight : linear_.rows_first(weight).contiguous();
   }
 
-  at::Tensor bias_codes() const { return operation_.input(2) ? codes(2) : at::Tensor(); }
+  at::Tensor bias_codes() const { return linear_.bias_variable() ? codes(*linear_.bias_slot()) : at::Tensor(); }
 
   BoardKernel kernel(const Target& target) const {
     BoardContext context{operation_, target, {}, {grid(operation_.output_quant()[0])}, {at::Tensor(), weight_codes()},
                          {}};
     for (const SlotQuant& slot : operation_.input_quant()) context.inputs.push_back(grid(slot));
-    if (operation_.input(2)) context.parameters.push_back(bias_codes());
-    return definition_of(operation_).board(context);
+    if (linear_.bias_variable()) context.parameters.push_back(bias_codes());
+    return definition_of(operation_).chip.board(context);
   }
 
   Graph& graph_;
+  LinearOperation linear_;
   Operation& operation_;
 };
 
-bool is_candidate(const Graph& graph, const Operation& operation) {
-  if (!operation.quantized() || operation.width() != OperationWidth::Int8) return false;
-  const OperatorDefinition& definition = definition_of(operation);
-  if (!definition.chip.fused_relu || !definition.board || !operation.input(1)->is_parameter()) return false;
-  return operation.input_quant()[0].bits == 8 && operation.input_quant()[1].bits == 8 &&
-         has_exponents(graph, operation.input_quant()[0]) && has_exponents(graph, operation.input_quant()[1]) &&
-         has_exponents(graph, operation.output_quant()[0]) &&
-         (!holds_matrices(operation) || operation.input(1)->value().dim() == 2);
+std::optional<LinearOperation> candidate(const Graph& graph, const Operation& operation) {
+  if (!operation.quantized() || operation.width() != Width::Int8) return std::nullopt;
+  const auto linear = linear_operation(operation);
+  if (!linear || !definition_of(operation).chip.board) return std::nullopt;
+  const SlotQuant &input = operation.input_quant()[0], &weight = operation.input_quant()[linear->weight_slot()];
+  const bool ready = input.bits == 8 && weight.bits == 8 && has_exponents(graph, input) &&
+                     has_exponents(graph, weight) && has_exponents(graph, operation.output_quant()[0]);
+  return ready ? linear : std::nullopt;
 }
 
 void record_inputs(Graph& graph, const Dataset& dataset, int64_t batches, std::vector<Layer>& layers) {
@@ -136,8 +134,7 @@ void fit(Layer& layer, const AccumulatorOptions& options, PassReport& report) {
   for (int bits = 1; bits <= kMostBits; ++bits) {
     layer.change_weight_exponent(1);
     if (layer.loss().wrong > 0) continue;
-    report.count(
-        fmt::format("weights of '{}' coarsened by {} bits to stay within 20-bit sums", layer.operation().name(), bits));
+    report.count("bit of weights given up to stay within 20-bit sums", layer.operation().name(), bits);
     return;
   }
   layer.change_weight_exponent(-kMostBits);
@@ -147,11 +144,14 @@ void fit(Layer& layer, const AccumulatorOptions& options, PassReport& report) {
 }  // namespace
 
 PassReport fit_accumulators(Graph& graph, const Dataset& dataset, const AccumulatorOptions& options) {
+  user_check(options.batches > 0, "accumulators.batches: {} batches cannot be looked at; null switches the pass off",
+             options.batches);
   PassReport report{"fit_accumulators"};
-  if (!graph.target()->saturating_20bit || options.batches == 0) return report;
+  if (!graph.target()->saturating_20bit) return report;
   std::vector<Layer> layers;
-  for (Operation* operation : graph.operations())
-    if (is_candidate(graph, *operation) && Layer(graph, *operation).at_risk()) layers.emplace_back(graph, *operation);
+  for (const Operation* operation : graph.operations())
+    if (const auto linear = candidate(graph, *operation); linear && Layer(graph, *linear).at_risk())
+      layers.emplace_back(graph, *linear);
   if (layers.empty()) return report;
   record_inputs(graph, dataset, options.batches, layers);
   for (Layer& layer : layers) fit(layer, options, report);

@@ -1,7 +1,6 @@
 #pragma once
 #include "core/data/dataset.h"
 #include "core/graph/graph.h"
-#include "core/support/json_fields.h"
 #include "passes/report.h"
 
 namespace espq {
@@ -10,7 +9,7 @@ struct AccumulatorOptions {
   /// Coarsen the weights of a layer until no sum of the data leaves the 20-bit lanes (esp32s3, 8 bit). false: warn
   /// only.
   bool fit = true;
-  /// Batches of the data set to look at; 0 = do not look at all.
+  /// Batches of the data set to look at, at least one.
   int64_t batches = 2;
 };
 
@@ -23,6 +22,7 @@ void describe(Fields& fields, AccumulatorOptions& options) {
 /// On chips whose vector lanes saturate at 20 bits: runs the layers that could saturate with the chip's exact kernel on
 /// the data, and compares with lanes that are wide enough. Where results differ the layer's weights are coarsened, one
 /// bit at a time, or a warning names the layer and the loss. Needs all exponents; changes those of weights and biases.
+/// Throws UserError when there is no batch to look at.
 PassReport fit_accumulators(Graph& graph, const Dataset& dataset, const AccumulatorOptions& options);
 
 }  // namespace espq

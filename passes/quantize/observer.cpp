@@ -9,11 +9,6 @@
 
 namespace espq {
 
-const std::vector<std::pair<RangeRule, std::string_view>> EnumNames<RangeRule>::values = {
-    {RangeRule::Symmetric, "symmetric"}, {RangeRule::Tight, "tight"}};
-const std::vector<std::pair<MseSearch, std::string_view>> EnumNames<MseSearch>::values = {
-    {MseSearch::Exponents, "exponents"}, {MseSearch::Levels, "levels"}};
-
 namespace {
 
 constexpr double kSmallestScale = 1e-8;
@@ -70,7 +65,7 @@ int best_exponent(const int32_t* counts, double range, int bits, RangeRule rule)
   return best;
 }
 
-/// esp-ppq 1.3.12's loss of clipping at `end` bins with `step` bins per level.
+/// Quirks::mse_by_levels: the loss of clipping at `end` bins with `step` bins per level.
 double level_loss(const int32_t* counts, int64_t total, int step, int end) {
   double loss = 0;
   for (int bin = 0; bin < kMseBins; ++bin) {
@@ -87,6 +82,8 @@ double level_loss(const int32_t* counts, int64_t total, int step, int end) {
 }
 
 }  // namespace
+
+RangeRule range_rule(const Quirks& quirks) { return quirks.symmetric_range ? RangeRule::Symmetric : RangeRule::Tight; }
 
 int exponent_of_range(double lowest, double highest, int bits, RangeRule rule) {
   lowest = std::min(lowest, 0.0);
@@ -114,9 +111,9 @@ std::vector<int> exponents_of_channels(const at::Tensor& value, int channel_axis
   return exponents;
 }
 
-int exponent_by_mse(const at::Tensor& histogram, double range, int bits, const ObserverOptions& options) {
+int exponent_by_mse(const at::Tensor& histogram, double range, int bits, const Quirks& quirks) {
   const int32_t* counts = histogram.const_data_ptr<int32_t>();
-  if (options.mse_search == MseSearch::Exponents) return best_exponent(counts, range, bits, options.range_rule);
+  if (!quirks.mse_by_levels) return best_exponent(counts, range, bits, range_rule(quirks));
   const int64_t total = histogram.sum().item<int64_t>();
   const int levels = 1 << bits, steps = kMseBins / levels;
   int best_end = levels * (steps + 1);
@@ -126,7 +123,7 @@ int exponent_by_mse(const at::Tensor& histogram, double range, int bits, const O
     if (loss < best_loss) best_loss = loss, best_end = levels * step;
   }
   const double limit = best_end * (range / kMseBins);
-  return exponent_of_range(-limit, limit, bits, options.range_rule);
+  return exponent_of_range(-limit, limit, bits, range_rule(quirks));
 }
 
 void add_to_histogram(const at::Tensor& value, float range, at::Tensor& histogram) {
@@ -155,10 +152,11 @@ void add_to_histogram(const at::Tensor& value, float range, at::Tensor& histogra
   counts[bins - 1] += at_end;
 }
 
-TensorObserver::TensorObserver(Observer method, int bits, const ObserverOptions& options)
+TensorObserver::TensorObserver(Observer method, int bits, const CalibrationOptions& options, const Quirks& quirks)
     : method_(method),
       bits_(bits),
-      options_(options),
+      percentile_(options.percentile),
+      quirks_(quirks),
       lowest_(std::numeric_limits<float>::infinity()),
       highest_(-std::numeric_limits<float>::infinity()) {}
 
@@ -166,7 +164,7 @@ void TensorObserver::observe(const at::Tensor& value) {
   internal_check(value.numel() > 0, "calibration of an empty tensor");
   ++batches_;
   if (method_ == Observer::Percentile) {
-    const auto [lowest, highest] = percentile_range(value, options_.percentile);
+    const auto [lowest, highest] = percentile_range(value, percentile_);
     percentiles_.push_back(highest);
     percentiles_.push_back(lowest);
     highest_ = std::max(highest_, highest);
@@ -196,17 +194,17 @@ int TensorObserver::exponent() const {
   internal_check(batches_ > 0, "observer without data");
   switch (method_) {
     case Observer::MinMax:
-      return exponent_of_range(lowest_, highest_, bits_, options_.range_rule);
+      return exponent_of_range(lowest_, highest_, bits_, range_rule(quirks_));
     case Observer::Percentile: {
       const at::Tensor mean = at::tensor(percentiles_).view({-1, 2}).mean(0);
-      return exponent_of_range(mean[1].item<double>(), mean[0].item<double>(), bits_, options_.range_rule);
+      return exponent_of_range(mean[1].item<double>(), mean[0].item<double>(), bits_, range_rule(quirks_));
     }
     case Observer::KlDivergence:
       if (!histogram_.defined()) return static_cast<int>(std::floor(std::log2(kSmallestScale) + 0.5));
       return exponent_by_kl(histogram_, range(), bits_);
     case Observer::MeanSquaredError:
-      if (!histogram_.defined()) return exponent_of_range(0, 0, bits_, options_.range_rule);
-      return exponent_by_mse(histogram_, range(), bits_, options_);
+      if (!histogram_.defined()) return exponent_of_range(0, 0, bits_, range_rule(quirks_));
+      return exponent_by_mse(histogram_, range(), bits_, quirks_);
   }
   throw InternalError("unknown observer");
 }

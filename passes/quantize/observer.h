@@ -2,54 +2,62 @@
 #include <ATen/core/Tensor.h>
 
 #include <cstdint>
+#include <unordered_map>
 #include <vector>
 
 #include "core/quant/scheme.h"
-#include "core/support/json_fields.h"
+#include "passes/quirks.h"
 
 namespace espq {
 
-/// From a range of values to an exponent.
-enum class RangeRule {
-  /// Smallest exponent whose grid holds 2 * max(|lowest|, |highest|) in qmax - qmin steps: a minimum of exactly
-  /// -128 * 2^e already takes e + 1 (esp-ppq).
-  Symmetric,
-  /// Smallest exponent at which no value is off by more than half a step: lowest >= (qmin - 0.5) * 2^e and
-  /// highest <= (qmax + 0.5) * 2^e.
-  Tight,
-};
-
-/// How the mean-squared-error observer searches.
-enum class MseSearch {
-  /// Every power of two below the full range, with the error of rounding and clipping on that very grid.
-  Exponents,
-  /// esp-ppq 1.3.12: eight clipping limits of a one-sided histogram with a two-sided number of levels, then the range
-  /// rule. 16-bit results are 32 times too coarse.
-  Levels,
-};
-
-struct ObserverOptions {
-  RangeRule range_rule = RangeRule::Tight;
-  MseSearch mse_search = MseSearch::Exponents;
+/// How exponents come from data.
+struct CalibrationOptions {
+  /// Which method looks at the activations of 8-bit and of 16-bit operations.
+  Observer observer = Observer::MeanSquaredError;
+  Observer observer_int16 = Observer::MinMax;
+  /// The same for constants. Weights with an exponent per channel always use minmax.
+  Observer parameter_observer = Observer::MinMax;
+  Observer parameter_observer_int16 = Observer::MinMax;
   /// Share of the values of a batch that the percentile observer keeps on either side.
   double percentile = 0.9999;
-};
-
-template <>
-struct EnumNames<RangeRule> {
-  static const std::vector<std::pair<RangeRule, std::string_view>> values;
-};
-template <>
-struct EnumNames<MseSearch> {
-  static const std::vector<std::pair<MseSearch, std::string_view>> values;
+  /// Batches to run; the data set is repeated when it has fewer. 0 = every batch once.
+  int64_t steps = 0;
+  /// Activations kept between the two phases of kl and mse, in MiB. Batches that do not fit are run a second time; the
+  /// numbers are the same.
+  int64_t cache_mebibytes = 256;
 };
 
 template <class Fields>
-void describe(Fields& fields, ObserverOptions& options) {
-  fields("range_rule", options.range_rule);
-  fields("mse_search", options.mse_search);
+void describe(Fields& fields, CalibrationOptions& options) {
+  fields("observer", options.observer);
+  fields("observer_int16", options.observer_int16);
+  fields("parameter_observer", options.parameter_observer);
+  fields("parameter_observer_int16", options.parameter_observer_int16);
   fields("percentile", options.percentile);
+  fields("steps", options.steps);
+  fields("cache_mebibytes", options.cache_mebibytes);
 }
+
+/// The method for every slot of a graph, by the id of its scale: create_slots chooses, quantize_parameters and
+/// calibrate follow.
+class ObserverTable {
+ public:
+  void set(const SlotQuant& slot, Observer observer) { of_scale_[slot.scale] = observer; }
+  Observer of(const SlotQuant& slot) const { return of_scale_.at(slot.scale); }
+
+ private:
+  std::unordered_map<ScaleId, Observer> of_scale_;
+};
+
+/// From a range of values to an exponent.
+enum class RangeRule {
+  /// Smallest exponent at which no value is off by more than half a step: lowest >= (qmin - 0.5) * 2^e and
+  /// highest <= (qmax + 0.5) * 2^e.
+  Tight,
+  /// Smallest exponent whose grid holds 2 * max(|lowest|, |highest|) in qmax - qmin steps (Quirks::symmetric_range).
+  Symmetric,
+};
+RangeRule range_rule(const Quirks& quirks);
 
 /// The exponent for values between lowest and highest (zero is always included). Ranges below 1e-8 * 2^bits give -26.
 int exponent_of_range(double lowest, double highest, int bits, RangeRule rule);
@@ -61,8 +69,9 @@ std::vector<int> exponents_of_channels(const at::Tensor& value, int channel_axis
 /// over 32 clipping limits; the exponent nearest to the best limit's step.
 int exponent_by_kl(const at::Tensor& histogram, double range, int bits);
 
-/// See MseSearch. 2048 bins of |x| up to `range`.
-int exponent_by_mse(const at::Tensor& histogram, double range, int bits, const ObserverOptions& options);
+/// The power of two below the full range with the smallest error of rounding and clipping on that very grid (or as
+/// Quirks::mse_by_levels). 2048 bins of |x| up to `range`.
+int exponent_by_mse(const at::Tensor& histogram, double range, int bits, const Quirks& quirks = {});
 
 /// Adds the histogram of |x| over [0, range] to `histogram` (int32), values equal to `range` in the last bin, larger
 /// ones dropped. Bin edges are those of at::histc on float32.
@@ -71,7 +80,7 @@ void add_to_histogram(const at::Tensor& value, float range, at::Tensor& histogra
 /// One tensor's statistics over the calibration batches.
 class TensorObserver {
  public:
-  TensorObserver(Observer method, int bits, const ObserverOptions& options);
+  TensorObserver(Observer method, int bits, const CalibrationOptions& options = {}, const Quirks& quirks = {});
 
   /// Kl and mse need a second look at the same data, once the range is known.
   bool two_phase() const { return method_ == Observer::KlDivergence || method_ == Observer::MeanSquaredError; }
@@ -86,7 +95,8 @@ class TensorObserver {
  private:
   Observer method_;
   int bits_;
-  ObserverOptions options_;
+  double percentile_;
+  Quirks quirks_;
   int64_t batches_ = 0;
   float lowest_, highest_;
   std::vector<float> percentiles_;  ///< highest, lowest of every batch

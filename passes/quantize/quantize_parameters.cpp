@@ -10,9 +10,10 @@
 namespace espq {
 namespace {
 
-std::vector<int> parameter_exponents(const at::Tensor& value, const SlotQuant& slot, const ObserverOptions& options) {
-  if (slot.channel_axis >= 0) return exponents_of_channels(value, slot.channel_axis, slot.bits, options.range_rule);
-  TensorObserver observer(slot.observer, slot.bits, options);
+std::vector<int> parameter_exponents(const at::Tensor& value, const SlotQuant& slot, const ObserverTable& observers,
+                                     const CalibrationOptions& options, const Quirks& quirks) {
+  if (slot.channel_axis >= 0) return exponents_of_channels(value, slot.channel_axis, slot.bits, range_rule(quirks));
+  TensorObserver observer(observers.of(slot), slot.bits, options, quirks);
   observer.observe(value);
   if (observer.two_phase()) observer.observe_again(value);
   return {observer.exponent()};
@@ -20,7 +21,8 @@ std::vector<int> parameter_exponents(const at::Tensor& value, const SlotQuant& s
 
 }  // namespace
 
-PassReport quantize_parameters(Graph& graph, const ObserverOptions& options) {
+PassReport quantize_parameters(Graph& graph, const ObserverTable& observers, const CalibrationOptions& options,
+                               const Quirks& quirks) {
   PassReport report{"quantize_parameters"};
   for_each_slot(graph, [&](Operation& operation, SlotQuant& slot, Variable* variable, int, bool is_output) {
     if (is_output || slot.state != SlotState::Pending || !variable->is_parameter()) return;
@@ -32,9 +34,9 @@ PassReport quantize_parameters(Graph& graph, const ObserverOptions& options) {
       slot.state = SlotState::Float;  // nothing to round
       return;
     }
-    graph.scales().set_exponents(slot.scale, parameter_exponents(variable->value(), slot, options));
+    graph.scales().set_exponents(slot.scale, parameter_exponents(variable->value(), slot, observers, options, quirks));
     slot.state = SlotState::Quantizes;
-    report.count("constant");
+    report.count("constant", variable->name());
   });
   return report;
 }

@@ -6,7 +6,8 @@
 namespace espq {
 
 /// Calibrates every constant that waits for it (weights, constant operands) on its own values. Biases and inner states
-/// are left to derive_exponents. Throws UserError naming the operation when a constant is not finite.
-PassReport quantize_parameters(Graph& graph, const ObserverOptions& options);
+/// are left to settle. Throws UserError naming the operation when a constant is not finite.
+PassReport quantize_parameters(Graph& graph, const ObserverTable& observers, const CalibrationOptions& options,
+                               const Quirks& quirks = {});
 
 }  // namespace espq

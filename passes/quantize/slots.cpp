@@ -14,9 +14,19 @@ void SlotTable::carry(SlotQuant& slot, SlotQuant& owner) {
   scales.merge(slot.scale, owner.scale);
 }
 
-void SlotTable::follow(SlotQuant& slot, SlotQuant& master) {
+bool SlotTable::follow(SlotQuant& slot, SlotQuant& master) {
+  const SlotState state = has_exponents(graph_, master) ? SlotState::QuantizesShared : SlotState::Derived;
+  const bool followed = slot.state == state && graph_.scales().root(slot.scale) == graph_.scales().root(master.scale);
   graph_.scales().attach(slot.scale, master.scale);
-  slot.state = has_exponents(graph_, master) ? SlotState::QuantizesShared : SlotState::Derived;
+  slot.state = state;
+  return !followed;
+}
+
+bool SlotTable::round_to(SlotQuant& slot, std::vector<int> exponents) {
+  if (slot.state == SlotState::QuantizesShared && slot_exponents(graph_, slot) == exponents) return false;
+  graph_.scales().set_exponents(slot.scale, std::move(exponents));
+  slot.state = SlotState::QuantizesShared;
+  return true;
 }
 
 void for_each_slot(Graph& graph,
@@ -32,11 +42,6 @@ void for_each_slot(Graph& graph,
 
 bool is_floating(const Variable& variable) {
   return at::isFloatingType(variable.is_parameter() ? variable.value().scalar_type() : variable.dtype());
-}
-
-Operation* sole_reader(Graph& graph, const Operation& operation) {
-  const auto readers = graph.downstream(operation);
-  return readers.size() == 1 ? readers.front() : nullptr;
 }
 
 }  // namespace espq

@@ -18,8 +18,11 @@ class SlotTable {
   /// The tensor of `slot` is already on the grid of `owner`: the whole group of `slot` joins the group of `owner`, and
   /// neither `slot` nor the former root of its group rounds any more. Nothing happens inside one group.
   void carry(SlotQuant& slot, SlotQuant& owner);
-  /// `slot` (with whatever follows it) rounds to the grid of `master` from now on, whatever it did before.
-  void follow(SlotQuant& slot, SlotQuant& master);
+  /// `slot` (with whatever follows it) rounds to the grid of `master` from now on, whatever it did before. False when
+  /// it did so already.
+  bool follow(SlotQuant& slot, SlotQuant& master);
+  /// The group of `slot` rounds to exponents that follow from other slots. False when it did so already.
+  bool round_to(SlotQuant& slot, std::vector<int> exponents);
 
  private:
   Graph& graph_;
@@ -40,9 +43,9 @@ inline bool has_exponents(const Graph& graph, const SlotQuant& slot) {
 bool is_floating(const Variable& variable);
 
 /// Operations run by the same arithmetic: only then can a tensor pass between them without requantization.
-inline bool same_width(const Operation& a, const Operation& b) { return a.width() == b.width(); }
-
-/// The operation that reads every output of `operation`, provided that there is exactly one read in all; else nullptr.
-Operation* sole_reader(Graph& graph, const Operation& operation);
+inline bool same_width(const Operation& a, const Operation& b) {
+  return a.width().has_value() == b.width().has_value() &&
+         (!a.width() || a.width()->activations == b.width()->activations);
+}
 
 }  // namespace espq

@@ -1,5 +1,6 @@
 #include "passes/quantize/tie_fused.h"
 
+#include "core/graph/match.h"
 #include "core/ops/operator.h"
 #include "passes/quantize/slots.h"
 
@@ -8,11 +9,11 @@ namespace {
 
 class Tier {
  public:
-  Tier(Graph& graph, const TieOptions& options) : graph_(graph), options_(options), slots_(graph) {}
+  Tier(Graph& graph, const Quirks& quirks) : graph_(graph), quirks_(quirks), slots_(graph) {}
 
   PassReport run() {
     for (Operation* operation : graph_.operations())
-      if (definition_of(*operation).quantization.computing) tie_activation(*operation, /*same_width_only=*/true);
+      if (definition_of(*operation).has_weights()) tie_activation(*operation, /*same_width_only=*/true);
     for (Operation* operation : graph_.operations()) tie_passive(*operation);
     for (Operation* operation : graph_.operations()) tie_activation(*operation, /*same_width_only=*/false);
     return report_;
@@ -20,11 +21,11 @@ class Tier {
 
  private:
   void tie_activation(Operation& front, bool same_width_only) {
-    Operation* activation = sole_reader(graph_, front);
+    Operation* activation = sole_reader(front);
     if (!activation || !front.quantized() || !activation->quantized()) return;
     if (!definition_of(*activation).quantization.fused_activation) return;
     if (graph_.upstream(*activation).size() != 1) return;
-    if (!options_.through_graph_outputs)
+    if (!quirks_.tie_through_graph_outputs)
       for (const Variable* output : front.outputs())
         if (graph_.is_output(output)) return;
     if (!same_width(front, *activation)) {
@@ -43,7 +44,7 @@ class Tier {
     SlotQuant& output = activation.edit_output_quant(0);
     if (!definition_of(front).chip.fused_relu || activation.type() != "Relu") return;
     if (output.bits >= front.output_quant()[0].bits) return;
-    activation.set_width(front.width());
+    activation.set_width(front.width()->without_weights());
     output.bits = front.output_quant()[0].bits;
     report_.count("Relu raised to the width of the operation in front");
   }
@@ -58,7 +59,7 @@ class Tier {
   }
 
   Graph& graph_;
-  const TieOptions& options_;
+  const Quirks& quirks_;
   SlotTable slots_;
   PassReport report_{"tie_fused"};
 };
@@ -70,9 +71,9 @@ int first_slot(const Operation& operation, const Variable* variable) {
 
 }  // namespace
 
-PassReport tie_fused(Graph& graph, const TieOptions& options) { return Tier(graph, options).run(); }
+PassReport tie_fused(Graph& graph, const Quirks& quirks) { return Tier(graph, quirks).run(); }
 
-PassReport tie_consumers(Graph& graph, const TieOptions& options) {
+PassReport tie_consumers(Graph& graph, const Quirks& quirks) {
   PassReport report{"tie_consumers"};
   SlotTable slots(graph);
   for (Variable* variable : graph.variables()) {
@@ -83,7 +84,7 @@ PassReport tie_consumers(Graph& graph, const TieOptions& options) {
     for (const Use& use : variable->uses()) {
       if (!use.operation->quantized() || !same_width(*producer, *use.operation)) continue;
       SlotQuant& operand = use.operation->edit_input_quant(use.slot);
-      if (options.first_operand_only && use.slot != first_slot(*use.operation, variable)) continue;
+      if (quirks.tie_first_operand_only && use.slot != first_slot(*use.operation, variable)) continue;
       if (operand.state != SlotState::Pending || !operand.same_scheme(source)) continue;
       slots.carry(operand, source);
       report.count("operand carries its producer's grid");

@@ -1,4 +1,5 @@
 #pragma once
+#include <optional>
 // Scalar arithmetic around a value, read backwards: what the activation spellings of exporters are made of.
 #include "core/graph/graph.h"
 

@@ -152,7 +152,7 @@ PassReport decompose_conv_transpose(Graph& graph) {
     if (operation->type() != "ConvTranspose") continue;
     if (!operation->input(1) || !operation->input(1)->is_parameter()) continue;
     decompose(graph, *operation);
-    report.count("ConvTranspose became InsertZeros and Conv");
+    report.count("ConvTranspose became InsertZeros and Conv", operation->name());
   }
   return report;
 }

@@ -4,6 +4,12 @@
 
 namespace espq {
 
+/// There is nothing to choose.
+struct DecomposeConvTransposeOptions {};
+
+template <class Fields>
+void describe(Fields&, DecomposeConvTransposeOptions&) {}
+
 /// The chip has no transposed convolution: ConvTranspose becomes InsertZeros (when a stride is not 1) and Conv.
 /// Sample i moves to position i * stride, output_padding zeros follow; the filter is flipped along its spatial axes and
 /// its in and out channels change places within each group; the Conv pads by d (k - 1) - p in front and behind. Where p

@@ -1,32 +1,20 @@
 #include "passes/simplify/fold_batch_normalization.h"
 
 #include "core/graph/match.h"
-#include "core/ops/operator.h"
-#include "passes/simplify/linear.h"
+#include "core/ops/linear.h"
 #include "passes/simplify/rewrite.h"
 
 namespace espq {
 namespace {
 
-void name_like_incumbent(Graph& graph, Operation& operation, size_t slot, const char* suffix) {
-  Variable* parameter = operation.input(slot);
-  const std::string name = operation.name() + suffix;
-  if (parameter->name() != name) graph.rename(*parameter, free_variable_name(graph, name));
-}
-
 void fold_into_producer(Graph& graph, Operation& operation, const FoldableNormalization& foldable,
-                        const FoldBatchNormalizationOptions& options) {
-  const at::ScalarType arithmetic = options.like_incumbent ? at::kFloat : at::kDouble;
+                        at::ScalarType arithmetic) {
   const LinearOperation& linear = foldable.linear;
   const Normalization normalization = foldable.normalization.to(arithmetic);
-  set_weight(graph, linear, linear.scaled_rows(normalization.scale()));
-  set_bias(graph, linear, normalization.offset(foldable.bias.to(arithmetic)));
-  take_over_output(graph, *linear.operation, operation);
-  if (options.like_incumbent) {
-    name_like_incumbent(graph, *linear.operation, 1, "_weight");
-    name_like_incumbent(graph, *linear.operation, 2, "_bias");
-    graph.move_to_end(*linear.operation);
-  }
+  Operation& layer = linear.operation(graph);
+  linear.set_weight(graph, linear.scaled_rows(normalization.scale()));
+  linear.set_bias(graph, normalization.offset(foldable.bias.to(arithmetic)));
+  take_over_output(graph, layer, operation);
 }
 
 /// gamma and beta become weight and bias under their names.
@@ -84,36 +72,40 @@ std::optional<Normalization> normalization_of(const Graph& graph, const Operatio
   return Normalization{value(1), value(2), value(3), value(4), operation.float_attribute("epsilon", 1e-5F)};
 }
 
-std::optional<FoldableNormalization> foldable_normalization(const Graph& graph, Operation& operation) {
+std::optional<FoldableNormalization> foldable_normalization(const Graph& graph, const Operation& operation) {
   const auto normalization = normalization_of(graph, operation);
   const auto linear = normalization ? linear_producer(graph, operation, 0) : std::nullopt;
-  if (!linear || !linear->takes_bias || linear->output_channels != normalization->gamma.numel()) return std::nullopt;
+  if (!linear || !linear->bias_slot() || linear->rows() != normalization->gamma.numel()) return std::nullopt;
   const auto bias = linear->bias();
   if (!bias) return std::nullopt;
   return FoldableNormalization{*linear, *bias, *normalization};
 }
 
+std::string fold_batch_normalization(Graph& graph, Operation& operation, const FoldBatchNormalizationOptions& options) {
+  if (operation.type() != "BatchNormalization" || is_dead(graph, operation)) return {};
+  if (const auto foldable = foldable_normalization(graph, operation)) {
+    fold_into_producer(graph, operation, *foldable, options.arithmetic);
+    return "BatchNormalization folded into " + foldable->linear.operation().type();
+  }
+  const auto given = normalization_of(graph, operation);
+  const auto rank = rank_of(operation.input(0));
+  if (!given || !options.replace_isolated || !rank || *rank < 2) return {};
+  const Normalization normalization = given->to(options.arithmetic);
+  for (size_t slot = 1; slot < operation.outputs().size(); ++slot) graph.set_output(operation, slot, nullptr);
+  if (*rank == 3 || *rank == 4) {
+    replace_by_depthwise(graph, operation, normalization, *rank);
+    return "BatchNormalization became a depthwise Conv";
+  }
+  replace_by_arithmetic(graph, operation, normalization, *rank);
+  return "BatchNormalization became Mul and Add";
+}
+
 PassReport fold_batch_normalization(Graph& graph, const FoldBatchNormalizationOptions& options) {
   PassReport report{"fold_batch_normalization"};
   for (Operation* operation : graph.operations()) {
-    if (operation->type() != "BatchNormalization" || is_dead(graph, *operation)) continue;
-    if (const auto foldable = foldable_normalization(graph, *operation)) {
-      fold_into_producer(graph, *operation, *foldable, options);
-      report.count("BatchNormalization folded into " + foldable->linear.operation->type());
-      continue;
-    }
-    auto normalization = normalization_of(graph, *operation);
-    const auto rank = rank_of(operation->input(0));
-    if (!normalization || !options.replace_isolated || !rank || *rank < 2) continue;
-    normalization = normalization->to(options.like_incumbent ? at::kFloat : at::kDouble);
-    for (size_t slot = 1; slot < operation->outputs().size(); ++slot) graph.set_output(*operation, slot, nullptr);
-    if (*rank == 3 || *rank == 4) {
-      replace_by_depthwise(graph, *operation, *normalization, *rank);
-      report.count("BatchNormalization became a depthwise Conv");
-    } else {
-      replace_by_arithmetic(graph, *operation, *normalization, *rank);
-      report.count("BatchNormalization became Mul and Add");
-    }
+    const std::string name = operation->name();
+    if (std::string change = fold_batch_normalization(graph, *operation, options); !change.empty())
+      report.count(std::move(change), name);
   }
   return report;
 }

@@ -2,10 +2,11 @@
 #include <ATen/core/Tensor.h>
 
 #include <optional>
+#include <string>
 
 #include "core/graph/graph.h"
+#include "core/ops/linear.h"
 #include "passes/report.h"
-#include "passes/simplify/linear.h"
 
 namespace espq {
 
@@ -13,9 +14,8 @@ struct FoldBatchNormalizationOptions {
   /// What becomes of a BatchNormalization behind no Conv, ConvTranspose or Gemm: a depthwise Conv of kernel 1 for 3-D
   /// and 4-D inputs (one operation with a weight scale per channel on the chip), Mul and Add otherwise.
   bool replace_isolated = true;
-  /// As esp-ppq 1.3.12: float32 arithmetic, parameters named <operation>_weight and <operation>_bias, and an operation
-  /// that took a BatchNormalization moves to the end of the insertion order.
-  bool like_incumbent = false;
+  /// What weights and biases are computed in, before they are rounded to their own type.
+  at::ScalarType arithmetic = at::kDouble;
 };
 
 /// The numbers of a BatchNormalization, [channels] each, in one floating type.
@@ -38,10 +38,12 @@ struct FoldableNormalization {
   at::Tensor bias;  ///< of the linear operation: float64 [channels], zeros where it has none
   Normalization normalization;
 };
-std::optional<FoldableNormalization> foldable_normalization(const Graph& graph, Operation& operation);
+std::optional<FoldableNormalization> foldable_normalization(const Graph& graph, const Operation& operation);
 
 /// BatchNormalization at inference is s x + b with s = gamma / sqrt(var + epsilon), b = beta - s mean, one pair per
 /// channel. Folds it into the weights in front of it. Refuses training mode and statistics that are not constant.
 PassReport fold_batch_normalization(Graph& graph, const FoldBatchNormalizationOptions& options = {});
+/// The same for one operation: what became of it, empty when nothing did.
+std::string fold_batch_normalization(Graph& graph, Operation& operation, const FoldBatchNormalizationOptions& options);
 
 }  // namespace espq

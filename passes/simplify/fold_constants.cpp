@@ -58,12 +58,12 @@ PassReport fold_constants(Graph& graph, const FoldConstantsOptions& options) {
     }
     const int64_t limit = std::max(options.max_elements, largest);
     if (const auto& shape = operation->output()->shape(); shape && c10::multiply_integers(*shape) > limit) continue;
-    const std::string type = operation->type();
+    const std::string type = operation->type(), name = operation->name();
     const at::Tensor value =
         definition.forward({*operation}, reads_shape ? shape_operand(*operation->input(0)) : operands).at(0);
     if (value.numel() > limit) continue;
     replace_by_constant(graph, *operation, value);
-    report.count(type + " of constants computed");
+    report.count(type + " of constants computed", name);
   }
   return report;
 }

@@ -24,10 +24,12 @@ PassReport fold_gemm_factors(Graph& graph) {
     if (operation->type() != "Gemm") continue;
     if (operation->input(2) && operation->float_attribute("beta", 1.0F) == 0.0F) {
       graph.truncate_inputs(*operation, 2);
-      report.count("bias of a Gemm with beta 0 removed");
+      report.count("bias of a Gemm with beta 0 removed", operation->name());
     }
-    if (fold(graph, *operation, "alpha", 1, "_weight")) report.count("alpha of a Gemm folded into its weight");
-    if (fold(graph, *operation, "beta", 2, "_bias")) report.count("beta of a Gemm folded into its bias");
+    if (fold(graph, *operation, "alpha", 1, "_weight"))
+      report.count("alpha of a Gemm folded into its weight", operation->name());
+    if (fold(graph, *operation, "beta", 2, "_bias"))
+      report.count("beta of a Gemm folded into its bias", operation->name());
   }
   return report;
 }

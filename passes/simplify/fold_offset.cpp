@@ -1,64 +1,50 @@
 #include "passes/simplify/fold_offset.h"
 
 #include "core/graph/match.h"
-#include "passes/simplify/linear.h"
+#include "core/ops/linear.h"
 #include "passes/simplify/rewrite.h"
 
 namespace espq {
 namespace {
 
-bool incumbent_would(const LinearOperation& linear, const Operation& operation, const at::Tensor& constant) {
-  if (operation.type() != "Add" || linear.operation->input(2)) return false;
-  if (linear.operation->type() == "Gemm") return true;
-  return constant.dim() == linear.rank && constant.size(1) != 1;
-}
-
-bool fold(Graph& graph, Operation& operation, const FoldOffsetOptions& options) {
+bool fold(Graph& graph, Operation& operation) {
   const auto slot = constant_operand(operation);
   if (!slot) return false;
   const auto linear = linear_producer(graph, operation, 1 - *slot);
-  if (!linear || !linear->takes_bias) return false;
+  if (!linear || !linear->bias_slot()) return false;
+  Operation& layer = linear->operation(graph);
   Variable* constant = operation.input(*slot);
-  if (options.like_incumbent && !incumbent_would(*linear, operation, constant->value())) return false;
   auto offset = output_vector(*linear, constant->value());
   auto bias = linear->bias();
   if (!offset || !bias || !at::isfinite(*offset).all().item<bool>()) return false;
   if (operation.type() == "Sub" && *slot == 1) offset = offset->neg();
   if (operation.type() == "Sub" && *slot == 0) {
-    set_weight(graph, *linear, linear->scaled_rows(at::full({linear->output_channels}, -1.0, at::kDouble)));
+    linear->set_weight(graph, linear->scaled_rows(at::full({linear->rows()}, -1.0, at::kDouble)));
     bias = bias->neg();
   }
-  if (options.like_incumbent && !graph.is_output(operation.output())) {
-    Variable* sum = operation.output();
-    graph.replace_uses(*sum, *linear->operation->output());
-    graph.remove(operation);
-    graph.remove(*sum);
-  } else {
-    take_over_output(graph, *linear->operation, operation);
-  }
-  const bool reuse =
-      !options.like_incumbent && !linear->operation->input(2) && constant->uses().empty() && !graph.is_output(constant);
+  take_over_output(graph, layer, operation);
+  const bool reuse = !linear->bias_variable() && constant->uses().empty() && !graph.is_output(constant);
   if (reuse) {  // the constant becomes the bias under its own name
-    constant->set_value(offset->to(linear->operation->input(1)->value().scalar_type()).contiguous());
-    if (linear->operation->inputs().size() > 2)
-      graph.set_input(*linear->operation, 2, constant);
+    constant->set_value(offset->to(linear->weight().scalar_type()).contiguous());
+    if (layer.inputs().size() > *linear->bias_slot())
+      graph.set_input(layer, *linear->bias_slot(), constant);
     else
-      graph.append_input(*linear->operation, constant);
-    if (linear->operation->has("beta")) linear->operation->set_attribute("beta", 1.0F);
+      graph.append_input(layer, constant);
+    if (layer.has("beta")) layer.set_attribute("beta", 1.0F);
   } else {
-    set_bias(graph, *linear, *bias + *offset);
+    linear->set_bias(graph, *bias + *offset);
   }
   return true;
 }
 
 }  // namespace
 
-PassReport fold_offset(Graph& graph, const FoldOffsetOptions& options) {
+PassReport fold_offset(Graph& graph) {
   PassReport report{"fold_offset"};
   for (Operation* operation : graph.operations()) {
     if ((operation->type() != "Add" && operation->type() != "Sub") || is_dead(graph, *operation)) continue;
-    const std::string type = operation->type();
-    if (fold(graph, *operation, options)) report.count(type + " of a constant folded into a bias");
+    const std::string type = operation->type(), name = operation->name();
+    if (fold(graph, *operation)) report.count(type + " of a constant folded into a bias", name);
   }
   return report;
 }

@@ -55,7 +55,7 @@ PassReport fold_padding(Graph& graph) {
     operation->set_attribute("pads", pads);
     operation->set_attribute("auto_pad", std::string("NOTSET"));
     graph.set_input(*operation, 0, pad->input(0));
-    report.count("Pad folded into Conv");
+    report.count("Pad folded into Conv", operation->name());
   }
   return report;
 }

@@ -1,5 +1,6 @@
 #pragma once
 #include "core/graph/graph.h"
+#include "passes/quirks.h"
 #include "passes/report.h"
 
 namespace espq {
@@ -7,13 +8,11 @@ namespace espq {
 struct FoldScaleOptions {
   /// Also into the weights behind the multiplication: Conv(c x) = (c Conv)(x), exact with zero padding.
   bool into_consumer = true;
-  /// As onnxsim 0.7.3: Mul only, next to Conv and ConvTranspose only.
-  bool like_onnxsim = false;
 };
 
 /// Multiplication or division by a constant per channel becomes part of the weights (and bias) of the Conv,
 /// ConvTranspose, Gemm or MatMul next to it. Refuses constants that vary along another axis or broadcast the value,
 /// division of a constant by the value, and factors that are not finite.
-PassReport fold_scale(Graph& graph, const FoldScaleOptions& options = {});
+PassReport fold_scale(Graph& graph, const FoldScaleOptions& options = {}, const Quirks& quirks = {});
 
 }  // namespace espq

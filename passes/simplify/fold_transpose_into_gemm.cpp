@@ -16,7 +16,7 @@ PassReport fold_transpose_into_gemm(Graph& graph) {
       const char* attribute = slot == 0 ? "transA" : "transB";
       operation->set_attribute(attribute, int64_t{operation->int_attribute(attribute, 0) == 0});
       graph.set_input(*operation, slot, transpose->input(0));
-      report.count(std::string("Transpose folded into ") + attribute);
+      report.count(std::string("Transpose folded into ") + attribute, operation->name());
     }
   }
   return report;

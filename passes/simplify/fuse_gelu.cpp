@@ -35,7 +35,7 @@ PassReport fuse_gelu(Graph& graph) {
   PassReport report{"fuse_gelu"};
   for (Operation* operation : graph.operations()) {
     if (operation->outputs().size() != 1 || !operation->output() || is_dead(graph, *operation)) continue;
-    if (fuse(graph, *operation)) report.count("arithmetic around Erf became Gelu");
+    if (fuse(graph, *operation)) report.count("arithmetic around Erf became Gelu", operation->name());
   }
   return report;
 }

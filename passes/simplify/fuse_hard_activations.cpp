@@ -1,42 +1,14 @@
 #include "passes/simplify/fuse_hard_activations.h"
 
 #include <cmath>
-#include <limits>
 
 #include "core/graph/match.h"
 #include "passes/simplify/affine.h"
+#include "passes/simplify/bounds.h"
 #include "passes/simplify/rewrite.h"
 
 namespace espq {
 namespace {
-
-constexpr double kInfinity = std::numeric_limits<double>::infinity();
-
-struct Bounds {
-  Variable* source = nullptr;
-  double low = -kInfinity, high = kInfinity;
-};
-
-/// Reads Clip, Relu, and Min or Max with a constant.
-std::optional<Bounds> bounds_of(Operation& operation) {
-  if (operation.type() == "Relu") return Bounds{operation.input(0), 0, kInfinity};
-  if (operation.type() == "Clip") {
-    Bounds bounds{operation.input(0)};
-    for (size_t slot : {1, 2}) {
-      if (!operation.input(slot)) continue;
-      const auto bound = scalar_constant(operation.input(slot));
-      if (!bound) return std::nullopt;
-      (slot == 1 ? bounds.low : bounds.high) = *bound;
-    }
-    return bounds;
-  }
-  if (operation.type() != "Min" && operation.type() != "Max") return std::nullopt;
-  const auto slot = constant_operand(operation);
-  const auto bound = slot ? scalar_constant(operation.input(*slot)) : std::nullopt;
-  if (!bound || operation.input(*slot)->value().dim() > 0) return std::nullopt;
-  return operation.type() == "Min" ? Bounds{operation.input(1 - *slot), -kInfinity, *bound}
-                                   : Bounds{operation.input(1 - *slot), *bound, kInfinity};
-}
 
 /// clip(alpha * root + beta, low, high)
 struct Ramp {
@@ -59,7 +31,8 @@ std::optional<Ramp> ramp_under(const Graph& graph, const AffineValue& outer) {
       const auto inner = bounds_of(*bounds->source->producer());
       if (!inner) break;
       operation = bounds->source->producer();
-      bounds = Bounds{inner->source, std::max(bounds->low, inner->low), std::min(bounds->high, inner->high)};
+      bounds = joined(*inner, *bounds);
+      if (!bounds) return std::nullopt;
     }
     if (!(bounds->low < bounds->high)) return std::nullopt;
     const AffineValue inside = affine_value(graph, *bounds->source, *operation);
@@ -106,8 +79,8 @@ PassReport fuse_hard_activations(Graph& graph) {
   PassReport report{"fuse_hard_activations"};
   for (Operation* operation : graph.operations()) {
     if (operation->outputs().size() != 1 || !operation->output() || is_dead(graph, *operation)) continue;
-    if (fuse_hard_sigmoid(graph, *operation)) report.count("ramp became HardSigmoid");
-    if (fuse_hard_swish(graph, *operation)) report.count("arithmetic became HardSwish");
+    if (fuse_hard_sigmoid(graph, *operation)) report.count("ramp became HardSigmoid", operation->name());
+    if (fuse_hard_swish(graph, *operation)) report.count("arithmetic became HardSwish", operation->name());
   }
   return report;
 }

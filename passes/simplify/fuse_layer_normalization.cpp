@@ -77,7 +77,8 @@ bool fuse(Graph& graph, Operation& division) {
 PassReport fuse_layer_normalization(Graph& graph) {
   PassReport report{"fuse_layer_normalization"};
   for (Operation* operation : graph.operations())
-    if (!is_dead(graph, *operation) && fuse(graph, *operation)) report.count("arithmetic became LayerNormalization");
+    if (!is_dead(graph, *operation) && fuse(graph, *operation))
+      report.count("arithmetic became LayerNormalization", operation->name());
   return report;
 }
 

@@ -12,7 +12,7 @@ PassReport fuse_log_softmax(Graph& graph) {
     Operation* softmax = private_producer_of(graph, *operation, 0, "Softmax");
     if (!softmax) continue;
     become(graph, *operation, "LogSoftmax", {softmax->input(0)}, softmax->attributes());
-    report.count("Softmax and Log became LogSoftmax");
+    report.count("Softmax and Log became LogSoftmax", operation->name());
   }
   return report;
 }

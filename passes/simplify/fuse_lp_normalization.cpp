@@ -23,7 +23,9 @@ std::pair<Operation*, size_t> unbounded(const Graph& graph, Operation& reader, s
   return {none, 0};
 }
 
-bool fuse(Graph& graph, Operation& division, const FuseLpNormalizationOptions& options) {
+}  // namespace
+
+bool fuse_lp_normalization(Graph& graph, Operation& division, const FuseLpNormalizationOptions& options) {
   if (division.type() != "Div" || division.inputs().size() != 2) return false;
   Operation* reader = &division;
   size_t slot = 1;
@@ -44,20 +46,14 @@ bool fuse(Graph& graph, Operation& division, const FuseLpNormalizationOptions& o
   const auto given = integer_constant(norm->input(1));
   if (given && given->front() < 0) axis = given->front();  // the way it is written in the file
   become(graph, division, "LpNormalization", {division.input(0)}, {{"axis", axis}, {"p", order}});
-  if (options.like_incumbent) {
-    graph.rename(division, free_operation_name(graph, division.name() + "_lpnorm"));
-    graph.move_to_end(division);
-  }
   return true;
 }
-
-}  // namespace
 
 PassReport fuse_lp_normalization(Graph& graph, const FuseLpNormalizationOptions& options) {
   PassReport report{"fuse_lp_normalization"};
   for (Operation* operation : graph.operations())
-    if (!is_dead(graph, *operation) && fuse(graph, *operation, options))
-      report.count("arithmetic became LpNormalization");
+    if (!is_dead(graph, *operation) && fuse_lp_normalization(graph, *operation, options))
+      report.count("arithmetic became LpNormalization", operation->name());
   return report;
 }
 

@@ -8,13 +8,13 @@ struct FuseLpNormalizationOptions {
   /// The largest lower bound of the norm that counts as protection against division by zero, which LpNormalization has
   /// built in. PyTorch writes 1e-12.
   double largest_bound = 1e-6;
-  /// As esp-ppq 1.3.12: the new operation is called <Div>_lpnorm and stands at the end of the insertion order.
-  bool like_incumbent = false;
 };
 
 /// x / max(norm(x), tiny), the norm being ReduceL2 (or ReduceL1) along one axis, bounded by Clip or Max and spread by
 /// an optional Expand, becomes LpNormalization. Refuses larger bounds, upper bounds and interior values that somebody
 /// else reads. Needs shapes.
 PassReport fuse_lp_normalization(Graph& graph, const FuseLpNormalizationOptions& options = {});
+/// The same for one Div; returns whether it became LpNormalization.
+bool fuse_lp_normalization(Graph& graph, Operation& division, const FuseLpNormalizationOptions& options = {});
 
 }  // namespace espq

@@ -7,17 +7,10 @@
 namespace espq {
 namespace {
 
-struct Match {
-  Variable* value = nullptr;
-  Operation* reduction = nullptr;
-  int64_t axis = 0;
-  double epsilon = 0;
-};
-
 /// root = sqrt(mean(x^2) [+ epsilon])
-std::optional<Match> match_root(const Graph& graph, Operation* root) {
+std::optional<RmsNormalization> match_root(const Graph& graph, Operation* root) {
   if (!root) return std::nullopt;
-  Match found;
+  RmsNormalization found;
   Operation* reader = root;
   size_t slot = 0;
   if (Operation* sum = private_producer_of(graph, *root, 0, "Add")) {
@@ -40,7 +33,7 @@ std::optional<Match> match_root(const Graph& graph, Operation* root) {
 }
 
 /// normalized = x / root, x * Reciprocal(root) or x * (1 / root)
-std::optional<Match> match_quotient(const Graph& graph, Operation& normalized) {
+std::optional<RmsNormalization> match_quotient(const Graph& graph, Operation& normalized) {
   if (normalized.inputs().size() != 2) return std::nullopt;
   if (normalized.type() == "Div") {
     const auto found = match_root(graph, private_producer_of(graph, normalized, 1, "Sqrt"));
@@ -59,42 +52,40 @@ std::optional<Match> match_quotient(const Graph& graph, Operation& normalized) {
   return std::nullopt;
 }
 
-/// Last is the Mul by the gain.
-bool fuse(Graph& graph, Operation& last, const FuseRmsNormalizationOptions& options) {
-  const auto slot = last.type() == "Mul" ? constant_operand(last) : std::nullopt;
-  if (!slot) return false;
-  Variable* normalized = last.input(1 - *slot);
-  if (!normalized->producer() || sole_consumer(graph, *normalized) != &last) return false;
-  const auto found = match_quotient(graph, *normalized->producer());
-  if (!found || !found->value->shape()) return false;
-  const auto gain = normalized_parameter(*last.input(*slot), *found->value, found->axis);
-  if (!gain) return false;
-  int64_t axis = found->axis - static_cast<int64_t>(found->value->shape()->size());
-  double epsilon = found->epsilon;
-  if (options.like_incumbent) {
-    const auto given = integer_constant(found->reduction->input(1));
-    if (given && (*given)[0] >= 0) axis = found->axis;
-    if (epsilon == 0) epsilon = 1e-5;
-  }
-  Variable* parameter = last.input(*slot);
-  const bool reuse = parameter->uses().size() == 1 && parameter->shape() == gain->sizes().vec();
-  if (!reuse) parameter = &graph.add_parameter(free_variable_name(graph, last.name() + "_scale"), *gain);
-  become(graph, last, "RMSNormalization", {found->value, parameter},
-         {{"axis", axis}, {"epsilon", static_cast<float>(epsilon)}, {"stash_type", int64_t{1}}});
-  if (options.like_incumbent) {
-    graph.rename(last, free_operation_name(graph, last.name() + "_rmsnorm"));
-    graph.move_to_end(last);
-  }
-  return true;
-}
-
 }  // namespace
 
-PassReport fuse_rms_normalization(Graph& graph, const FuseRmsNormalizationOptions& options) {
+std::optional<RmsNormalization> rms_normalization(const Graph& graph, Operation& last) {
+  const auto slot = last.type() == "Mul" ? constant_operand(last) : std::nullopt;
+  if (!slot) return std::nullopt;
+  Variable* normalized = last.input(1 - *slot);
+  if (!normalized->producer() || sole_consumer(graph, *normalized) != &last) return std::nullopt;
+  auto found = match_quotient(graph, *normalized->producer());
+  if (!found || !found->value->shape()) return std::nullopt;
+  const auto gain = normalized_parameter(*last.input(*slot), *found->value, found->axis);
+  if (!gain) return std::nullopt;
+  found->gain_slot = *slot;
+  found->gain = *gain;
+  return found;
+}
+
+void become_rms_normalization(Graph& graph, Operation& last, const RmsNormalization& found, int64_t axis,
+                              double epsilon) {
+  Variable* parameter = last.input(found.gain_slot);
+  const bool reuse = parameter->uses().size() == 1 && parameter->shape() == found.gain.sizes().vec();
+  if (!reuse) parameter = &graph.add_parameter(free_variable_name(graph, last.name() + "_scale"), found.gain);
+  become(graph, last, "RMSNormalization", {found.value, parameter},
+         {{"axis", axis}, {"epsilon", static_cast<float>(epsilon)}, {"stash_type", int64_t{1}}});
+}
+
+PassReport fuse_rms_normalization(Graph& graph) {
   PassReport report{"fuse_rms_normalization"};
-  for (Operation* operation : graph.operations())
-    if (!is_dead(graph, *operation) && fuse(graph, *operation, options))
-      report.count("arithmetic became RMSNormalization");
+  for (Operation* operation : graph.operations()) {
+    const auto found = is_dead(graph, *operation) ? std::nullopt : rms_normalization(graph, *operation);
+    if (!found) continue;
+    const int64_t axis = found->axis - static_cast<int64_t>(found->value->shape()->size());
+    become_rms_normalization(graph, *operation, *found, axis, found->epsilon);
+    report.count("arithmetic became RMSNormalization", operation->name());
+  }
   return report;
 }
 

@@ -4,14 +4,11 @@
 
 namespace espq {
 
-struct FuseSwishOptions {
-  /// As esp-ppq 1.3.12: the new operation is called <producer of x>/Swish (<Sigmoid>/Swish when x is a graph input or
-  /// the name is taken) and stands at the end of the insertion order.
-  bool like_incumbent = false;
-};
+/// The Sigmoid of x * Sigmoid(x), which `multiplication` computes; nullptr when it computes something else, or when the
+/// Sigmoid's result is a graph output or has other readers.
+Operation* swish_sigmoid(const Graph& graph, Operation& multiplication);
 
-/// x * Sigmoid(x) becomes Swish(x) under the Mul's name. Refuses when the Sigmoid's result is a graph output or has
-/// other readers.
-PassReport fuse_swish(Graph& graph, const FuseSwishOptions& options = {});
+/// x * Sigmoid(x) becomes Swish(x) under the Mul's name.
+PassReport fuse_swish(Graph& graph);
 
 }  // namespace espq

@@ -3,8 +3,7 @@
 #include <numeric>
 
 #include "core/graph/match.h"
-#include "core/ops/operator.h"
-#include "passes/simplify/linear.h"
+#include "core/ops/linear.h"
 #include "passes/simplify/rewrite.h"
 
 namespace espq {
@@ -48,7 +47,7 @@ std::optional<at::Tensor> added_bias(const LinearOperation& linear, const Operat
 
 bool convert(Graph& graph, Operation& matmul, const MatMulToGemmOptions& options) {
   const auto linear = linear_operation(matmul);
-  if (!linear || !linear->rank || *linear->rank < 2) return false;
+  if (!linear || linear->rank().value_or(0) < 2) return false;
   const Shape shape = *matmul.input(0)->shape();
   const bool flat = shape.size() == 2;
   if (!flat && (!options.higher_rank || std::find(shape.begin(), shape.end(), 0) != shape.end())) return false;
@@ -56,10 +55,11 @@ bool convert(Graph& graph, Operation& matmul, const MatMulToGemmOptions& options
   const auto bias = add ? added_bias(*linear, *add) : std::nullopt;
   if (!bias && !(flat && options.without_bias)) return false;
   Variable* constant = bias ? add->input(*constant_operand(*add)) : nullptr;
+  const int64_t rows = linear->rows();
   if (bias) take_over_output(graph, matmul, *add);
   become(graph, matmul, "Gemm", {matmul.input(0), matmul.input(1)},
          {{"alpha", 1.0f}, {"beta", 1.0f}, {"transA", int64_t{0}}, {"transB", int64_t{0}}});
-  if (constant && constant->value().dim() == 1 && constant->value().numel() == linear->output_channels)
+  if (constant && constant->value().dim() == 1 && constant->value().numel() == rows)
     graph.append_input(matmul, constant);
   else if (bias)
     set_constant(graph, matmul, 2, bias->to(matmul.input(1)->value().scalar_type()), matmul.name() + "_bias");
@@ -74,7 +74,7 @@ PassReport matmul_to_gemm(Graph& graph, const MatMulToGemmOptions& options) {
   std::vector<Operation*> candidates = graph.operations();
   std::erase_if(candidates, [](const Operation* operation) { return operation->type() != "MatMul"; });
   for (Operation* operation : candidates)
-    if (convert(graph, *operation, options)) report.count("MatMul and Add became Gemm");
+    if (convert(graph, *operation, options)) report.count("MatMul and Add became Gemm", operation->name());
   return report;
 }
 

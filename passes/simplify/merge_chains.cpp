@@ -64,7 +64,7 @@ bool merge_reshapes(Graph& graph, Operation& second) {
 
 /// One operand of the operation's own shape, and no others but constants with one element.
 bool is_elementwise(const Operation& operation) {
-  if (operation.outputs().size() != 1 || definition_of(operation).layout != LayoutRule::Follows) return false;
+  if (operation.outputs().size() != 1 || definition_of(operation).layout != LayoutRule::Elementwise) return false;
   if (!operation.input(0) || operation.input(0)->shape() != operation.output()->shape()) return false;
   for (size_t slot = 1; slot < operation.inputs().size(); ++slot)
     if (operation.input(slot) && !scalar_constant(operation.input(slot))) return false;
@@ -153,10 +153,11 @@ PassReport merge_chains(Graph& graph) {
   PassReport report{"merge_chains"};
   for (Operation* operation : graph.operations()) {
     if (is_dead(graph, *operation) || operation->outputs().empty() || !operation->output()) continue;
-    if (merge_transposes(graph, *operation)) report.count("Transposes in a row merged");
-    if (merge_reshapes(graph, *operation)) report.count("Reshapes in a row merged");
-    if (move_reshape_behind(graph, *operation)) report.count("Reshape moved behind an element-wise operation");
-    if (merge_slices(graph, *operation)) report.count("Slices in a row merged");
+    if (merge_transposes(graph, *operation)) report.count("Transposes in a row merged", operation->name());
+    if (merge_reshapes(graph, *operation)) report.count("Reshapes in a row merged", operation->name());
+    if (move_reshape_behind(graph, *operation))
+      report.count("Reshape moved behind an element-wise operation", operation->name());
+    if (merge_slices(graph, *operation)) report.count("Slices in a row merged", operation->name());
   }
   return report;
 }

@@ -75,7 +75,7 @@ PassReport merge_duplicates(Graph& graph) {
     }
     for (size_t slot = 0; slot < operation->outputs().size(); ++slot)
       if (operation->output(slot)) graph.replace_uses(*operation->output(slot), *(*found)->output(slot));
-    report.count("repeated " + operation->type() + " merged");
+    report.count("repeated " + operation->type() + " merged", operation->name());
     graph.remove(*operation);
   }
   return report;

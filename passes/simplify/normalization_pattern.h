@@ -1,4 +1,5 @@
 #pragma once
+#include <optional>
 // What LayerNormalization, RMSNormalization and LpNormalization have in common when they are written as arithmetic.
 #include "core/graph/graph.h"
 

@@ -7,7 +7,7 @@ PassReport remove_dead_code(Graph& graph) {
   const auto alive = operations_behind({graph.outputs().begin(), graph.outputs().end()});
   for (Operation* operation : graph.operations()) {
     if (alive.count(operation)) continue;
-    report.count("unused " + operation->type() + " removed");
+    report.count("unused " + operation->type() + " removed", operation->name());
     graph.remove(*operation);
   }
   for (Variable* variable : graph.variables())

@@ -82,7 +82,7 @@ PassReport remove_no_ops(Graph& graph) {
     const auto test = tests().find(operation->type());
     if (test == tests().end() || !operation->input(0) || !operation->output()) continue;
     if (!can_bypass(graph, *operation) || !test->second(graph, *operation)) continue;
-    report.count("idle " + operation->type() + " removed");
+    report.count("idle " + operation->type() + " removed", operation->name());
     for (size_t slot = 1; slot < operation->outputs().size(); ++slot) graph.set_output(*operation, slot, nullptr);
     graph.bypass(*operation);
   }

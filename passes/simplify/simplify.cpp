@@ -3,6 +3,7 @@
 #include "core/exec/executor.h"
 #include "core/ops/operator.h"
 #include "core/support/error.h"
+#include "passes/run.h"
 #include "passes/simplify/fold_batch_normalization.h"
 #include "passes/simplify/fold_constants.h"
 #include "passes/simplify/fold_gemm_factors.h"
@@ -19,6 +20,7 @@
 #include "passes/simplify/fuse_swish.h"
 #include "passes/simplify/matmul_to_gemm.h"
 #include "passes/simplify/merge_chains.h"
+#include "passes/simplify/merge_clamps.h"
 #include "passes/simplify/merge_duplicates.h"
 #include "passes/simplify/remove_dead_code.h"
 #include "passes/simplify/remove_no_ops.h"
@@ -33,7 +35,7 @@ struct Step {
 };
 
 /// The passes of one round. What recognises a composition comes before what would fold parts of it away.
-std::vector<Step> steps(const SimplifyOptions& options) {
+std::vector<Step> steps(const SimplifyOptions& options, const Quirks& quirks) {
   return {
       {options.fold_constants,
        [&](Graph& graph) { return fold_constants(graph, {.max_elements = options.max_constant_elements}); }},
@@ -41,24 +43,23 @@ std::vector<Step> steps(const SimplifyOptions& options) {
       {options.remove_no_ops, remove_no_ops},
       {options.merge_duplicates, merge_duplicates},
       {options.fuse_normalizations, fuse_layer_normalization},
-      {options.fuse_normalizations, [](Graph& graph) { return fuse_rms_normalization(graph); }},
+      {options.fuse_normalizations, fuse_rms_normalization},
       {options.fuse_normalizations, [](Graph& graph) { return fuse_lp_normalization(graph); }},
       {options.fuse_activations, fuse_gelu},
       {options.fuse_activations, fuse_hard_activations},
-      {options.fuse_activations, [](Graph& graph) { return fuse_swish(graph); }},
+      {options.fuse_activations, fuse_swish},
       {options.fuse_activations, fuse_log_softmax},
+      // Behind fuse_hard_activations, which reads the clamp in the middle of a ramp.
+      {options.merge_clamps, merge_clamps},
       {true, remove_dead_code},
       {true, fold_gemm_factors},
       {options.fold_batch_normalization,
        [](Graph& graph) { return fold_batch_normalization(graph, {.replace_isolated = false}); }},
       {options.fold_scale,
-       [&](Graph& graph) {
-         return fold_scale(graph, {.into_consumer = options.fold_scale_into_consumer,
-                                   .like_onnxsim = options.fold_scale_like_onnxsim});
-       }},
+       [&](Graph& graph) { return fold_scale(graph, {.into_consumer = options.fold_scale_into_consumer}, quirks); }},
       {options.matmul_to_gemm,
        [&](Graph& graph) { return matmul_to_gemm(graph, {.higher_rank = options.matmul_to_gemm_higher_rank}); }},
-      {options.fold_offset, [](Graph& graph) { return fold_offset(graph); }},
+      {options.fold_offset, fold_offset},
       {options.fold_padding, fold_padding},
       {options.merge_chains, merge_chains},
       {options.merge_chains, fold_transpose_into_gemm},
@@ -71,29 +72,19 @@ constexpr int kMaxRounds = 100;
 
 }  // namespace
 
-void SimplifyReport::add(const PassReport& report) {
-  for (PassReport& known : passes)
-    if (known.pass == report.pass) return known.merge(report);
-  passes.push_back(report);
-}
-
-SimplifyReport simplify(Graph& graph, const SimplifyOptions& options) {
-  SimplifyReport report;
-  report.operations_before = graph.operation_count();
+Report simplify(Graph& graph, const SimplifyOptions& options, const Quirks& quirks) {
+  Report report;
   const auto run = [&](const std::function<PassReport(Graph&)>& pass) {
-    const PassReport result = timed([&] { return pass(graph); });
-#ifndef NDEBUG
-    verify(graph);
-#endif
-    report.add(result);
+    const PassReport result = run_pass(graph, pass);
+    report.merge(result);
     return result.changed();
   };
   infer_shapes(graph, zero_inputs(graph));
   bool changed = true;
-  while (changed) {
-    internal_check(++report.rounds <= kMaxRounds, "the simplifier does not come to rest");
+  for (int round = 1; changed; ++round) {
+    internal_check(round <= kMaxRounds, "the simplifier does not come to rest");
     changed = false;
-    for (const Step& step : steps(options))
+    for (const Step& step : steps(options, quirks))
       if (step.enabled) changed |= run(step.pass);
     // Only what no producer could take is left by now.
     if (!changed && options.fold_batch_normalization)
@@ -101,16 +92,7 @@ SimplifyReport simplify(Graph& graph, const SimplifyOptions& options) {
   }
   run(separate_parameters);
   verify(graph);
-  report.operations_after = graph.operation_count();
   return report;
-}
-
-std::string to_text(const SimplifyReport& report) {
-  std::string text = fmt::format("simplify: {} -> {} operations in {} rounds\n", report.operations_before,
-                                 report.operations_after, report.rounds);
-  for (const PassReport& pass : report.passes)
-    if (pass.changed()) text += "  " + to_text(pass) + "\n";
-  return text;
 }
 
 }  // namespace espq

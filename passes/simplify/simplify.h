@@ -1,7 +1,6 @@
 #pragma once
-#include <vector>
-
 #include "core/graph/graph.h"
+#include "passes/quirks.h"
 #include "passes/report.h"
 
 namespace espq {
@@ -15,14 +14,13 @@ struct SimplifyOptions {
   bool fold_scale = true;
   /// Also into the weights behind the multiplication (FoldScaleOptions::into_consumer).
   bool fold_scale_into_consumer = true;
-  /// Only where onnxsim does it (FoldScaleOptions::like_onnxsim).
-  bool fold_scale_like_onnxsim = false;
   bool fold_offset = true;
   bool fold_padding = true;
   bool matmul_to_gemm = true;
   /// MatMul and Add of three or more dimensions as Reshape, Gemm, Reshape.
   bool matmul_to_gemm_higher_rank = true;
   bool merge_chains = true;
+  bool merge_clamps = true;
   bool fuse_activations = true;     ///< Swish, HardSwish, HardSigmoid, Gelu, LogSoftmax
   bool fuse_normalizations = true;  ///< LayerNormalization, RMSNormalization, LpNormalization
   /// A constant larger than this many elements is not computed ahead of time, unless it is no larger than its operands.
@@ -37,31 +35,21 @@ void describe(Fields& fields, SimplifyOptions& options) {
   fields("fold_batch_normalization", options.fold_batch_normalization);
   fields("fold_scale", options.fold_scale);
   fields("fold_scale_into_consumer", options.fold_scale_into_consumer);
-  fields("fold_scale_like_onnxsim", options.fold_scale_like_onnxsim);
   fields("fold_offset", options.fold_offset);
   fields("fold_padding", options.fold_padding);
   fields("matmul_to_gemm", options.matmul_to_gemm);
   fields("matmul_to_gemm_higher_rank", options.matmul_to_gemm_higher_rank);
   fields("merge_chains", options.merge_chains);
+  fields("merge_clamps", options.merge_clamps);
   fields("fuse_activations", options.fuse_activations);
   fields("fuse_normalizations", options.fuse_normalizations);
   fields("max_constant_elements", options.max_constant_elements);
 }
 
-struct SimplifyReport {
-  std::vector<PassReport> passes;  ///< in order of first appearance; repeated runs are added up
-  int rounds = 0;
-  size_t operations_before = 0, operations_after = 0;
-
-  void add(const PassReport& report);
-};
-
 /// Rewrites the float graph until nothing changes any more: fewer operations, the same function. Graph inputs and
 /// outputs keep their names and order; operations and variables that survive keep theirs. Afterwards every parameter
-/// has one reader and every variable a shape. The graph inputs need shapes (UserError naming the input otherwise).
-SimplifyReport simplify(Graph& graph, const SimplifyOptions& options = {});
-
-/// Readable summary, a line per pass that changed something.
-std::string to_text(const SimplifyReport& report);
+/// has one reader and every variable a shape. The report has one entry per pass, with all its runs. The graph inputs
+/// need shapes (UserError naming the input otherwise).
+Report simplify(Graph& graph, const SimplifyOptions& options = {}, const Quirks& quirks = {});
 
 }  // namespace espq

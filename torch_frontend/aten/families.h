@@ -1,4 +1,7 @@
 #pragma once
+#include <string_view>
+#include <unordered_map>
+
 #include "torch_frontend/call.h"
 
 namespace espq::torch_frontend {

@@ -1,0 +1,89 @@
+#include "passes/pipeline/convert.h"
+
+#include "core/exec/executor.h"
+#include "parity/format.h"
+#include "passes/quantize/calibrate.h"
+#include "passes/quantize/create_slots.h"
+#include "passes/quantize/quantize_parameters.h"
+#include "passes/quantize/settle.h"
+#include "passes/quantize/tie_fused.h"
+#include "passes/run.h"
+
+namespace espq {
+namespace {
+
+PassReport infer_all_shapes(Graph& graph) {
+  PassReport report{"infer_shapes"};
+  infer_shapes(graph, zero_inputs(graph));
+  report.note("variable", static_cast<int64_t>(graph.variables().size()));
+  return report;
+}
+
+/// What follows from exponents and weights, whenever those have moved.
+void bring_to_rest(PassSequence& run, const Dataset& data, const Recipe& recipe) {
+  const auto settle_exponents = [&](Graph& graph) { return settle(graph, recipe.quirks); };
+  run(settle_exponents);
+  // Looks at what the chip's sums will be, so every exponent has to stand. Weights that it coarsens move their biases.
+  if (recipe.accumulators && run([&](Graph& graph) { return fit_accumulators(graph, data, *recipe.accumulators); }))
+    run(settle_exponents);
+}
+
+}  // namespace
+
+Graph prepare(const Graph& network, const Recipe& recipe, Report* report) {
+  Report unread;
+  Graph prepared = network.clone();
+  PassSequence run(prepared, report ? *report : unread);
+  if (recipe.simplify)
+    run([&](Graph& graph) { return simplify(graph, *recipe.simplify, recipe.quirks); });
+  else
+    run(infer_all_shapes);  // which the simplifier does first
+  if (recipe.quirks.format_like_incumbent) run(format_like_incumbent);
+  // Behind the rewrites, which know how to fold into a ConvTranspose but not into what it becomes.
+  if (recipe.decompose_conv_transpose) run(decompose_conv_transpose);
+  return prepared;
+}
+
+Conversion convert(const Graph& network, const Dataset& data, const Recipe& recipe) {
+  const Target& target = find_target(recipe.target);
+  const Quirks& quirks = recipe.quirks;
+  const int bits = recipe.widths.bits;
+  Conversion made{recipe, {}, {}, {}};
+  made.quantized = prepare(network, recipe, &made.report);
+
+  PassSequence run(made.quantized, made.report);
+  ObserverTable observers;
+  run([&](Graph& graph) {
+    return assign_widths(graph, recipe.widths, recipe.layers, quirks, recipe.lowering.runtime_level);
+  });
+  run([&](Graph& graph) {
+    return create_slots(graph, target, bits, observers, recipe.calibration, recipe.layers, quirks);
+  });
+  // Before calibration: slots of one scale are observed once, and a Conv in front of a Relu through the Relu.
+  run([&](Graph& graph) { return tie_fused(graph, quirks); });
+  run([&](Graph& graph) { return tie_consumers(graph, quirks); });
+  // Calibration runs the network with rounded weights.
+  run([&](Graph& graph) { return quantize_parameters(graph, observers, recipe.calibration, quirks); });
+  run([&](Graph& graph) { return calibrate(graph, data, observers, recipe.calibration, quirks); });
+  // Needs the scales that it brings together.
+  run([&](Graph& graph) { return align_scales(graph, recipe.alignment, quirks); });
+  bring_to_rest(run, data, recipe);
+  // Last, since passes know functions by their type and not as LUT.
+  run([&](Graph& graph) {
+    return retype_functions_without_kernel(graph, recipe.tables.value_or(TableOptions()), quirks);
+  });
+  if (recipe.tables) run([&](Graph& graph) { return retype_tables(graph, bits, *recipe.tables, quirks); });
+
+  made.chip = lower(made.quantized, recipe.lowering, quirks, &made.report);
+  return made;
+}
+
+Conversion finish(const Graph& quantized, const Dataset& data, const Recipe& recipe) {
+  Conversion made{recipe, quantized.clone(), {}, {}};
+  PassSequence run(made.quantized, made.report);
+  bring_to_rest(run, data, recipe);
+  made.chip = lower(made.quantized, recipe.lowering, recipe.quirks, &made.report);
+  return made;
+}
+
+}  // namespace espq
