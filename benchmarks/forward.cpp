@@ -10,12 +10,12 @@
 
 #include <iostream>
 
+#include "benchmarks/cases.h"
 #include "benchmarks/eager.h"
 #include "core/exec/float_layout.h"
 #include "core/support/error.h"
 #include "onnx_frontend/onnx_frontend.h"
-#include "passes/lowering/lower.h"
-#include "passes/pipeline.h"
+#include "passes/pipeline/convert.h"
 
 namespace espq {
 namespace {
@@ -34,9 +34,10 @@ std::unique_ptr<Case> load(const std::filesystem::path& folder) {
   network->name = folder.filename().string();
   network->quantized = import_onnx(folder / "model.onnx");
   const Dataset data = Dataset::open({folder / "calib"});
-  quantize(network->quantized, data, QuantizeOptions{});
+  Conversion made = convert(network->quantized, data);
+  network->quantized = std::move(made.quantized);
+  network->chip = std::move(made.chip);
   network->inputs = data.inputs(network->quantized, 0);
-  network->chip = lower(network->quantized);
   for (size_t i = 0; i < network->inputs.size(); ++i) {
     network->chip_inputs.push_back(to_chip_layout(*network->chip.inputs()[i], network->inputs[i]));
   }
@@ -92,14 +93,7 @@ class RatioReporter : public benchmark::ConsoleReporter {
   std::map<std::string, double> times_;
 };
 
-std::vector<std::unique_ptr<Case>> load_all(const std::filesystem::path& folder, const std::vector<std::string>& only) {
-  std::vector<std::filesystem::path> folders;
-  for (const auto& entry : std::filesystem::directory_iterator(folder)) {
-    const std::string name = entry.path().filename().string();
-    const bool wanted = only.empty() || std::find(only.begin(), only.end(), name) != only.end();
-    if (wanted && std::filesystem::exists(entry.path() / "model.onnx")) folders.push_back(entry.path());
-  }
-  std::sort(folders.begin(), folders.end());
+std::vector<std::unique_ptr<Case>> load_all(const std::vector<std::filesystem::path>& folders) {
   std::vector<std::unique_ptr<Case>> cases;
   for (const auto& path : folders) {
     try {
@@ -122,9 +116,7 @@ int main(int argc, char** argv) {
   }
   spdlog::set_level(spdlog::level::warn);
   at::set_num_threads(1);
-  std::vector<std::string> only;
-  for (int i = 3; i < argc; ++i) only.emplace_back(argv[i]);
-  const auto cases = espq::load_all(argv[1], only);
+  const auto cases = espq::load_all(espq::case_folders(argv[1], espq::only_cases(argc, argv)));
   for (const auto& network : cases) espq::add_case(*network);
   espq::RatioReporter reporter;
   benchmark::RunSpecifiedBenchmarks(&reporter);

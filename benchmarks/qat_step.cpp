@@ -12,7 +12,7 @@
 #include "core/exec/device.h"
 #include "core/support/error.h"
 #include "onnx_frontend/onnx_frontend.h"
-#include "passes/pipeline.h"
+#include "passes/pipeline/convert.h"
 #include "qat/trainable_graph.h"
 
 namespace espq {
@@ -46,9 +46,9 @@ int run(const std::string& model, int64_t batch, int64_t steps, const std::strin
   for (Dataset::Batch& one : data)
     for (const Variable* input : quantized.inputs())
       one[quantized.inputs().size() == 1 ? "" : input->name()] = at::rand(*input->shape());
-  QuantizeOptions options;
-  options.target = target;
-  quantize(quantized, Dataset(std::move(data)), options);
+  Recipe recipe;
+  recipe.target = target;
+  quantized = convert(quantized, Dataset(std::move(data)), recipe).quantized;
   Tensors inputs;
   for (const Variable* input : quantized.inputs()) {
     Shape shape = *input->shape();

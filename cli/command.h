@@ -20,6 +20,12 @@ struct NamedFile {
   std::filesystem::path file;
 };
 
+/// The recipe that the user asked for.
+struct RecipeChoice {
+  std::string recipe;  ///< a file, or the name of a recipe that comes with espq; empty = espq's own defaults
+  std::vector<std::string> settings;  ///< "path.to.option=value" each: they overrule it in order
+};
+
 /// How to open an .espdl file.
 struct EspdlAccess {
   std::string key;    ///< of an encrypted model, as text
@@ -38,7 +44,7 @@ struct QuantizeCommand {
   std::vector<std::filesystem::path> calibration;
   std::optional<int64_t> steps;  ///< calibration batches to use; all when absent
   std::vector<NamedShape> input_shapes;
-  std::filesystem::path recipe;        ///< empty = espq's own defaults
+  RecipeChoice recipe;
   std::vector<NamedFile> test_inputs;  ///< recorded in the file with their results
   bool random_test_values = false;     ///< the same with random inputs
   uint64_t seed = 0;
@@ -63,7 +69,9 @@ struct ImportCommand {
   std::filesystem::path model;
   std::vector<NamedShape> input_shapes;
   std::vector<NamedFile> inputs;  ///< example inputs
-  bool check = false;             ///< compare with LibTorch
+  RecipeChoice recipe;
+  bool as_imported = false;  ///< before the float passes of the recipe
+  bool check = false;        ///< compare with LibTorch
   bool json = false;
 };
 
@@ -92,6 +100,7 @@ struct CompareCommand {
   std::string first_precision, second_precision;  ///< empty = float for float models, board for .espdl
   std::string target;                             ///< chip of .espdl files; empty = found out
   std::vector<NamedShape> input_shapes;
+  RecipeChoice recipe;  ///< whose float passes bring float models into the form of quantized ones
   EspdlAccesses files;
   bool per_layer = false;
   std::filesystem::path json, html;  ///< files to write; empty = none
@@ -99,12 +108,19 @@ struct CompareCommand {
 };
 
 struct OpsCommand {
-  std::string target;  ///< empty = all
+  std::string target;                   ///< empty = all
+  std::string runtime_level = "3.3.9";  ///< chip library whose kernels are meant
   bool json = false;
 };
 
 using Command = std::variant<QuantizeCommand, RunCommand, ImportCommand, InspectCommand, DiffCommand, VerifyCommand,
                              CompareCommand, OpsCommand>;
+
+/// A command line.
+struct CommandLine {
+  Command command;
+  bool verbose = false;  ///< show every pass with its time and what it changed
+};
 
 /// Exit codes: done (and equal, verified), a UserError or a difference, wrong use of the command line.
 inline constexpr int kSuccess = 0, kFailure = 1, kUsage = 2;

@@ -12,8 +12,7 @@
 #include "export/espdl/convert.h"
 #include "export/espdl/reader.h"
 #include "export/html/comparison_page.h"
-#include "passes/simplify/decompose_conv_transpose.h"
-#include "passes/simplify/simplify.h"
+#include "passes/pipeline/convert.h"
 
 namespace espq::cli {
 namespace {
@@ -32,11 +31,8 @@ Graph open_graph(const std::filesystem::path& file, size_t index, const CompareC
     const EspdlModel model = read_espdl_file(file, read_options(access_to(command.files, index)));
     return from_model(model, choose_target(model, command.target));
   }
-  Graph graph = import_float_model(file, command.input_shapes);
-  // What quantization does to the float network, so that both have the same layers.
-  simplify(graph);
-  if (decompose_conv_transpose(graph).changed()) infer_shapes(graph, zero_inputs(graph));
-  return graph;
+  // As conversion does it, so that both have the same layers.
+  return prepare(import_float_model(file, command.input_shapes), choose_recipe(command.recipe));
 }
 
 Model open_model(size_t index, const CompareCommand& command) {

@@ -31,15 +31,15 @@ int fail(std::string_view kind, std::string_view what) {
 }  // namespace
 }  // namespace espq::cli
 
-int espq_execute(const espq::cli::Command& command) {
+int espq_execute(const espq::cli::CommandLine& line) {
   using namespace espq;
   constexpr std::string_view internal = "internal error, please report it: ";
   // Results go to the output stream, everything else to the error stream.
   spdlog::set_default_logger(spdlog::stderr_logger_st("espq"));
   spdlog::set_pattern("espq: %l: %v");
-  spdlog::set_level(spdlog::level::warn);
+  spdlog::set_level(line.verbose ? spdlog::level::debug : spdlog::level::warn);
   try {
-    return std::visit(cli::Dispatch{}, command);
+    return std::visit(cli::Dispatch{}, line.command);
   } catch (const UserError& error) {
     return cli::fail("error: ", error.what());
   } catch (const c10::Error& error) {

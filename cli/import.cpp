@@ -4,6 +4,7 @@
 #include "cli/model_files.h"
 #include "cli/verbs.h"
 #include "core/support/error.h"
+#include "passes/pipeline/convert.h"
 
 namespace espq::cli {
 namespace {
@@ -85,20 +86,22 @@ nlohmann::ordered_json to_json(const TorchAgreement& agreement) {
 }  // namespace
 
 int import(const ImportCommand& command) {
-  user_check(command.model.extension() == ".pt" || command.model.extension() == ".pt2", "{}: is no .pt or .pt2 file",
-             command.model.string());
-  const TorchImportOptions options = torch_options(command.input_shapes, read_inputs(command.inputs));
+  const Recipe recipe = choose_recipe(command.recipe);
+  const Dataset::Batch example = read_inputs(command.inputs);
   CheckedImport result;
-  if (command.check)
-    result = import_torch_checked(command.model, options);
-  else
-    result.graph = import_torch(command.model, options);
+  if (command.check) {
+    user_check(command.model.extension() != ".onnx", "{}: --check is for .pt and .pt2 files", command.model.string());
+    result = import_torch_checked(command.model, torch_options(command.input_shapes, example));
+  } else {
+    result.graph = import_float_model(command.model, command.input_shapes, example);
+  }
+  const Graph shown = command.as_imported ? std::move(result.graph) : prepare(result.graph, recipe);
   if (command.json) {
-    nlohmann::ordered_json report = to_json(result.graph);
+    nlohmann::ordered_json report = to_json(shown);
     if (command.check) report["check"] = to_json(result.agreement);
     std::cout << report.dump(2) << "\n";
   } else {
-    print_graph(result.graph);
+    print_graph(shown);
     if (command.check) print_agreement(result.agreement);
   }
   return result.agreement.agrees() ? kSuccess : kFailure;

@@ -17,5 +17,5 @@ int main(int argc, char** argv) {
     std::cerr << "espq: the installation is damaged: " << dlerror() << "\n";
     return espq::cli::kFailure;
   }
-  return reinterpret_cast<decltype(&espq_execute)>(symbol)(std::get<espq::cli::Command>(parsed));
+  return reinterpret_cast<decltype(&espq_execute)>(symbol)(std::get<espq::cli::CommandLine>(parsed));
 }

@@ -52,6 +52,12 @@ std::map<std::string, Shape> shapes_by_name(const std::vector<NamedShape>& shape
   return result;
 }
 
+Recipe choose_recipe(const RecipeChoice& choice) {
+  Recipe recipe = choice.recipe.empty() ? Recipe() : find_recipe(choice.recipe);
+  for (const std::string& setting : choice.settings) set_field(recipe, setting);
+  return recipe;
+}
+
 bool is_float_model(const std::filesystem::path& file) {
   const auto ending = file.extension();
   return ending == ".onnx" || ending == ".pt" || ending == ".pt2";

@@ -2,6 +2,7 @@
 #include <filesystem>
 #include <map>
 #include <string>
+#include <string_view>
 #include <vector>
 
 #include "cli/command.h"
@@ -10,6 +11,7 @@
 #include "core/graph/graph.h"
 #include "export/espdl/model.h"
 #include "export/espdl/reader.h"
+#include "passes/recipe/recipe.h"
 #include "torch_frontend/torch_frontend.h"
 
 namespace espq::cli {
@@ -31,6 +33,9 @@ Dataset::Batch read_inputs(const std::vector<NamedFile>& files);
 
 /// Shapes by input name. Throws UserError on a name that comes twice.
 std::map<std::string, Shape> shapes_by_name(const std::vector<NamedShape>& shapes);
+
+/// espq's own recipe or the one that the user named, with the options that the user set.
+Recipe choose_recipe(const RecipeChoice& choice);
 
 /// Names of the endings that import_float_model() takes, for messages.
 inline constexpr std::string_view kFloatModels = ".onnx, .pt or .pt2";

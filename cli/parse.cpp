@@ -33,6 +33,15 @@ void add_shapes(CLI::App* verb, std::vector<NamedShape>& shapes) {
            "Shapes of inputs that the model leaves open; NAME=1x16:int64 gives the element type, too (.pt)");
 }
 
+void add_recipe(CLI::App* verb, RecipeChoice& choice) {
+  verb->add_option("--recipe", choice.recipe,
+                   "Options of the conversion: a JSON file, or the name of a recipe that comes with espq")
+      ->type_name("FILE.json|NAME");
+  verb->add_option("--set", choice.settings, "Options that overrule the recipe, for example calibration.steps=8")
+      ->expected(1, CLI::detail::expected_max_vector_size)
+      ->type_name("PATH=VALUE");
+}
+
 void add_access(CLI::App* verb, EspdlAccess& access) {
   verb->add_option("--key", access.key, "Key of an encrypted .espdl file: 32 hexadecimal digits")->type_name("KEY");
   verb->add_option("--entry", access.entry, "Model of a package: name or position")->type_name("NAME");
@@ -69,7 +78,7 @@ void add_quantize(CLI::App& app, Command& command) {
       ->check(CLI::PositiveNumber)
       ->type_name("N");
   add_shapes(verb, options->input_shapes);
-  verb->add_option("--recipe", options->recipe, "Options of the pipeline as JSON")->type_name("FILE.json");
+  add_recipe(verb, options->recipe);
   CLI::Option* inputs = add_list(verb, "--test-input", options->test_inputs, parse_named_file, "NAME=FILE.npy",
                                  "Inputs recorded in the file with the chip's answer");
   verb->add_option("--test-values", "Record random test inputs with the chip's answer")
@@ -119,12 +128,16 @@ void add_run(CLI::App& app, Command& command) {
 
 void add_import(CLI::App& app, Command& command) {
   auto options = std::make_shared<ImportCommand>();
-  CLI::App* verb = app.add_subcommand("import", "Show what a .pt or .pt2 file becomes, and check it against LibTorch");
-  verb->add_option("MODEL", options->model, "TorchScript (.pt) or torch.export (.pt2)")->required()->type_name("");
+  CLI::App* verb = app.add_subcommand("import", "Show the network that is quantized, with the names that recipes use");
+  verb->add_option("MODEL", options->model, "Float model: .onnx, .pt (TorchScript) or .pt2 (torch.export)")
+      ->required()
+      ->type_name("");
   add_shapes(verb, options->input_shapes);
+  add_recipe(verb, options->recipe);
+  verb->add_flag("--as-imported", options->as_imported, "Show what the file becomes before it is simplified");
   add_list(verb, "--input", options->inputs, parse_named_file, "NAME=FILE.npy",
            "Example inputs; they give shapes and types, too");
-  verb->add_flag("--check", options->check, "Compare every operator and the outputs with LibTorch");
+  verb->add_flag("--check", options->check, "Compare every operator and the outputs with LibTorch (.pt, .pt2)");
   verb->add_flag("--json", options->json, "As JSON");
   verb->callback([options, &command] { command = *options; });
 }
@@ -181,6 +194,7 @@ void add_compare(CLI::App& app, Command& command) {
   add_precision("--precision-b", options->second_precision);
   verb->add_option("--target", options->target, "Chip of .espdl files that do not tell it")->type_name("NAME");
   add_shapes(verb, options->input_shapes);
+  add_recipe(verb, options->recipe);
   add_accesses(verb, options->files);
   verb->add_flag("--per-layer", options->per_layer, "Also compare every layer that both have");
   verb->add_option("--json", options->json, "Write everything as JSON")->type_name("FILE.json");
@@ -192,7 +206,10 @@ void add_compare(CLI::App& app, Command& command) {
 void add_ops(CLI::App& app, Command& command) {
   auto options = std::make_shared<OpsCommand>();
   CLI::App* verb = app.add_subcommand("ops", "List the operators and what the chip library accepts");
-  verb->add_option("--target", options->target, "Only what this chip runs")->type_name("NAME");
+  verb->add_option("--target", options->target, "Only what this chip runs, with the limits that it has")
+      ->type_name("NAME");
+  verb->add_option("--runtime-level", options->runtime_level, "Of this chip library: 3.3.9 (the default) or newer")
+      ->type_name("LEVEL");
   verb->add_flag("--json", options->json, "As JSON");
   verb->callback([options, &command] { command = *options; });
 }
@@ -230,22 +247,24 @@ NamedFile parse_named_file(const std::string& text) {
   return {text.substr(0, equal), text.substr(equal + 1)};
 }
 
-std::variant<Command, int> parse_command_line(int argc, const char* const* argv) {
+std::variant<CommandLine, int> parse_command_line(int argc, const char* const* argv) {
   CLI::App app("espq quantizes neural networks for Espressif's ESP-DL chips.", "espq");
   app.set_version_flag("--version", "espq " ESPQ_VERSION);
   app.require_subcommand(1);
   app.failure_message([](const CLI::App*, const CLI::Error& error) {
     return std::string("espq: ") + error.what() + "\nRun 'espq --help' or 'espq VERB --help'.\n";
   });
-  Command command;
+  CommandLine line;
   for (auto add : {add_quantize, add_run, add_import, add_inspect, add_diff, add_verify, add_compare, add_ops})
-    add(app, command);
+    add(app, line.command);
+  for (CLI::App* verb : app.get_subcommands({}))
+    verb->add_flag("-v,--verbose", line.verbose, "Show every pass with its time and what it changed");
   try {
     app.parse(argc, argv);
   } catch (const CLI::ParseError& error) {
     return app.exit(error) == 0 ? kSuccess : kUsage;
   }
-  return command;
+  return line;
 }
 
 }  // namespace espq::cli

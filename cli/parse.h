@@ -13,6 +13,6 @@ NamedFile parse_named_file(const std::string& text);
 
 /// The command, or the exit code when there is nothing to do (help was printed, or the usage is wrong and was explained
 /// on the error stream).
-std::variant<Command, int> parse_command_line(int argc, const char* const* argv);
+std::variant<CommandLine, int> parse_command_line(int argc, const char* const* argv);
 
 }  // namespace espq::cli

@@ -12,10 +12,7 @@
 #include "core/analysis/statistics.h"
 #include "core/support/error.h"
 #include "core/support/file.h"
-#include "export/conversion/recipe.h"
-#include "export/conversion/test_values.h"
-#include "export/export.h"
-#include "passes/pipeline.h"
+#include "passes/pipeline/write.h"
 
 namespace espq::cli {
 namespace {
@@ -45,16 +42,16 @@ NamedTensors test_inputs(const QuantizeCommand& command, const Graph& graph, con
 }
 
 Recipe make_recipe(const QuantizeCommand& command) {
-  Recipe recipe = command.recipe.empty() ? Recipe{} : read_recipe(command.recipe);
-  recipe.quantize.target = command.target;
-  if (command.bits) recipe.quantize.widths.bits = *command.bits;
-  if (command.allow_missing_kernels) recipe.quantize.widths.check_kernels = false;
-  if (command.steps) recipe.quantize.calibration.steps = *command.steps;
+  Recipe recipe = choose_recipe(command.recipe);
+  recipe.target = command.target;
+  if (command.bits) recipe.widths.bits = *command.bits;
+  if (command.allow_missing_kernels) recipe.widths.check_kernels = false;
+  if (command.steps) recipe.calibration.steps = *command.steps;
   return recipe;
 }
 
 /// Calls `analysis` and returns what it gives with the seconds it took.
-nlohmann::ordered_json timed(const std::function<nlohmann::ordered_json()>& analysis) {
+nlohmann::ordered_json with_seconds(const std::function<nlohmann::ordered_json()>& analysis) {
   const auto start = std::chrono::steady_clock::now();
   const std::clock_t processor_start = std::clock();
   nlohmann::ordered_json rows = analysis();
@@ -71,14 +68,14 @@ void analyse(const QuantizeCommand& command, const Graph& graph, const Dataset& 
   options.batches = static_cast<size_t>(command.analysis_batches);
   nlohmann::ordered_json json = {{"batches", std::min(options.batches, calibration.size())},
                                  {"measure", "noise to signal"}};
-  json["graph_wise"] = timed([&] {
+  json["graph_wise"] = with_seconds([&] {
     const auto errors = graphwise_errors(graph, calibration, options);
     if (!command.quiet) std::cout << error_table(errors, options.measure, kReportedLayers);
     return to_json(errors);
   });
   if (command.analysis.empty()) return;
-  json["layer_wise"] = timed([&] { return to_json(layerwise_errors(graph, calibration, options)); });
-  json["statistics"] = timed([&] { return to_json(slot_statistics(graph, calibration, options.batches)); });
+  json["layer_wise"] = with_seconds([&] { return to_json(layerwise_errors(graph, calibration, options)); });
+  json["statistics"] = with_seconds([&] { return to_json(slot_statistics(graph, calibration, options.batches)); });
   write_file(command.analysis, json.dump(2) + "\n");
 }
 
@@ -86,30 +83,21 @@ void analyse(const QuantizeCommand& command, const Graph& graph, const Dataset& 
 
 int quantize(const QuantizeCommand& command) {
   const Recipe recipe = make_recipe(command);
-  Graph graph = import_float_model(command.model, command.input_shapes);
+  const Graph network = import_float_model(command.model, command.input_shapes);
   const Dataset calibration = Dataset::open(command.calibration);
   // Read before the long part, so that a wrong file is known at once.
-  const NamedTensors tests = test_inputs(command, graph, calibration);
-  {
+  const NamedTensors tests = test_inputs(command, network, calibration);
+  const Conversion made = [&] {
     const ProgressBar progress(!command.quiet);
-    espq::quantize(graph, calibration, recipe.quantize);
-  }
-  LowerReport report;
-  const Graph chip = lower(graph, recipe.lowering, &report);
+    return convert(network, calibration, recipe);
+  }();
   ExportOptions options;
-  options.file.identify = recipe.identify;
-  options.file.runtime_level = recipe.lowering.runtime_level;
-  options.recipe_text = recipe_text(recipe);
-  TestValues values;
-  if (!tests.empty())
-    values = recipe.simulated_test_values ? simulate_test_values(graph, chip, tests) : record_test_values(chip, tests);
   options.encrypt = command.encrypt;
   if (!command.key.empty()) options.key = parse_key(command.key);
-  const ExportResult result = export_espdl(chip, values, command.out, options);
+  const ExportResult result = export_espdl(made, tests, command.out, options);
   if (command.encrypt && command.key.empty())
     std::cout << fmt::format("key (recorded nowhere else): {}\n", to_text(*result.key));
-  for (const std::string& warning : report.warnings) std::cerr << "espq: warning: " << warning << "\n";
-  analyse(command, graph, calibration);
+  analyse(command, made.quantized, calibration);
   if (!command.quiet) std::cout << command.out.string() << "\n";
   return kSuccess;
 }

@@ -16,4 +16,4 @@ int ops(const OpsCommand& command);
 }  // namespace espq::cli
 
 /// Entry point of the verbs library: runs the command, reports errors on the error stream, returns the exit code.
-extern "C" int espq_execute(const espq::cli::Command& command);
+extern "C" int espq_execute(const espq::cli::CommandLine& line);

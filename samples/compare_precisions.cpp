@@ -9,16 +9,14 @@ int main(int argc, char** argv) try {
     std::cerr << "usage: compare_precisions MODEL.onnx DATA REPORT.html\n";
     return 2;
   }
-  espq::Graph network = espq::import_onnx(argv[1]);
   const espq::Dataset data = espq::Dataset::open({argv[2]});
-  espq::QuantizeOptions options;
-  options.target = "esp32p4";
-  espq::quantize(network, data, options);
-  const espq::Graph chip = espq::lower(network);
+  espq::Recipe recipe;
+  recipe.target = "esp32p4";
+  const espq::Conversion made = espq::convert(espq::import_onnx(argv[1]), data, recipe);
 
   // The quantized graph still knows its float weights: it is its own reference.
   const espq::Comparison result =
-      espq::compare({network, espq::Precision::Float}, {chip, espq::Precision::Board}, data);
+      espq::compare({made.quantized, espq::Precision::Float}, {made.chip, espq::Precision::Board}, data);
   for (const espq::TensorError& output : result.outputs)
     std::cout << output.name << ": " << output.decibel() << " dB, largest error " << output.max_error << "\n";
   for (const size_t worst : espq::sources_first(result.layers)) {

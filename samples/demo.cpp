@@ -9,13 +9,10 @@
 #include "core/analysis/error_analysis.h"
 #include "core/exec/float_layout.h"
 #include "core/support/error.h"
-#include "export/conversion/recipe.h"
-#include "export/conversion/test_values.h"
 #include "export/conversion/verify.h"
-#include "export/export.h"
 #include "export/onnx/onnx_export.h"
 #include "onnx_frontend/onnx_frontend.h"
-#include "passes/pipeline.h"
+#include "passes/pipeline/write.h"
 #include "samples/training.h"
 
 namespace espq::samples {
@@ -44,28 +41,21 @@ std::string judge_digits(const at::Tensor& outputs, const TrainedNetwork& networ
 void quantize_for(const std::string& chip, const std::filesystem::path& model, const TrainedNetwork& network,
                   Judge judge) {
   Recipe recipe;
-  recipe.quantize.target = chip;
-  Graph graph = import_onnx(model);
-  quantize(graph, network.calibration, recipe.quantize);
-  LowerReport report;
-  const Graph chip_graph = lower(graph, recipe.lowering, &report);
-  const TestValues tests =
-      record_test_values(chip_graph, {{graph.inputs()[0]->name(), network.test_inputs.slice(0, 0, 1)}});
+  recipe.target = chip;
+  const Conversion made = convert(import_onnx(model), network.calibration, recipe);
 
   std::filesystem::path file = model;
   file.replace_filename(chip + ".espdl");
-  ExportOptions options;
-  options.recipe_text = recipe_text(recipe);
-  export_espdl(chip_graph, tests, file, options);
+  export_espdl(made, {{made.chip.inputs()[0]->name(), network.test_inputs.slice(0, 0, 1)}}, file);
   require_verified(file, find_target(chip));
 
-  Executor board(chip_graph, Precision::Board);
+  Executor board(made.chip, Precision::Board);
   std::cout << fmt::format("\n{} (8 bit, Board precision): {}\n", chip,
-                           judge(run_in_float_layout(board, chip_graph, {network.test_inputs})[0], network));
+                           judge(run_in_float_layout(board, made.chip, {network.test_inputs})[0], network));
   std::cout << fmt::format("{}: {} bytes, verified\n", file.string(), std::filesystem::file_size(file));
-  for (const std::string& warning : report.warnings) std::cout << "warning: " << warning << "\n";
   const ErrorAnalysisOptions analysis;
-  std::cout << error_table(graphwise_errors(graph, network.calibration, analysis), analysis.measure, kTableRows);
+  std::cout << error_table(graphwise_errors(made.quantized, network.calibration, analysis), analysis.measure,
+                           kTableRows);
 }
 
 /// The calibration batches as files, so that the tool and the benchmarks can be tried on the same network.

@@ -5,11 +5,9 @@
 
 #include <iostream>
 
-#include "export/conversion/test_values.h"
-#include "export/export.h"
+#include "core/support/error.h"
 #include "onnx_frontend/onnx_frontend.h"
-#include "passes/lowering/lower.h"
-#include "passes/pipeline.h"
+#include "passes/pipeline/write.h"
 #include "qat/distillation.h"
 #include "qat/training.h"
 
@@ -33,11 +31,12 @@ double decibel(const Graph& quantized, Executor& teacher, const Dataset& data) {
 
 void distill(const std::string& model, const std::string& folder, int64_t steps, const std::string& out) {
   const Dataset data = Dataset::open({folder});
-  Graph quantized = espq::import_onnx(model);
-  espq::quantize(quantized, data, espq::QuantizeOptions{});
+  const espq::Recipe recipe;
+  const Graph quantized = espq::convert(espq::import_onnx(model), data, recipe).quantized;
   Executor teacher(quantized, Precision::Float);  // the quantized graph still knows its float weights
 
   espq::TrainOptions options;
+  options.quirks = recipe.quirks;
   options.learn_activation_exponents = true;
   espq::TrainableGraph student(quantized, options);
   using torch::optim::AdamOptions;
@@ -57,14 +56,13 @@ void distill(const std::string& model, const std::string& folder, int64_t steps,
     average.update();
   }
   average.exchange();
-  const Graph trained = student.graph();
+  const espq::Conversion made = espq::finish(student.graph(), data, recipe);
   std::cout << fmt::format("before: {:.2f} dB, after: {:.2f} dB\n", decibel(quantized, teacher, data),
-                           decibel(trained, teacher, data));
+                           decibel(made.quantized, teacher, data));
   espq::NamedTensors inputs;
-  for (size_t i = 0; i < trained.inputs().size(); ++i)
-    inputs.emplace(trained.inputs()[i]->name(), data.inputs(trained, 0)[i].slice(0, 0, 1));
-  const Graph chip = espq::lower(trained);
-  espq::export_espdl(chip, espq::record_test_values(chip, inputs), out);
+  for (size_t i = 0; i < quantized.inputs().size(); ++i)
+    inputs.emplace(quantized.inputs()[i]->name(), data.inputs(quantized, 0)[i].slice(0, 0, 1));
+  espq::export_espdl(made, inputs, out);
 }
 
 }  // namespace

@@ -10,11 +10,9 @@
 #include <numbers>
 
 #include "core/exec/float_layout.h"
-#include "export/conversion/recipe.h"
-#include "export/conversion/test_values.h"
+#include "core/support/error.h"
 #include "export/conversion/verify.h"
-#include "export/export.h"
-#include "passes/pipeline.h"
+#include "passes/pipeline/write.h"
 #include "qat/training.h"
 #include "qat/worker_group.h"
 #include "samples/training.h"
@@ -27,11 +25,10 @@ struct Score {
   int64_t different;        ///< images that the two precisions answer differently
 };
 
-Score score(const Graph& quantized, const Digits& digits) {
-  const at::Tensor simulated = Executor(quantized, Precision::Simulated).run(Tensors{digits.test_images})[0].argmax(1);
-  const Graph chip = lower(quantized);
-  Executor executor(chip, Precision::Board);
-  const at::Tensor board = run_in_float_layout(executor, chip, {digits.test_images})[0].argmax(1);
+Score score(const Conversion& made, const Digits& digits) {
+  Executor simulation(made.quantized, Precision::Simulated), executor(made.chip, Precision::Board);
+  const at::Tensor simulated = simulation.run(Tensors{digits.test_images})[0].argmax(1);
+  const at::Tensor board = run_in_float_layout(executor, made.chip, {digits.test_images})[0].argmax(1);
   const auto percent = [&](const at::Tensor& answers) {
     return 100 * answers.eq(digits.test_labels).to(at::kDouble).mean().item<double>();
   };
@@ -49,9 +46,9 @@ struct Options {
 /// The loop: what a user writes. `kept` BatchNormalizations go by the batch for two thirds of the steps. A step adds up
 /// the gradients of the pieces of its batch; several processes share them. One process takes two pieces, so that two
 /// processes add up the same numbers and give the same bytes.
-Graph train(const Graph& quantized, std::vector<BatchNormalization> kept, const Digits& digits, const Options& options,
+Graph train(const Conversion& start, std::vector<BatchNormalization> kept, const Digits& digits, const Options& options,
             WorkerGroup& group) {
-  TrainableGraph network(quantized, {.batch_normalizations = std::move(kept)});
+  TrainableGraph network(start.quantized, {.batch_normalizations = std::move(kept), .quirks = start.recipe.quirks});
   group.broadcast(network.parameters());
   const int64_t pieces = std::max(2, group.size());
   torch::optim::Adam optimizer(network.parameters(), torch::optim::AdamOptions(options.rate));
@@ -81,11 +78,9 @@ Graph train(const Graph& quantized, std::vector<BatchNormalization> kept, const 
   return network.graph();
 }
 
-void write_verified(const Graph& quantized, const Digits& digits, const std::filesystem::path& file) {
-  const Graph chip = lower(quantized);
-  export_espdl(chip, record_test_values(chip, {{quantized.inputs()[0]->name(), digits.test_images.slice(0, 0, 1)}}),
-               file);
-  require_verified(file, *quantized.target());
+void write_verified(const Conversion& made, const Digits& digits, const std::filesystem::path& file) {
+  export_espdl(made, {{made.chip.inputs()[0]->name(), digits.test_images.slice(0, 0, 1)}}, file);
+  require_verified(file, *made.chip.target());
 }
 
 int run(const Options& wanted) {
@@ -101,22 +96,20 @@ int run(const Options& wanted) {
                            digits.test_labels.numel(), baseline, "", "PTQ simulated", "PTQ board", "QAT simulated",
                            "QAT board", "different");
   for (const char* target : {"esp32p4", "esp32s3"}) {
-    Graph quantized = network.graph.clone();
-    QuantizeOptions options;
-    options.target = target;
-    quantize(quantized, network.calibration, options);
+    Recipe recipe;
+    recipe.target = target;
+    const Conversion start = convert(network.graph, network.calibration, recipe);
     std::vector<BatchNormalization> kept;
     if (wanted.keep_normalizations) kept = batch_normalizations(network.graph);
-    Graph trained = train(quantized, std::move(kept), digits, wanted, group);
+    const Graph trained = train(start, std::move(kept), digits, wanted, group);
     if (!group.is_first()) continue;
     // Weights that grew may need coarser grids on a chip with narrow accumulators (esp32s3).
-    if (fit_accumulators(trained, network.calibration, options.accumulators).changed())
-      derive_exponents(trained, options.derive);
-    const Score before = score(quantized, digits), after = score(trained, digits);
+    const Conversion made = finish(trained, network.calibration, recipe);
+    const Score before = score(start, digits), after = score(made, digits);
     std::cout << fmt::format("{:<10}{:>14.2f} %{:>10.2f} %{:>14.2f} %{:>10.2f} %{:>12}\n", target, before.simulated,
                              before.board, after.simulated, after.board,
                              fmt::format("{} and {}", before.different, after.different));
-    write_verified(trained, digits, folder / fmt::format("{}.espdl", target));
+    write_verified(made, digits, folder / fmt::format("{}.espdl", target));
   }
   std::cout << "files in " << folder.string() << ", verified\n";
   return 0;

@@ -1,13 +1,10 @@
-// A TorchScript file becomes an .espdl file: read, quantize, lower, write. docs/torch_import.md explains the first
+// A TorchScript file becomes an .espdl file: read, convert, write. docs/torch_import.md explains the first
 // step.
 #include <iostream>
 
 #include "core/analysis/error_analysis.h"
 #include "core/support/error.h"
-#include "export/conversion/recipe.h"
-#include "export/export.h"
-#include "passes/lowering/lower.h"
-#include "passes/pipeline.h"
+#include "passes/pipeline/write.h"
 #include "torch_frontend/torch_frontend.h"
 
 namespace {
@@ -18,15 +15,15 @@ void quantize_torchscript(const std::string& model, const std::string& input, co
   const espq::Dataset calibration = espq::Dataset::open({data});
   espq::TorchImportOptions options;
   options.example[input] = calibration[0].begin()->second;
-  espq::Graph graph = espq::import_torch(model, options);
+  const espq::Graph network = espq::import_torch(model, options);
 
-  espq::QuantizeOptions recipe;
+  espq::Recipe recipe;
   recipe.target = "esp32p4";
-  espq::quantize(graph, calibration, recipe);
-  espq::export_espdl(espq::lower(graph), {}, out);
+  const espq::Conversion made = espq::convert(network, calibration, recipe);
+  espq::export_espdl(made, {}, out);
 
   const espq::ErrorAnalysisOptions analysis;
-  std::cout << espq::error_table(espq::graphwise_errors(graph, calibration, analysis), analysis.measure, 10);
+  std::cout << espq::error_table(espq::graphwise_errors(made.quantized, calibration, analysis), analysis.measure, 10);
 }
 
 }  // namespace

@@ -12,7 +12,6 @@
 #include "core/exec/device.h"
 #include "core/exec/float_layout.h"
 #include "core/support/error.h"
-#include "passes/pipeline.h"
 #include "qat/distillation.h"
 #include "qat/training.h"
 #include "qat/worker_group.h"
@@ -67,6 +66,7 @@ class Session {
   void end_epoch(TrainableGraph& network, MovingAverage* average, int64_t epoch);
 
   void finish(TrainableGraph& network);
+  TrainOptions train_options() const { return {.device = group_.device(), .quirks = recipe_.quirks}; }
   void print_table(TrainableGraph& network, const Graph& chip);
 
   YoloOptions options_;
@@ -74,7 +74,8 @@ class Session {
   Clock clock_;
   Recipe recipe_;
   YoloData data_;
-  Graph graph_, float_graph_;
+  Graph quantized_, float_graph_;
+  Dataset calibration_;
   HeadLayout layout_;
   std::unique_ptr<Examples> training_, validation_, test_;  ///< test_ is empty without a test set
   std::unique_ptr<Executor> float_network_;
@@ -224,11 +225,11 @@ void Session::read_data() {
 }
 
 void Session::open() {
-  recipe_ = options_.recipe.empty() ? Recipe() : read_recipe(options_.recipe);
-  recipe_.quantize.target = options_.chip;
-  graph_ = read_network(options_);
-  layout_ = layout_of(graph_, options_, data_.validation);
-  float_graph_ = graph_.clone();
+  recipe_ = options_.recipe.empty() ? Recipe() : find_recipe(options_.recipe);
+  recipe_.target = options_.chip;
+  const Graph network = read_network(options_);
+  layout_ = layout_of(network, options_, data_.validation);
+  float_graph_ = network.clone();
   move_parameters(float_graph_, group_.device());
   float_network_ = std::make_unique<Executor>(float_graph_, Precision::Float);
 
@@ -243,7 +244,8 @@ void Session::open() {
   validation_ = examples(data_.validation);
   if (!data_.test.images.empty()) test_ = examples(data_.test);
   if (group_.is_first()) say(fmt::format("float: mAP50-95 {}", float_quality(*validation_).text()));
-  quantize(graph_, make_calibration(Batches(data_.train, batches), options_.calibration_images), recipe_.quantize);
+  calibration_ = make_calibration(Batches(data_.train, batches), options_.calibration_images);
+  quantized_ = convert(network, calibration_, recipe_).quantized;
   batches.shuffle = true;
   batches.augment = options_.augment;
   batches.augmentation.scale = options_.augment_scale;
@@ -253,12 +255,11 @@ void Session::open() {
 
 void Session::finish(TrainableGraph& network) {
   network.load(best_file());
-  const Graph trained = network.graph();
-  const Graph chip = lower(trained, recipe_.lowering);
+  const Conversion made = espq::finish(network.graph(), calibration_, recipe_);
   const std::filesystem::path file = options_.output / (options_.network.stem().string() + ".espdl");
-  write_verified(chip, trained, validation_->batches.get(0, 0).images.slice(0, 0, 1), recipe_, file);
+  write_verified(made, validation_->batches.get(0, 0).images.slice(0, 0, 1), file);
   say(fmt::format("{}: {} bytes, verified", file.string(), std::filesystem::file_size(file)));
-  print_table(network, chip);
+  print_table(network, made.chip);
 }
 
 /// The numbers that count: of images that decided nothing, if there are such.
@@ -271,7 +272,7 @@ void Session::print_table(TrainableGraph& network, const Graph& chip) {
     std::cout << fmt::format("  {:<6}{}{}", name, quality.text(), note) << std::endl;
     return quality.main();
   };
-  TrainableGraph untrained(graph_, {.device = group_.device()});
+  TrainableGraph untrained(quantized_, train_options());
   const double in_float = row("float", float_quality(examples));
   const double before = row("PTQ", simulated_quality(untrained, examples));
   const double after = row("QAT", simulated_quality(network, examples));
@@ -294,7 +295,7 @@ int Session::run() {
   read_data();
   if (options_.draw_only) return 0;
   open();
-  TrainableGraph network(graph_, {.device = group_.device()});
+  TrainableGraph network(quantized_, train_options());
   if (!train(network)) return kStopped;
   if (!group_.is_first()) return 0;
   network.save(options_.output / "last.state");

@@ -6,10 +6,9 @@
 #include <CLI/CLI.hpp>
 
 #include "core/support/error.h"
-#include "export/conversion/test_values.h"
 #include "export/conversion/verify.h"
-#include "export/export.h"
 #include "onnx_frontend/onnx_frontend.h"
+#include "passes/pipeline/write.h"
 #include "passes/simplify/remove_dead_code.h"
 #include "qat/detection/shapes.h"
 #include "torch_frontend/torch_frontend.h"
@@ -44,7 +43,7 @@ void add_options(CLI::App& app, YoloOptions& options) {
       ->check(CLI::PositiveNumber);
   app.add_flag("--draw-only", options.draw_only, "Write the drawn data set and stop");
   app.add_option("--target", options.chip, "The chip")->capture_default_str();
-  app.add_option("--recipe", options.recipe, "Quantization recipe (JSON)");
+  app.add_option("--recipe", options.recipe, "Quantization recipe: a name or a JSON file");
   app.add_option("--calibration-images", options.calibration_images, "Images to calibrate with")
       ->capture_default_str()
       ->check(CLI::PositiveNumber);
@@ -223,12 +222,9 @@ Quality measure(const MapNetwork& network, const CocoDataset& data, const Batche
 }
 
 // ------------------------------------------------------------------------------------------------ files
-void write_verified(const Graph& chip, const Graph& quantized, const at::Tensor& image, const Recipe& recipe,
-                    const std::filesystem::path& file) {
-  ExportOptions options;
-  options.recipe_text = recipe_text(recipe);
-  export_espdl(chip, record_test_values(chip, {{quantized.inputs()[0]->name(), image}}), file, options);
-  require_verified(file, find_target(recipe.quantize.target));
+void write_verified(const Conversion& made, const at::Tensor& image, const std::filesystem::path& file) {
+  export_espdl(made, {{made.chip.inputs()[0]->name(), image}}, file);
+  require_verified(file, *made.chip.target());
 }
 
 }  // namespace espq::samples

@@ -4,7 +4,7 @@
 #include <optional>
 
 #include "core/exec/executor.h"
-#include "export/conversion/recipe.h"
+#include "passes/pipeline/convert.h"
 #include "qat/detection/batches.h"
 #include "qat/detection/head.h"
 #include "qat/worker_group.h"
@@ -71,8 +71,7 @@ struct Quality {
 Quality measure(const MapNetwork& network, const detection::CocoDataset& data, const detection::Batches& batches,
                 const detection::HeadLayout& layout);
 
-/// Writes the chip graph of `quantized` and proves that the file computes what is recorded in it for `image`.
-void write_verified(const Graph& chip, const Graph& quantized, const at::Tensor& image, const Recipe& recipe,
-                    const std::filesystem::path& file);
+/// Writes what was made and proves that the file computes what is recorded in it for `image`.
+void write_verified(const Conversion& made, const at::Tensor& image, const std::filesystem::path& file);
 
 }  // namespace espq::samples
