@@ -7,9 +7,9 @@
 
 #include <cmath>
 
+#include "core/support/error.h"
 #include "export/conversion/test_values.h"
 #include "onnx_frontend/onnx_frontend.h"
-#include "passes/lowering/lower.h"
 #include "tests/peer_cases/peer_comparison.h"
 
 namespace espq {
@@ -25,18 +25,18 @@ at::Tensor real_values(const Variable& output, const at::Tensor& stored) {
 double disagreement(const std::filesystem::path& network, const char* target, int bits) {
   Graph graph = import_onnx(network / "model.onnx");
   const Dataset data = Dataset::open({network / "calib"});
-  QuantizeOptions options;
-  options.target = target;
-  options.widths.bits = bits;
-  options.widths.check_kernels = false;  // some networks test operators that the chip library does not have
-  quantize(graph, data, options);
-  const Graph chip = lower(graph);
+  Recipe recipe;
+  recipe.target = target;
+  recipe.widths.bits = bits;
+  recipe.widths.check_kernels = false;  // some networks test operators that the chip library does not have
+  const Conversion made = convert(graph, data, recipe);
+  const Graph &quantized = made.quantized, &chip = made.chip;
   NamedTensors inputs;
   const Tensors batch = data.inputs(graph, 0);
   for (size_t i = 0; i < batch.size(); ++i)
     inputs[graph.inputs()[i]->name()] =
         batch[i].dim() > 0 ? batch[i].narrow(0, 0, (*graph.inputs()[i]->shape())[0]) : batch[i];
-  const TestValues board = record_test_values(chip, inputs), simulated = simulate_test_values(graph, chip, inputs);
+  const TestValues board = record_test_values(chip, inputs), simulated = simulate_test_values(quantized, chip, inputs);
   double noise = 0, signal = 0;
   for (size_t i = 0; i < board.outputs.size(); ++i) {
     const at::Tensor got = real_values(*chip.outputs()[i], board.outputs[i].second);
@@ -50,10 +50,9 @@ double disagreement(const std::filesystem::path& network, const char* target, in
 class BoardAgreement : public testing::TestWithParam<const char*> {};
 
 TEST_P(BoardAgreement, BoardIsWhatWasSimulated) {
-  ESPQ_REQUIRE_REFERENCE_DATA("peer_cases");
   at::set_num_threads(1);
   const char* filter = std::getenv("ESPQ_PEER_RUN");
-  for (const auto& entry : std::filesystem::directory_iterator(reference_data() / "peer_cases")) {
+  for (const auto& entry : std::filesystem::directory_iterator(peer_cases().folder)) {
     const std::string name = entry.path().filename();
     if (!std::filesystem::exists(entry.path() / "model.onnx")) continue;
     if (filter && name.find(filter) == std::string::npos) continue;

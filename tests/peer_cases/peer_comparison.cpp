@@ -7,13 +7,13 @@
 
 #include "core/exec/executor.h"
 #include "core/ops/operator.h"
-#include "export/conversion/recipe.h"
+#include "core/support/error.h"
 #include "export/conversion/test_values.h"
 #include "export/conversion/verify.h"
 #include "export/espdl/convert.h"
 #include "export/espdl/reader.h"
 #include "onnx_frontend/onnx_frontend.h"
-#include "passes/lowering/lower.h"
+#include "passes/pipeline/write.h"
 
 namespace espq {
 namespace {
@@ -76,19 +76,14 @@ void compare(const PeerRun& run, PeerSource source, const EspdlModel& peer, Peer
   const Dataset calibration = Dataset::open({run.calibration});
   const bool simplified = source == PeerSource::Simplified;
   Graph graph = import_onnx(simplified ? run.model : run.model.parent_path() / "model.onnx");
-  QuantizeOptions recipe = run.options;
-  recipe.float_passes.simplify = !simplified;
-  recipe.float_passes.format_like_incumbent = true;
-  quantize(graph, calibration, recipe);
-  const Recipe parity = read_recipe(ESPQ_RECIPES "/esp-ppq-1.3.12.json");
-  const Graph chip = lower(graph, parity.lowering);
-  EspdlOptions options;
-  options.identify = parity.identify;
-  options.runtime_level = parity.lowering.runtime_level;
+  Recipe recipe = run.recipe;
+  if (simplified) recipe.simplify.reset();
+  const Conversion made = convert(graph, calibration, recipe);
+  const EspdlOptions options = file_options(recipe);
   const NamedTensors inputs = first_batch(graph, calibration);
-  result.differences = diff(peer, to_model(chip, simulate_test_values(graph, chip, inputs), options));
+  result.differences = diff(peer, to_model(made.chip, answers(made, inputs), options));
   const bool recorded_board = !result.differences.empty() && only_test_values(result.differences) &&
-                              holds_board_numbers(peer, chip, inputs, options);
+                              holds_board_numbers(peer, made.chip, inputs, options);
   for (const EspdlDifference& difference : result.differences)
     result.reasons.push_back(recorded_board ? kBoardNumbers : reason_of(difference));
   const auto unexplained = std::count(result.reasons.begin(), result.reasons.end(), "");

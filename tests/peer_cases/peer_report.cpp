@@ -27,8 +27,8 @@ int main(int argc, char** argv) {
   std::map<std::string_view, int> counts;
   for (const PeerRun& run : peer_runs(ESPQ_RECIPES "/esp-ppq-1.3.12.json")) {
     if (!network.empty() && run.network != network) continue;
-    if (!target.empty() && run.options.target != target) continue;
-    if (run.options.widths.bits != bits) continue;
+    if (!target.empty() && run.recipe.target != target) continue;
+    if (run.recipe.widths.bits != bits) continue;
     const std::string folder = run.folder.filename();  // <target>_<width>[_<option>]
     if (plain && std::count(folder.begin(), folder.end(), '_') > 1) continue;
     const PeerComparison result = compare_with_peer(run, original ? PeerSource::Original : PeerSource::Simplified);
