@@ -15,7 +15,7 @@ build: configure
 	cmake --build --preset $(PRESET)
 
 test: build
-	OMP_NUM_THREADS=1 ctest --preset $(PRESET) -j 2
+	ctest --preset $(PRESET)
 
 demo: configure
 	cmake --build --preset $(PRESET) --target demo

@@ -1,11 +1,7 @@
 # espq_flags: what every target of the project shares.
 add_library(espq_flags INTERFACE)
-set_target_properties(espq_flags PROPERTIES EXPORT_NAME flags)
 target_compile_features(espq_flags INTERFACE cxx_std_20)
-# Installed headers keep their paths below include/espq; "espq/espq.h" itself is found from include.
-target_include_directories(espq_flags INTERFACE "$<BUILD_INTERFACE:${PROJECT_SOURCE_DIR}>"
-                                                "$<INSTALL_INTERFACE:${CMAKE_INSTALL_INCLUDEDIR}>"
-                                                "$<INSTALL_INTERFACE:${CMAKE_INSTALL_INCLUDEDIR}/espq>")
+target_include_directories(espq_flags INTERFACE "${PROJECT_SOURCE_DIR}")
 # Executables are position independent, too, as a precompiled header serves only one kind of code.
 set(espq_options -Wall -Wextra -Wno-unused-parameter -fPIC)
 if(CMAKE_CXX_COMPILER_ID STREQUAL "GNU")
@@ -18,13 +14,13 @@ endif()
 if(ESPQ_WERROR)
   list(APPEND espq_options -Werror)
 endif()
-target_compile_options(espq_flags INTERFACE "$<BUILD_INTERFACE:${espq_options}>")
+target_compile_options(espq_flags INTERFACE ${espq_options})
 if(ESPQ_SANITIZE)
   target_compile_options(espq_flags INTERFACE
-    "$<BUILD_INTERFACE:-fsanitize=${ESPQ_SANITIZE};-fno-omit-frame-pointer>"
+    -fsanitize=${ESPQ_SANITIZE} -fno-omit-frame-pointer
     # The instrumentation hides initializations from GCC, which then warns about variants that are never read.
-    "$<BUILD_INTERFACE:$<$<CXX_COMPILER_ID:GNU>:-Wno-maybe-uninitialized>>")
-  target_link_options(espq_flags INTERFACE "$<BUILD_INTERFACE:-fsanitize=${ESPQ_SANITIZE}>")
+    "$<$<CXX_COMPILER_ID:GNU>:-Wno-maybe-uninitialized>")
+  target_link_options(espq_flags INTERFACE -fsanitize=${ESPQ_SANITIZE})
 endif()
 
 # For the rooms whose loops have to give the chip's numbers: every operation is rounded once, in the order written (no
@@ -32,15 +28,19 @@ endif()
 set(ESPQ_EXACT_LOOPS "$<$<NOT:$<CONFIG:Debug>>:-O3>" -ffp-contract=off -fno-trapping-math)
 
 # espq_room(NAME SOURCES a.cpp ... DEPENDS rooms_or_libraries ... [PRIVATE_DEPENDS libraries ...]): the static library
-# espq_NAME, alias espq::NAME, installed and exported. What only the sources use is a PRIVATE_DEPENDS.
+# espq_NAME, alias espq::NAME, which becomes part of libespq. What only the sources use is a PRIVATE_DEPENDS.
 # All rooms reuse one precompiled header with LibTorch in it; NO_PCH rooms never see LibTorch.
 function(espq_room name)
   cmake_parse_arguments(ROOM "NO_PCH" "" "SOURCES;DEPENDS;PRIVATE_DEPENDS" ${ARGN})
   add_library(espq_${name} STATIC ${ROOM_SOURCES})
   add_library(espq::${name} ALIAS espq_${name})
-  set_target_properties(espq_${name} PROPERTIES EXPORT_NAME ${name})
   target_link_libraries(espq_${name} PUBLIC espq_flags ${ROOM_DEPENDS} PRIVATE ${ROOM_PRIVATE_DEPENDS})
   set_property(GLOBAL APPEND PROPERTY ESPQ_ROOMS espq_${name})
+  foreach(library ${ROOM_DEPENDS} ${ROOM_PRIVATE_DEPENDS})
+    if(NOT library MATCHES "^espq::" OR library STREQUAL "espq::libtorch_cuda")
+      set_property(GLOBAL APPEND PROPERTY ESPQ_EXTERNALS ${library})
+    endif()
+  endforeach()
   if(NOT ROOM_NO_PCH)
     target_link_libraries(espq_${name} PUBLIC espq::libtorch)
     if(TARGET espq_support AND NOT name STREQUAL "support")

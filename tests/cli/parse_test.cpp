@@ -11,14 +11,14 @@ namespace {
 using ::testing::ElementsAre;
 using ::testing::HasSubstr;
 
-std::variant<Command, int> parse(std::vector<const char*> arguments) {
+std::variant<CommandLine, int> parse(std::vector<const char*> arguments) {
   arguments.insert(arguments.begin(), "espq");
   return parse_command_line(static_cast<int>(arguments.size()), arguments.data());
 }
 
 template <typename Verb>
 Verb command(const std::vector<const char*>& arguments) {
-  return std::get<Verb>(std::get<Command>(parse(arguments)));
+  return std::get<Verb>(std::get<CommandLine>(parse(arguments)).command);
 }
 
 /// What a refused command line prints.
@@ -45,10 +45,28 @@ TEST(ParseCommandLine, Quantize) {
   EXPECT_EQ(quantize.input_shapes[0].name, "x");
   EXPECT_THAT(quantize.input_shapes[0].dims, ElementsAre(1, 3, 48, 48));
   EXPECT_THAT(quantize.input_shapes[1].dims, ElementsAre(1));
-  EXPECT_EQ(quantize.recipe, "r.json");
+  EXPECT_EQ(quantize.recipe.recipe, "r.json");
+  EXPECT_TRUE(quantize.recipe.settings.empty());
   EXPECT_TRUE(quantize.random_test_values);
   EXPECT_EQ(quantize.seed, 7u);
   EXPECT_EQ(quantize.out, "o.espdl");
+}
+
+TEST(ParseCommandLine, VerbsThatConvertTakeARecipe) {
+  const RecipeChoice recipe =
+      command<ImportCommand>({"import", "m.onnx", "--recipe", "esp-ppq-1.3.12", "--set", "calibration.steps=3",
+                              "layers.a=b.width=int16", "--set", "tables=null"})
+          .recipe;
+  EXPECT_EQ(recipe.recipe, "esp-ppq-1.3.12");
+  EXPECT_THAT(recipe.settings, ElementsAre("calibration.steps=3", "layers.a=b.width=int16", "tables=null"));
+  EXPECT_THAT(command<CompareCommand>({"compare", "a", "b", "--inputs", "c", "--set", "simplify=null"}).recipe.settings,
+              ElementsAre("simplify=null"));
+}
+
+TEST(ParseCommandLine, EveryVerbCanBeVerbose) {
+  for (const char* flag : {"-v", "--verbose"})
+    EXPECT_TRUE(std::get<CommandLine>(parse({"inspect", "m.espdl", flag})).verbose) << flag;
+  EXPECT_FALSE(std::get<CommandLine>(parse({"inspect", "m.espdl"})).verbose);
 }
 
 TEST(ParseCommandLine, RunTakesSeveralInputs) {

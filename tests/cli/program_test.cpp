@@ -182,6 +182,55 @@ TEST_F(Program, QuantizesTheSameWayTwice) {
   EXPECT_THAT(result.out, HasSubstr("gemm"));  // the table of layers
 }
 
+TEST_F(Program, RecipesHaveNamesAndOptions) {
+  const auto file = [&](const std::vector<std::string>& options) {
+    auto command = quantize_command();
+    command.insert(command.end(), {"--quiet"});
+    command.insert(command.end(), options.begin(), options.end());
+    const ProgramResult result = espq(command);
+    EXPECT_EQ(result.exit_code, 0) << result.err;
+    return file_text(out("m.options.json"));
+  };
+  const auto plain = nlohmann::json::parse(file({}));
+  EXPECT_EQ(nlohmann::json::parse(file({"--recipe", "default"})), plain);
+  EXPECT_TRUE(nlohmann::json::parse(file({"--recipe", "esp-ppq-1.3.12"}))["quirks"]["large_doubles"]);
+  const auto set =
+      nlohmann::json::parse(file({"--set", "calibration.observer=minmax", "widths.bits=16", "--bits", "8"}));
+  EXPECT_EQ(set["calibration"]["observer"], "minmax");
+  EXPECT_EQ(set["widths"]["bits"], 8);  // options of their own overrule --set
+  std::filesystem::remove_all(folder_ / "out");
+  std::filesystem::create_directories(folder_ / "out");
+  auto command = quantize_command();
+  command.insert(command.end(), {"--set", "calibration.observr=kl"});
+  expect_error(command, "did you mean 'observer'");
+}
+
+TEST_F(Program, VerboseShowsEveryPassAndWhatItChanged) {
+  auto command = quantize_command();
+  EXPECT_THAT(espq(command).err, IsEmpty());
+  command.emplace_back("-v");
+  const ProgramResult result = espq(command);
+  ASSERT_EQ(result.exit_code, 0) << result.err;
+  EXPECT_THAT(result.err, ::testing::ContainsRegex("espq: info: calibrate \\([0-9.]+ s\\): activation x [0-9]+ \\("));
+  EXPECT_THAT(result.err, ::testing::ContainsRegex("espq: debug: fuse_gelu \\([0-9.]+ s\\): nothing to do"));
+}
+
+TEST_F(Program, ImportShowsTheNamesThatRecipesUse) {
+  expect_error({"import", data("classifier_dynamic.onnx")}, "image");
+  const ProgramResult result = espq({"import", data("classifier.onnx"), "--json"});
+  ASSERT_EQ(result.exit_code, 0) << result.err;
+  const auto prepared = nlohmann::json::parse(result.out)["operations"];
+  ASSERT_FALSE(prepared.empty());
+  for (const auto& operation : prepared) {
+    auto command = quantize_command();
+    const std::string name = operation["name"];
+    command.insert(command.end(), {"--quiet", "--set", "layers." + name + ".width=int8"});
+    EXPECT_EQ(espq(command).exit_code, 0) << name;
+  }
+  const auto imported = nlohmann::json::parse(espq({"import", data("classifier.onnx"), "--as-imported", "--json"}).out);
+  EXPECT_GE(imported["operations"].size(), prepared.size());
+}
+
 TEST_F(Program, BindsDynamicShapes) {
   expect_error(
       {"quantize", data("classifier_dynamic.onnx"), "--target", "c", "--calib", data("calib"), "--out", out("m.espdl")},

@@ -54,10 +54,10 @@ INSTANTIATE_TEST_SUITE_P(Roundings, FakeQuantizeOn, ::testing::Values(Rounding::
 TEST(QuantizeGradient, PassesWhereTheRoundedIntegerIsInRange) {
   // 127.4 rounds to 127 and passes, 127.6 rounds to 128 and does not; per channel everything passes.
   const at::Tensor value = at::tensor({127.4f, 127.6f, -128.4f, -129.f, 3.2f}).requires_grad_();
-  fake_quantize_with_gradient(value, {0}, -1, 8, Rounding::HalfEven, true).sum().backward();
+  fake_quantize_with_gradient(value, {.grid = {8, {0}}}).sum().backward();
   EXPECT_TRUE(at::equal(value.grad(), at::tensor({1.f, 0.f, 1.f, 0.f, 1.f})));
   const at::Tensor weight = at::tensor({500.f, 1.f}).reshape({2, 1}).requires_grad_();
-  fake_quantize_with_gradient(weight, {0, 1}, 0, 8, Rounding::HalfEven, false).sum().backward();
+  fake_quantize_with_gradient(weight, {.grid = {8, {0, 1}}, .channel_axis = 0, .masked = false}).sum().backward();
   EXPECT_TRUE(at::equal(weight.grad(), at::ones({2, 1})));
 }
 

@@ -15,8 +15,8 @@ namespace {
 
 std::vector<std::filesystem::path> reference_files() {
   std::vector<std::filesystem::path> files;
-  for (const char* folder : {"board_cases", "peer_cases"})
-    for (const auto& entry : std::filesystem::recursive_directory_iterator(reference_data() / folder))
+  for (const ReferenceCases& cases : {board_cases(), peer_cases()})
+    for (const auto& entry : std::filesystem::recursive_directory_iterator(cases.folder))
       if (entry.path().extension() == ".espdl") files.push_back(entry.path());
   std::sort(files.begin(), files.end());
   return files;
@@ -26,14 +26,14 @@ EspdlTensor int8_tensor(std::string name, std::vector<int64_t> dims, std::vector
   EspdlTensor tensor;
   tensor.name = std::move(name);
   tensor.dims = std::move(dims);
-  tensor.type = EspdlType::Int8;
+  tensor.type = ElementType::Int8;
   tensor.exponents = {exponent};
   tensor.raw = pad_to_blocks({values.begin(), values.end()});
   return tensor;
 }
 
 EspdlValueInfo int8_value(std::string name, const std::vector<int64_t>& dims, int64_t exponent) {
-  EspdlValueInfo value{.name = std::move(name), .type = EspdlType::Int8, .shape = std::vector<EspdlDimension>()};
+  EspdlValueInfo value{.name = std::move(name), .type = ElementType::Int8, .shape = std::vector<EspdlDimension>()};
   for (const int64_t dim : dims) value.shape->push_back({.value = dim});
   value.exponents = {exponent};
   return value;
@@ -73,7 +73,7 @@ EspdlModel rich_model() {
                      {.name = "g", .value = int8_tensor("nested", {2, 2}, {1, 2, 3, 4}, 0)}};
   model.initializers.push_back({.name = "empty",
                                 .dims = {0},
-                                .type = EspdlType::Float,
+                                .type = ElementType::Float,
                                 .exponents = {0},
                                 .doc_string = "layout ==> UNK",
                                 .typed = std::vector<float>()});
@@ -81,10 +81,10 @@ EspdlModel rich_model() {
   scalar.doc_string = "layout ==> UNK";
   model.initializers.push_back(scalar);
   model.nodes.push_back({.name = "sum", .op_type = "Add", .inputs = {"y", "scalar", "empty"}, .outputs = {"z"}});
-  EspdlValueInfo z{.name = "z", .type = EspdlType::Float, .exponents = {0}};
+  EspdlValueInfo z{.name = "z", .type = ElementType::Float, .exponents = {0}};
   z.shape = {{.kind = EspdlDimension::Kind::Unknown}, {.kind = EspdlDimension::Kind::Parameter, .parameter = "batch"}};
   model.value_infos.push_back(z);
-  model.value_infos.push_back({.name = "", .type = EspdlType::Float, .exponents = {0}});
+  model.value_infos.push_back({.name = "", .type = ElementType::Float, .exponents = {0}});
   model.outputs = {z};
   return model;
 }
@@ -109,10 +109,8 @@ T at(const std::string& bytes, size_t offset) {
 
 // --------------------------------------------------------------------------------------------------------- bytes
 TEST(EspdlFile, EveryReferenceFileIsRewrittenByteForByte) {
-  ESPQ_REQUIRE_REFERENCE_DATA("board_cases");
-  ESPQ_REQUIRE_REFERENCE_DATA("peer_cases");
   const auto files = reference_files();
-  EXPECT_GE(files.size(), 480u);
+  EXPECT_GE(std::ssize(files), board_cases().at_least(176, 161) + peer_cases().at_least(304, 101));
   for (const auto& file : files) EXPECT_TRUE(write_espdl(read_espdl_file(file)) == read_file(file)) << file;
 }
 
@@ -282,9 +280,8 @@ TEST(EspdlFile, SurvivesFlippedBits) {
   std::mt19937 random(1);
   std::vector<std::string> seeds{write_espdl(relu_model()), write_espdl(rich_model()),
                                  package("PDL2", {{"a", write_espdl(rich_model())}})};
-  if (std::filesystem::exists(reference_data() / "board_cases"))
-    for (const char* name : {"esp32p4__streaming__model", "c__linear_ishap_1_31_kshap_32_31_relu_s8"})
-      seeds.push_back(read_file(reference_data() / "board_cases/published" / (std::string(name) + ".espdl")));
+  for (const char* name : {"esp32p4_mix_net_aud", "c_s8_linear_i_1_16_k_16_16_relu"})
+    seeds.push_back(read_file(board_cases().folder / name / "model.espdl"));
   int accepted = 0;
   for (const std::string& seed : seeds) {
     // Every bit of the first part (headers and tables), then random spots, then several at once.
@@ -312,7 +309,7 @@ TEST(EspdlFile, RefusesTensorsWhoseBytesDoNotFitTheirShape) {
   model.initializers[0].dims = {-256};
   EXPECT_THROW(read_espdl(write_espdl(model)), UserError);
   model.initializers[0].dims = {256};
-  model.initializers[0].type = static_cast<EspdlType>(99);
+  model.initializers[0].type = static_cast<ElementType>(99);
   EXPECT_THROW(read_espdl(write_espdl(model)), UserError);
 }
 

@@ -28,8 +28,8 @@ Graph quantized_graph() {
     return result;
   };
   Operation &conv = *graph.find_operation("conv"), &sigmoid = *graph.find_operation("sigmoid");
-  conv.set_width(OperationWidth::Int8);
-  sigmoid.set_width(OperationWidth::Int8);
+  conv.set_width(Width::Int8);
+  sigmoid.set_width(Width::Int8);
   conv.set_quant({slot(SlotState::Quantizes, 8, {-6}), slot(SlotState::Quantizes, 8, std::vector<int>(18, -8)),
                   slot(SlotState::QuantizesShared, 32, std::vector<int>(18, -14))},
                  {slot(SlotState::Quantizes, 8, {-5})});
@@ -76,8 +76,7 @@ TEST(QuantizationJson, IsPrintedAsPythonPrintsIt) {
 
 /// Python's json module wrote the reference; parsing and printing it again must give the same text.
 TEST(QuantizationJson, TextFormEqualsTheIncumbents) {
-  ESPQ_REQUIRE_REFERENCE_DATA("peer_cases");
-  const std::string text = read_file(reference_data() / "peer_cases/conv_bn_relu/esp32p4_w8a8/peer.json");
+  const std::string text = read_file(peer_cases().folder / "mish/esp32p4_w8a8/peer.json");
   EXPECT_TRUE(nlohmann::ordered_json::parse(text).dump(4, ' ', true) == text);
 }
 

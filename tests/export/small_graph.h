@@ -32,17 +32,16 @@ inline Graph small_graph() {
   Variable* b = parameter("b", at::arange(18, at::kInt) * 1000, std::vector<int>(18, -14));
   Variable* c = activation("c", {1, 2, 2, 18}, -5);
   Variable* y = activation("y", {1, 2, 2, 18}, -7);
-  graph.add_operation("Conv", "conv", {x, w, b}, {c},
-                      {{"activation", std::string("Linear")},
-                       {"dilations", std::vector<int64_t>{1, 1}},
-                       {"group", int64_t{1}},
-                       {"kernel_shape", std::vector<int64_t>{3, 3}},
-                       {"pads", std::vector<int64_t>{0, 0, 0, 0}},
-                       {"quant_type", std::string("S8")},
-                       {"strides", std::vector<int64_t>{1, 1}}});
-  parameter("Sigmoid_lut_0", at::arange(256, at::kInt).floor_divide(2).to(at::kChar), {-7});
-  graph.add_operation("Sigmoid", "sigmoid", {c}, {y},
-                      {{"lut", std::string("Sigmoid_lut_0")}, {"quant_type", std::string("S8")}});
+  Operation& conv = graph.add_operation("Conv", "conv", {x, w, b}, {c},
+                                        {{"dilations", std::vector<int64_t>{1, 1}},
+                                         {"group", int64_t{1}},
+                                         {"kernel_shape", std::vector<int64_t>{3, 3}},
+                                         {"pads", std::vector<int64_t>{0, 0, 0, 0}},
+                                         {"strides", std::vector<int64_t>{1, 1}}});
+  conv.edit_chip() = {.kernels = Width::Int8, .fused_relu = false};
+  const Variable* table = parameter("Sigmoid_lut_0", at::arange(256, at::kInt).floor_divide(2).to(at::kChar), {-7});
+  Operation& sigmoid = graph.add_operation("Sigmoid", "sigmoid", {c}, {y});
+  sigmoid.edit_chip() = {.kernels = Width::Int8, .table = table};
   graph.set_inputs({x});
   graph.set_outputs({y});
   return graph;

@@ -3,6 +3,7 @@
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
+#include "core/support/error.h"
 #include "passes/lowering/lower.h"
 #include "tests/lowering/quantized_graph.h"
 #include "tests/user_error.h"

@@ -62,7 +62,7 @@ TEST(Layout, FlattenSeesTheOrderOfTheModel) {
   const Operation* transpose = lowered.topological_order()[1];
   EXPECT_EQ(transpose->ints_attribute("perm"), (Ints{0, 3, 1, 2}));
   EXPECT_EQ(*transpose->output()->shape(), (Shape{1, 4, 4, 5}));
-  EXPECT_EQ(transpose->string_attribute("quant_type"), "S8");
+  EXPECT_EQ(transpose->chip().kernels, Width::Int8);
   expect_same_function(q, lowered);
 }
 
@@ -82,9 +82,8 @@ TEST(Layout, ConstantsOfBroadcastsFollowTheActivation) {
   EXPECT_EQ(*lowered.find_variable("scalar")->shape(), (Shape{}));
   expect_same_function(q, lowered);
 
-  LowerOptions options;
-  options.defects.constants_keep_channels_first = true;
-  EXPECT_EQ(*lower(q.graph, options).find_variable("full")->shape(), (Shape{1, 3, 1, 1}));
+  EXPECT_EQ(*lower(q.graph, {}, {.constants_keep_channels_first = true}).find_variable("full")->shape(),
+            (Shape{1, 3, 1, 1}));
 }
 
 TEST(Layout, TwoActivationsMeetInChannelsLast) {

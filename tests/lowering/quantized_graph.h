@@ -11,7 +11,10 @@ struct QuantizedGraph {
   Graph graph;
   int exponent = -4;
 
-  explicit QuantizedGraph(std::string_view target = "esp32p4") { graph.set_target(&find_target(target)); }
+  explicit QuantizedGraph(std::string_view target = "esp32p4") {
+    graph.set_target(&find_target(target));
+    graph.set_stage(Stage::Quantized);
+  }
 
   Variable* input(const std::string& name, Shape shape) {
     Variable& variable = graph.add_variable(name);
@@ -32,7 +35,7 @@ struct QuantizedGraph {
     Variable& output = graph.add_variable(name);
     output.set_shape(std::move(shape));
     Operation& operation = graph.add_operation(type, name + ":op", std::move(inputs), {&output}, std::move(attributes));
-    operation.set_width(OperationWidth::Float);
+    operation.set_width(Width::Float);
     return operation;
   }
 
@@ -50,7 +53,7 @@ struct QuantizedGraph {
   Operation& quantized(const std::string& type, const std::string& name, std::vector<Variable*> inputs, Shape shape,
                        AttributeMap attributes = {}) {
     Operation& operation = floating(type, name, std::move(inputs), std::move(shape), std::move(attributes));
-    operation.set_width(OperationWidth::Int8);
+    operation.set_width(Width::Int8);
     std::vector<SlotQuant> inputs_quant;
     for (const Variable* operand : operation.inputs())
       inputs_quant.push_back(!operand || operand->dtype() == at::kLong ? SlotQuant{} : slot(8, {exponent}));

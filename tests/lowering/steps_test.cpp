@@ -23,7 +23,7 @@ TEST(FuseRelu, TakesTheNameAndGridOfTheRelu) {
   q.give({relu.output()});
   const Graph lowered = lower(q.graph);
   EXPECT_THAT(types(lowered), ElementsAre("Conv"));
-  EXPECT_EQ(lowered.outputs()[0]->producer()->string_attribute("activation"), "Relu");
+  EXPECT_EQ(lowered.outputs()[0]->producer()->chip().fused_relu, true);
   EXPECT_EQ(lowered.outputs()[0]->name(), "y");
   EXPECT_THAT(lowered.outputs()[0]->storage()->exponents, ElementsAre(-2));
   EXPECT_EQ(lowered.find_variable("conv"), nullptr);
@@ -41,9 +41,7 @@ TEST(FuseRelu, KeepsTensorsThatSomebodyElseReads) {
   relu = output.quantized("Relu", "relu", {conv}, {1, 4, 4, 4}).output();
   output.give({conv, relu});
   EXPECT_THAT(types(lower(output.graph)), ElementsAre("Conv", "Relu"));
-  LowerOptions options;
-  options.defects.fuse_over_graph_outputs = true;
-  EXPECT_THAT(types(lower(output.graph, options)), ElementsAre("Conv"));
+  EXPECT_THAT(types(lower(output.graph, {}, {.fuse_over_graph_outputs = true})), ElementsAre("Conv"));
 }
 
 TEST(Conversions, OneNodePerReaderWhereFormatsDiffer) {
@@ -53,7 +51,7 @@ TEST(Conversions, OneNodePerReaderWhereFormatsDiffer) {
   Operation& coarser = q.quantized("Neg", "coarser", {a}, {1, 8});
   coarser.edit_input_quant(0) = q.slot(8, {-3});
   Operation& wider = q.quantized("Neg", "wider", {a}, {1, 8});
-  wider.set_width(OperationWidth::Int16);
+  wider.set_width(Width::Int16);
   wider.edit_input_quant(0) = q.slot(16, {-4});
   wider.edit_output_quant(0) = q.slot(16, {-4});
   Operation& real = q.floating("Erf", "real", {a}, {1, 8});
@@ -63,17 +61,17 @@ TEST(Conversions, OneNodePerReaderWhereFormatsDiffer) {
   EXPECT_EQ(lowered.find_operation("same:op")->input(0)->name(), "a");
   const auto conversion = [&](const char* reader) { return lowered.find_operation(reader)->input(0)->producer(); };
   EXPECT_EQ(conversion("coarser:op")->type(), "RequantizeLinear");
-  EXPECT_EQ(conversion("coarser:op")->string_attribute("quant_type"), "S8");
+  EXPECT_EQ(conversion("coarser:op")->chip().kernels, Width::Int8);
   EXPECT_FLOAT_EQ(conversion("coarser:op")->input(1)->value().item<float>(), 2.0f);
   EXPECT_THAT(conversion("coarser:op")->output()->storage()->exponents, ElementsAre(-3));
   EXPECT_EQ(conversion("wider:op")->type(), "RequantizeLinear");
-  EXPECT_EQ(conversion("wider:op")->string_attribute("quant_type"), "S16");
+  EXPECT_EQ(conversion("wider:op")->chip().kernels, Width::Int16);
   EXPECT_EQ(conversion("wider:op")->output()->storage()->dtype, at::kShort);
   EXPECT_EQ(conversion("real:op")->type(), "DequantizeLinear");
-  EXPECT_EQ(conversion("real:op")->string_attribute("quant_type"), "F32");
+  EXPECT_EQ(conversion("real:op")->chip().kernels, Width::Float);
   EXPECT_FALSE(conversion("real:op")->output()->storage().has_value());
   EXPECT_EQ(conversion("back:op")->type(), "QuantizeLinear");
-  EXPECT_EQ(lowered.find_operation("real:op")->string_attribute("quant_type"), "F32");
+  EXPECT_EQ(lowered.find_operation("real:op")->chip().kernels, Width::Float);
 }
 
 TEST(Conversions, TinyScalesAreComparedExactly) {
@@ -84,9 +82,7 @@ TEST(Conversions, TinyScalesAreComparedExactly) {
   b.edit_input_quant(0) = q.slot(8, {-19});
   q.give({b.output()});
   EXPECT_THAT(types(lower(q.graph)), ElementsAre("Tanh", "RequantizeLinear", "Neg"));
-  LowerOptions options;
-  options.defects.absolute_requantize_threshold = true;
-  EXPECT_THAT(types(lower(q.graph, options)), ElementsAre("Tanh", "Neg"));
+  EXPECT_THAT(types(lower(q.graph, {}, {.absolute_requantize_threshold = true})), ElementsAre("Tanh", "Neg"));
 }
 
 TEST(Conversions, GraphInputsHaveTheFormatOfTheirFirstReader) {
@@ -101,9 +97,7 @@ TEST(Conversions, GraphInputsHaveTheFormatOfTheirFirstReader) {
   EXPECT_THAT(lowered.inputs()[0]->storage()->exponents, ElementsAre(-4));
   EXPECT_EQ(lowered.find_operation("second:op")->input(0)->producer()->type(), "RequantizeLinear");
   EXPECT_EQ(lowered.find_operation("real:op")->input(0)->producer()->type(), "DequantizeLinear");
-  LowerOptions options;
-  options.defects.one_format_per_graph_input = true;
-  EXPECT_EQ(lower(q.graph, options).operation_count(), 3u);
+  EXPECT_EQ(lower(q.graph, {}, {.one_format_per_graph_input = true}).operation_count(), 3u);
 }
 
 TEST(Integers, PerChannelFiltersAndBiases) {
@@ -133,13 +127,13 @@ TEST(Integers, SaturatedBiasesStayPositiveUnlessTheDefectIsWanted) {
     q.graph.append_input(conv, q.constant("b", at::tensor({1e30f, -1e30f})));
     conv.edit_input_quant(2) = q.slot(bits, {-8});
     q.give({conv.output()});
-    LowerOptions options;
+    Quirks quirks;
     const auto bias = [&](int index) {
-      return lower(q.graph, options).find_variable("b")->value()[index].item<int64_t>();
+      return lower(q.graph, {}, quirks).find_variable("b")->value()[index].item<int64_t>();
     };
     EXPECT_EQ(bias(0), exact) << bits;
     EXPECT_EQ(bias(1), -exact - 1) << bits;
-    options.defects.bias_overflow_wraps = true;
+    quirks.bias_overflow_wraps = true;
     EXPECT_EQ(bias(0), wrapped) << bits;
     EXPECT_EQ(bias(1), -exact - 1) << bits;
   }
@@ -209,7 +203,8 @@ TEST(MatMul, ConstantOperandsKeepTheirOrder) {
   const Graph lowered = lower(q.graph);
   EXPECT_TRUE(at::equal(lowered.find_variable("w")->value(), at::arange(12, at::kChar).reshape({4, 3})));
   EXPECT_FALSE(lowered.operations()[0]->has("input1_layout"));
-  EXPECT_EQ(lower(q.graph, LowerOptions::incumbent()).operations()[0]->string_attribute("input1_layout"), "packed");
+  EXPECT_EQ(lower(q.graph, {.runtime_level = RuntimeLevel::Newer}).operations()[0]->string_attribute("input1_layout"),
+            "packed");
 }
 
 TEST(Tables, EqualTablesAreShared) {
@@ -221,9 +216,9 @@ TEST(Tables, EqualTablesAreShared) {
   c.edit_output_quant(0) = q.slot(8, {-7});
   q.give({c.output()});
   const Graph lowered = lower(q.graph);
-  EXPECT_EQ(lowered.find_operation("a:op")->string_attribute("lut"), "Tanh_lut_0");
-  EXPECT_EQ(lowered.find_operation("b:op")->string_attribute("lut"), "Tanh_lut_0");
-  EXPECT_EQ(lowered.find_operation("c:op")->string_attribute("lut"), "Tanh_lut_1");
+  EXPECT_EQ(lowered.find_operation("a:op")->chip().table->name(), "Tanh_lut_0");
+  EXPECT_EQ(lowered.find_operation("b:op")->chip().table->name(), "Tanh_lut_0");
+  EXPECT_EQ(lowered.find_operation("c:op")->chip().table->name(), "Tanh_lut_1");
   const Variable* table = lowered.find_variable("Tanh_lut_1");
   ASSERT_EQ(*table->shape(), (Shape{256}));
   EXPECT_EQ(table->dtype(), at::kChar);
@@ -244,9 +239,9 @@ TEST(Tables, BoundsAndSlopesWithOneElement) {
       q.quantized("PRelu", "many", {one.output(), q.constant("s4", at::full({4, 1, 1}, 0.25))}, {1, 4, 2, 2});
   q.give({many.output()});
   const Graph lowered = lower(q.graph);
-  EXPECT_TRUE(lowered.find_operation("clip:op")->has("lut"));
-  EXPECT_TRUE(lowered.find_operation("one:op")->has("lut"));
-  EXPECT_FALSE(lowered.find_operation("many:op")->has("lut"));
+  EXPECT_NE(lowered.find_operation("clip:op")->chip().table, nullptr);
+  EXPECT_NE(lowered.find_operation("one:op")->chip().table, nullptr);
+  EXPECT_EQ(lowered.find_operation("many:op")->chip().table, nullptr);
   const at::Tensor table = lowered.find_variable("Clip_lut_0")->value();
   EXPECT_EQ(table[0].item<int>(), -8);
   EXPECT_EQ(table[255].item<int>(), 32);
@@ -258,23 +253,23 @@ TEST(Consistency, WarnsAboutShiftsThatTheChipCannotDo) {
   Operation& conv = q.convolution("conv", q.input("x", {1, 3, 2, 2}), 4);
   conv.edit_output_quant(0) = q.slot(8, {-12});
   q.give({conv.output()});
-  LowerReport report;
-  lower(q.graph, {}, &report);
-  ASSERT_EQ(report.warnings.size(), 1u);
-  EXPECT_THAT(report.warnings[0], HasSubstr("conv:op"));
-  report.warnings.clear();
+  Report report;
+  lower(q.graph, {}, {}, &report);
+  ASSERT_EQ(report.warnings().size(), 1u);
+  EXPECT_THAT(report.warnings()[0], HasSubstr("conv:op"));
+  report = {};
   q.graph.set_target(&find_target("c"));
-  lower(q.graph, {}, &report);
-  EXPECT_TRUE(report.warnings.empty());
+  lower(q.graph, {}, {}, &report);
+  EXPECT_TRUE(report.warnings().empty());
 }
 
 TEST(Consistency, NamesOperatorsThatTheRuntimeLacks) {
   QuantizedGraph q;
   q.give({q.floating("Erf", "y", {q.input("x", {1, 3})}, {1, 3}).output()});
-  LowerReport report;
-  lower(q.graph, {}, &report);
-  ASSERT_EQ(report.warnings.size(), 1u);
-  EXPECT_THAT(report.warnings[0], HasSubstr("y:op"));
+  Report report;
+  lower(q.graph, {}, {}, &report);
+  ASSERT_EQ(report.warnings().size(), 1u);
+  EXPECT_THAT(report.warnings()[0], HasSubstr("y:op"));
 }
 
 TEST(SharedParameters, EveryReaderRoundsItsOwnCopy) {

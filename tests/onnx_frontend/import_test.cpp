@@ -110,9 +110,8 @@ TEST(OnnxImport, WideAndNarrowFloatsBecomeFloat32) {
 
 // Networks as exporters write them. What may keep one out is an operator that the table does not have yet.
 TEST(OnnxImport, ReadsTheReferenceNetworks) {
-  ESPQ_REQUIRE_REFERENCE_DATA("peer_cases");
   int imported = 0, refused = 0;
-  for (const auto& entry : std::filesystem::recursive_directory_iterator(reference_data() / "peer_cases")) {
+  for (const auto& entry : std::filesystem::recursive_directory_iterator(peer_cases().folder)) {
     if (entry.path().extension() != ".onnx") continue;
     try {
       verify(import_onnx(entry.path()));

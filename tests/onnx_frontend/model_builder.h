@@ -33,7 +33,7 @@ struct ModelBuilder {
   ModelBuilder& output(const std::string& name) {
     onnx_file::Value result;
     result.name = name;
-    result.type = onnx_file::ElementType::Float;
+    result.type = ElementType::Float;
     model.outputs.push_back(result);
     return *this;
   }

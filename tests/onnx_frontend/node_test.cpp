@@ -73,7 +73,7 @@ std::string outside(const onnx_file::Model& model) {
   for (const auto* list : {&model.inputs, &model.outputs})
     for (const auto& value : *list) {
       if (!value.is_tensor) return "a sequence or optional as input or output";
-      if (!onnx_file::scalar_type(value.type)) return "element type " + onnx_file::element_name(value.type);
+      if (!onnx_file::scalar_type(value.type)) return "element type " + element_name(value.type);
     }
   return {};
 }

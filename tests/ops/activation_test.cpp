@@ -2,7 +2,7 @@
 
 #include <cmath>
 
-#include "core/ops/table.h"
+#include "core/ops/lookup_table.h"
 #include "core/support/error.h"
 #include "tests/ops/node_run.h"
 
@@ -140,14 +140,18 @@ TEST(Table, Int16ReadsTheNearestEntry) {
 }
 
 TEST(Table, LutComputesItsOriginalFunction) {
-  const AttributeMap attributes = {
-      {"original_op_type", std::string("Elu")}, {"alpha", 2.0f}, {"int16_lut_step", int64_t{32}}};
+  const AttributeMap attributes = {{"alpha", 2.0f}};
+  ChipFacts facts, unknown;
+  facts.function = "Elu";
+  facts.table_step = 32;
+  unknown.function = "Nothing";
   const at::Tensor x = at::tensor({-1.f, 1.f});
-  EXPECT_TRUE(at::equal(run_one("LUT", {x}, attributes), run_one("Elu", {x}, {{"alpha", 2.0f}})));
-  const BoardNode node{.type = "LUT", .inputs = {{16, {-12}}}, .outputs = {{16, {-13}}}, .attributes = attributes};
+  EXPECT_TRUE(at::equal(run_node("LUT", {x}, attributes, false, 1, facts)[0], run_one("Elu", {x}, attributes)));
+  const BoardNode node{
+      .type = "LUT", .inputs = {{16, {-12}}}, .outputs = {{16, {-13}}}, .attributes = attributes, .chip = facts};
   // -4096 (= -1) lies on the table's grid of 32 codes: 2 * (e^-1 - 1) * 2^13
   EXPECT_EQ(node({codes({-4096})})[0].item<float>(), std::round(2 * std::expm1(-1.0) * 8192));
-  EXPECT_THROW(run_one("LUT", {x}, {{"original_op_type", std::string("Nothing")}}), UserError);
+  EXPECT_THROW(run_node("LUT", {x}, {}, false, 1, unknown), UserError);
 }
 
 // ---------------------------------------------------------------------------------------------- exact kernels

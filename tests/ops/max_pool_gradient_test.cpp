@@ -1,5 +1,5 @@
 // Values and gradients against LibTorch's pool, with many equal values.
-#include "core/ops/max_pool_gradient.h"
+#include "core/ops/training/max_pool_gradient.h"
 
 #include <ATen/ATen.h>
 #include <gtest/gtest.h>

@@ -5,13 +5,14 @@ namespace espq {
 
 /// Runs one operation without a graph around it: attributes by name, omitted operands undefined.
 inline Tensors run_node(const std::string& type, const Tensors& inputs, AttributeMap attributes = {}, bool chip = false,
-                        size_t outputs = 1) {
+                        size_t outputs = 1, const ChipFacts& facts = {}) {
   Graph graph;
   std::vector<Variable*> results;
   for (size_t i = 0; i < outputs; ++i) results.push_back(&graph.add_variable());
   Operation& operation = graph.add_operation(type, "node", {}, results, std::move(attributes));
+  operation.edit_chip() = facts;
   normalize_attributes(operation);
-  return definition_of(operation).forward({operation, chip}, inputs);
+  return definition_of(operation).forward({.operation = operation, .chip = chip}, inputs);
 }
 
 inline at::Tensor run_one(const std::string& type, const Tensors& inputs, AttributeMap attributes = {}) {
@@ -26,6 +27,7 @@ struct BoardNode {
   AttributeMap attributes = {};
   std::vector<bool> parameters = {};  ///< slots whose tensor is a constant of the graph
   at::Tensor table = {};
+  ChipFacts chip = {};
 
   at::Tensor operator()(const Tensors& tensors) const {
     Graph graph;
@@ -36,9 +38,10 @@ struct BoardNode {
       if (slot < parameters.size() && parameters[slot]) constants[slot] = tensors[slot];
     }
     Operation& operation = graph.add_operation(type, "node", operands, {&graph.add_variable()}, attributes);
+    operation.edit_chip() = chip;
     normalize_attributes(operation);
     const BoardContext context{operation, find_target(target), inputs, outputs, constants, table};
-    return definition_of(operation).board(context)(tensors).at(0);
+    return definition_of(operation).chip.board(context)(tensors).at(0);
   }
 };
 

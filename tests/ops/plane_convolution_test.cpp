@@ -1,5 +1,5 @@
 // Values and gradients against LibTorch's convolution.
-#include "core/ops/plane_convolution.h"
+#include "core/ops/kernels/plane_convolution.h"
 
 #include <ATen/ATen.h>
 #include <gtest/gtest.h>

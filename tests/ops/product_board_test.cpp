@@ -3,7 +3,7 @@
 
 #include <random>
 
-#include "core/ops/accumulator.h"
+#include "core/ops/board/accumulator.h"
 #include "core/ops/gemm.h"
 #include "core/ops/operator.h"
 #include "core/support/error.h"
@@ -20,6 +20,7 @@ struct Layer {
   int bits = 8, e_in = -5, e_out = -3;
   std::vector<int> e_weight = {-6};
   AttributeMap attributes = {};
+  ChipFacts chip = {};
   at::Tensor weight = {}, bias = {};  ///< codes
 };
 
@@ -28,9 +29,9 @@ int64_t add_up(const Layer& layer, int64_t channel, int64_t channels, bool depth
                const std::vector<int64_t>& products) {
   const Target& target = find_target(layer.target);
   const int block = layer.bits == 8 ? 16 : 8;
-  const bool vector = target.simd != SimdFamily::None && (depthwise || channel < channels / block * block);
+  const bool vector = target.vector_unit && (depthwise || channel < channels / block * block);
   int lane = 64;
-  if (layer.bits == 8) lane = target.simd == SimdFamily::None ? 32 : vector ? (target.saturating_20bit ? 20 : 32) : 40;
+  if (layer.bits == 8) lane = !target.vector_unit ? 32 : vector ? (target.saturating_20bit ? 20 : 32) : 40;
   if (layer.bits == 16 && target.saturating_20bit) lane = 40;
   const __int128 high = (static_cast<__int128>(1) << (lane - 1)) - 1;
   const auto wrap = [&](__int128 value) {
@@ -41,7 +42,7 @@ int64_t add_up(const Layer& layer, int64_t channel, int64_t channels, bool depth
   __int128 sum = layer.bias.defined() ? wrap(static_cast<int64_t>(layer.bias[channel].item<double>())) : 0;
   for (int64_t product : products) {
     sum += product;
-    sum = target.simd == SimdFamily::None ? wrap(sum) : std::clamp<__int128>(sum, -high - 1, high);
+    sum = !target.vector_unit ? wrap(sum) : std::clamp<__int128>(sum, -high - 1, high);
   }
   return static_cast<int64_t>(sum);
 }
@@ -51,9 +52,7 @@ float to_code(const Layer& layer, int64_t channel, int64_t sum) {
   const long double value = std::ldexp(static_cast<long double>(sum), layer.e_in + e_weight - layer.e_out);
   long double rounded =
       find_target(layer.target).rounding == Rounding::HalfUp ? std::floor(value + 0.5L) : std::nearbyint(value);
-  const auto activation = layer.attributes.find("activation");
-  if (activation != layer.attributes.end() && std::get<std::string>(activation->second) == "Relu")
-    rounded = std::max(rounded, 0.0L);
+  if (layer.chip.fused_relu.value_or(false)) rounded = std::max(rounded, 0.0L);
   return static_cast<float>(std::clamp<long double>(rounded, quant_min(layer.bits), quant_max(layer.bits)));
 }
 
@@ -106,12 +105,13 @@ at::Tensor run(const Layer& layer, const Tensors& inputs, bool constant = true) 
   for (size_t i = 0; i < inputs.size(); ++i) operands.push_back(&graph.add_variable());
   if (constant) operands[1]->set_value(layer.weight);
   Operation& operation = graph.add_operation(layer.type, "node", operands, {&graph.add_variable()}, layer.attributes);
+  operation.edit_chip() = layer.chip;
   normalize_attributes(operation);
   BoardContext context{operation, find_target(layer.target), {}, {}, {}, {}};
   context.inputs = {{layer.bits, {layer.e_in}}, {layer.bits, layer.e_weight}, {32, {0}}};
   context.outputs = {{layer.bits, {layer.e_out}}};
   context.parameters = {{}, constant ? layer.weight : at::Tensor(), layer.bias};
-  return definition_of(operation).board(context)(inputs).at(0);
+  return definition_of(operation).chip.board(context)(inputs).at(0);
 }
 
 at::Tensor codes(at::IntArrayRef shape, int64_t low, int64_t high) {
@@ -135,8 +135,8 @@ TEST(ConvBoard, MatchesTheScalarModelOnEveryTarget) {
       for (const bool relu : {false, true}) {
         Layer layer{.target = target, .weight = codes({18, 5, 3, 3}, -40, 40), .bias = codes({18}, -3000, 3000)};
         layer.bias = layer.bias.to(at::kDouble);
-        layer.attributes = {
-            {"strides", Ints{2, 2}}, {"pads", Ints{1, 1, 1, 1}}, {"activation", std::string(relu ? "Relu" : "Linear")}};
+        layer.attributes = {{"strides", Ints{2, 2}}, {"pads", Ints{1, 1, 1, 1}}};
+        layer.chip.fused_relu = relu;
         const at::Tensor x = codes({1, 5, 7, 6}, -128, 127);
         const at::Tensor given = channels_last ? x.contiguous(at::MemoryFormat::ChannelsLast) : x;
         expect_equal(run(layer, {given, layer.weight, layer.bias}), reference_conv(layer, x, 2, 1, 1));
@@ -276,7 +276,7 @@ TEST(MatMulBoard, ComputedOperandArrivesPacked) {
   at::manual_seed(11);
   for (const std::string& target : kTargets) {
     Layer layer{.type = "MatMul", .target = target, .e_out = 3};
-    layer.attributes = {{"quant_type", std::string("S8")}};
+    layer.chip.kernels = Width::Int8;
     const at::Tensor left = codes({3, 50}, 0, 127), right = codes({50, 37}, 0, 127);  // [K, N]
     at::Tensor packed = at::empty({50 * 37});
     const int64_t aligned = target == "c" ? 0 : 32;

@@ -13,8 +13,9 @@ TEST(Registry, EveryDefinitionIsComplete) {
     EXPECT_TRUE(names.insert(definition.name).second) << definition.name;
     EXPECT_NE(definition.forward, nullptr) << definition.name;
     EXPECT_FALSE(definition.outputs.empty()) << definition.name;
-    const bool integer = definition.chip.int8 || definition.chip.int16;
-    EXPECT_TRUE(!integer || definition.board) << definition.name;
+    const bool integer = definition.chip.kernels.int8 || definition.chip.kernels.int16;
+    EXPECT_TRUE(!integer || definition.chip.board) << definition.name;
+    EXPECT_TRUE(!definition.linear || definition.has_weights()) << definition.name;
     for (size_t i = 0; i + 1 < definition.inputs.size(); ++i)
       EXPECT_FALSE(definition.inputs[i].variadic) << definition.name;
     EXPECT_EQ(operators().find(definition.name), &definition);
@@ -60,6 +61,7 @@ TEST(Verify, FindsMissingOperands) {
   Variable& w = graph.add_parameter("w", at::ones({2, 3, 1, 1}));
   Variable& y = graph.add_variable("y");
   Operation& conv = graph.add_operation("Conv", "c", {&x, &w}, {&y});
+  graph.add_input(x);
   EXPECT_NO_THROW(verify(graph));
   graph.set_input(conv, 1, nullptr);
   EXPECT_THROW(verify(graph), InternalError);

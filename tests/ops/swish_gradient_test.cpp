@@ -1,5 +1,5 @@
 // Values and gradients against LibTorch's operators one by one.
-#include "core/ops/swish_gradient.h"
+#include "core/ops/training/swish_gradient.h"
 
 #include <ATen/ATen.h>
 #include <gtest/gtest.h>
@@ -27,9 +27,9 @@ TEST(SwishGradients, RoundLikeTheRoundingBehindThem) {
   for (const Rounding rounding : {Rounding::HalfEven, Rounding::HalfUp})
     for (const bool relu : {false, true}) {
       const at::Tensor ours = values.clone().requires_grad_(), theirs = values.clone().requires_grad_();
-      const at::Tensor got = swish_with_gradient(ours, RowRounding{grid_floats(-3, 8), rounding, relu});
-      const at::Tensor want =
-          fake_quantize_with_gradient(swish_with_gradient(theirs), {-3}, -1, 8, rounding, true, {}, relu);
+      const GridRounding slot{.grid = {8, {-3}}, .rounding = rounding};
+      const at::Tensor got = swish_with_gradient(ours, row_rounding(slot, relu));
+      const at::Tensor want = fake_quantize_with_gradient(swish_with_gradient(theirs), slot, {}, relu);
       EXPECT_TRUE(at::equal(got, want));
       got.backward(gradient);
       want.backward(gradient);

@@ -5,8 +5,8 @@
 
 #include <atomic>
 
-#include "core/ops/conv_gradient.h"
-#include "core/ops/max_pool_gradient.h"
+#include "core/ops/training/conv_gradient.h"
+#include "core/ops/training/max_pool_gradient.h"
 #include "core/quant/quantize_gradient.h"
 #include "tests/ops/node_run.h"
 
@@ -46,14 +46,15 @@ Tensors training_step(at::IntArrayRef input_shape, int threads) {
   const at::Tensor bias = at::randint(-999, 999, {12}, at::kFloat).div_(8192).requires_grad_();
   const at::Tensor log2_scale = at::full({1}, -4.0f).requires_grad_();
   ConvGradientOptions options;
-  options.round_filters = {.grid = {8, {-7}}, .masked = true};
+  options.round_filters = {.grid = {8, {-7}}};
   options.input = {8, {-6}};
   options.filters = {8, {-7}};
-  options.output = {8, {-4}};
+  options.output = {.grid = {8, {-4}}};
   options.relu = true;
   const at::Tensor sums = convolve_with_gradient(operation, input, filters, bias, options);
   const at::Tensor pooled = max_pool_with_gradient(sums, {{2, 2}, {2, 2}, {1, 1}, {0, 0}, {0, 0}});
-  const at::Tensor result = fake_quantize_with_gradient(pooled * 1.37, {-4}, -1, 8, Rounding::HalfUp, true, log2_scale);
+  const at::Tensor result =
+      fake_quantize_with_gradient(pooled * 1.37, {.grid = {8, {-4}}, .rounding = Rounding::HalfUp}, log2_scale);
   (result * at::randn(result.sizes())).sum().backward();
   return {result.detach(), input.grad(), filters.grad(), bias.grad(), log2_scale.grad()};
 }

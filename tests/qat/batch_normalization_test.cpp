@@ -39,9 +39,9 @@ struct NormalizedNetwork {
     graph.set_outputs({normalize("bn3", value, 3)});
     graph.set_inputs({&x});
     kept = batch_normalizations(graph);
-    QuantizeOptions options;
-    options.target = target;
-    quantize(graph, small_data(), options);
+    Recipe recipe;
+    recipe.target = target;
+    graph = convert(graph, small_data(), recipe).quantized;
   }
 
   TrainableGraph trainable(TrainOptions options = {}) const {

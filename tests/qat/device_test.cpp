@@ -6,6 +6,7 @@
 #include <gtest/gtest.h>
 #include <torch/optim/sgd.h>
 
+#include "core/support/error.h"
 #include "passes/lowering/lower.h"
 #include "qat/training.h"
 #include "tests/qat/cuda.h"
@@ -59,7 +60,6 @@ class Cuda : public ::testing::TestWithParam<const char*> {
   static TrainOptions options(at::Device device) {
     TrainOptions result;
     result.learn_activation_exponents = result.learn_weight_exponents = true;
-    result.mask_per_channel = true;
     result.device = device;
     return result;
   }

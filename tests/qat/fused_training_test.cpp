@@ -4,7 +4,7 @@
 #include <gtest/gtest.h>
 
 #include "onnx_frontend/onnx_frontend.h"
-#include "passes/pipeline.h"
+#include "passes/pipeline/convert.h"
 #include "qat/trainable_graph.h"
 #include "tests/qat/cuda.h"
 #include "tests/reference_data.h"
@@ -16,22 +16,21 @@ namespace {
 struct QuantizedPeer {
   Graph graph;
   at::Tensor input;
-  QuantizedPeer(const char* network, const char* target)
-      : graph(import_onnx(reference_data() / "peer_cases" / network / "model.onnx")) {
+  QuantizedPeer(const std::string& network, const char* target)
+      : graph(import_onnx(peer_cases().folder / network / "model.onnx")) {
     at::manual_seed(5);
     std::vector<Dataset::Batch> data(2);
     for (Dataset::Batch& batch : data) batch[""] = at::randn(*graph.inputs()[0]->shape());
-    QuantizeOptions options;
-    options.target = target;
-    quantize(graph, Dataset(std::move(data)), options);
+    Recipe recipe;
+    recipe.target = target;
+    graph = convert(graph, Dataset(std::move(data)), recipe).quantized;
     input = 1.3 * at::randn(*graph.inputs()[0]->shape());
   }
 };
 
-class FusedTraining : public ::testing::TestWithParam<std::tuple<const char*, const char*>> {};
+class FusedTraining : public ::testing::TestWithParam<std::tuple<std::string, const char*>> {};
 
 TEST_P(FusedTraining, GivesTheValuesAndGradientsOfSingleOperators) {
-  ESPQ_REQUIRE_REFERENCE_DATA("peer_cases");
   const auto [network, target] = GetParam();
   auto [graph, input] = QuantizedPeer(network, target);
 
@@ -72,7 +71,6 @@ TEST_P(FusedTraining, GivesTheValuesAndGradientsOfSingleOperators) {
 class CudaTraining : public FusedTraining {};
 
 TEST_P(CudaTraining, GivesTheValuesAndGradientsOfTheProcessor) {
-  ESPQ_REQUIRE_REFERENCE_DATA("peer_cases");
   if (!test::has_cuda()) GTEST_SKIP() << "no CUDA device";
   const test::WholeFloat32 whole_float32;
   const auto [network, target] = GetParam();
@@ -101,14 +99,21 @@ TEST_P(CudaTraining, GivesTheValuesAndGradientsOfTheProcessor) {
   }
 }
 
-const auto kNetworks = ::testing::Combine(
-    ::testing::Values("mobilenet_relu", "residual_shared", "inverted_residual", "dilated_conv", "group_edges",
-                      "conv1d_chain", "swish", "pad_modes", "odd_channels", "unet", "pooling", "conv_transpose",
-                      "split_branches", "yolo_head", "se_block", "channel_shuffle"),
-    ::testing::Values("esp32p4", "esp32s3"));
-const auto kName = [](const auto& info) {
-  return std::string(std::get<0>(info.param)) + "_" + std::get<1>(info.param);
-};
+std::vector<std::string> networks() {
+  std::vector<std::string> names = {
+      "mobilenet_relu", "residual_shared", "inverted_residual", "dilated_conv",   "group_edges", "conv1d_chain",
+      "swish",          "pad_modes",       "odd_channels",      "unet",           "pooling",     "conv_transpose",
+      "split_branches", "yolo_head",       "se_block",          "channel_shuffle"};
+  const ReferenceCases cases = peer_cases();
+  if (!cases.whole)
+    std::erase_if(names, [&](const auto& name) { return !std::filesystem::exists(cases.folder / name); });
+  return names;
+}
+
+TEST(FusedTrainingNetworks, AreThere) { EXPECT_GE(std::ssize(networks()), peer_cases().at_least(16, 5)); }
+
+const auto kNetworks = ::testing::Combine(::testing::ValuesIn(networks()), ::testing::Values("esp32p4", "esp32s3"));
+const auto kName = [](const auto& info) { return std::get<0>(info.param) + "_" + std::get<1>(info.param); };
 INSTANTIATE_TEST_SUITE_P(Networks, FusedTraining, kNetworks, kName);
 INSTANTIATE_TEST_SUITE_P(Networks, CudaTraining, kNetworks, kName);
 

@@ -40,7 +40,7 @@ class StraightThroughGradients : public ::testing::TestWithParam<Case> {};
 TEST_P(StraightThroughGradients, EqualTheHandWrittenNetwork) {
   const Graph graph = small_quantized_network(GetParam().target);
   TrainOptions options;
-  options.mask_per_channel = GetParam().mask_per_channel;
+  options.quirks.clipped_channels_pass_gradients = !GetParam().mask_per_channel;
   TrainableGraph trainable(graph, options);
   std::map<std::string, at::Tensor> parameters;
   {
@@ -195,13 +195,13 @@ TEST_P(OneSlot, EqualsOperators) {
   for (const bool masked : {false, true}) {
     value.mutable_grad().reset();
     const at::Tensor result =
-        fake_quantize_with_gradient(value, item.exponents, item.channel_axis, item.bits, rounding, masked);
+        fake_quantize_with_gradient(value, {{item.bits, item.exponents}, item.channel_axis, rounding, masked});
     EXPECT_TRUE(at::equal(result, q * scale));
     result.backward(incoming);
     EXPECT_TRUE(at::equal(value.grad(), masked ? incoming * inside : incoming));
   }
   value.mutable_grad().reset();
-  fake_quantize_with_gradient(value, item.exponents, item.channel_axis, item.bits, rounding, false, log2_scale)
+  fake_quantize_with_gradient(value, {{item.bits, item.exponents}, item.channel_axis, rounding, false}, log2_scale)
       .backward(incoming);
   EXPECT_TRUE(at::equal(value.grad(), incoming * inside));
   const at::Tensor terms = (incoming * at::where(inside, r - v, q) * scale).to(at::kDouble) * std::log(2.0);
@@ -230,8 +230,7 @@ TEST(OneSlotLayouts, OtherMemoryOrdersGiveTheSameNumbers) {
       const at::Tensor value =
           (other_order ? plain.contiguous(at::MemoryFormat::ChannelsLast) : plain.clone()).detach().requires_grad_();
       const at::Tensor alpha = log2_scale.clone().requires_grad_();
-      const at::Tensor result =
-          fake_quantize_with_gradient(value, {-5}, -1, 8, Rounding::HalfEven, true, learns ? alpha : at::Tensor());
+      const at::Tensor result = fake_quantize_with_gradient(value, {.grid = {8, {-5}}}, learns ? alpha : at::Tensor());
       result.backward(incoming);
       results.push_back(result.detach());
       gradients.push_back(value.grad());
@@ -249,11 +248,11 @@ TEST(AddAndQuantize, IsTheSumAndTheRoundingBehindIt) {
   for (const at::Tensor& other : {b, row, b.transpose(0, 1).contiguous().transpose(0, 1)})  // one pass, and two
     for (const Rounding rounding : {Rounding::HalfEven, Rounding::HalfUp})
       for (const bool relu : {false, true}) {
+        const GridRounding slot{.grid = {8, {-6}}, .rounding = rounding};
         const Tensors ours{a.clone().requires_grad_(), other.detach().clone().requires_grad_()};
         const Tensors theirs{a.clone().requires_grad_(), other.detach().clone().requires_grad_()};
-        const at::Tensor got = add_and_quantize_with_gradient(ours[0], ours[1], {-6}, 8, rounding, relu);
-        const at::Tensor want =
-            fake_quantize_with_gradient(theirs[0] + theirs[1], {-6}, -1, 8, rounding, true, {}, relu);
+        const at::Tensor got = add_and_quantize_with_gradient(ours[0], ours[1], slot, relu);
+        const at::Tensor want = fake_quantize_with_gradient(theirs[0] + theirs[1], slot, {}, relu);
         EXPECT_TRUE(at::equal(got, want));
         const at::Tensor gradient = at::randn(a.sizes());
         got.backward(gradient);

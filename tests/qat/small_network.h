@@ -2,7 +2,7 @@
 #include <ATen/ATen.h>
 
 #include "core/ops/operator.h"
-#include "passes/pipeline.h"
+#include "passes/pipeline/convert.h"
 
 namespace espq {
 
@@ -45,9 +45,9 @@ inline Dataset small_data(int64_t batches = 4) {
 
 inline Graph small_quantized_network(const std::string& target) {
   Graph graph = small_float_network();
-  QuantizeOptions options;
-  options.target = target;
-  quantize(graph, small_data(), options);
+  Recipe recipe;
+  recipe.target = target;
+  graph = convert(graph, small_data(), recipe).quantized;
   return graph;
 }
 

@@ -158,7 +158,7 @@ TEST(TrainableGraph, StateSurvivesAFile) {
 }
 
 TEST(TrainableGraph, RefusesWhatItCannotTrain) {
-  EXPECT_THAT(test::user_error_of([] { TrainableGraph{small_float_network()}; }), HasSubstr("quantize()"));
+  EXPECT_THAT(test::user_error_of([] { TrainableGraph{small_float_network()}; }), HasSubstr("convert()"));
   const Graph chip = lower(small_quantized_network("esp32p4"));
   EXPECT_THAT(test::user_error_of([&] { TrainableGraph{chip}; }), HasSubstr("chip graph"));
   TrainOptions options;

@@ -9,6 +9,7 @@
 
 #include <filesystem>
 
+#include "core/support/error.h"
 #include "core/support/file.h"
 #include "qat/distillation.h"
 #include "tests/qat/small_network.h"

@@ -7,6 +7,7 @@
 #include <csignal>
 #include <cstdlib>
 
+#include "core/support/error.h"
 #include "core/support/file.h"
 #include "qat/tensor_file.h"
 #include "tests/qat/cuda.h"

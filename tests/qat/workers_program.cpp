@@ -6,6 +6,7 @@
 #include <csignal>
 #include <iostream>
 
+#include "core/support/error.h"
 #include "qat/tensor_file.h"
 #include "qat/training.h"
 #include "qat/worker_group.h"

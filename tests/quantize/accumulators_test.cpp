@@ -1,7 +1,7 @@
 // Layers whose sums leave the 20-bit lanes of esp32s3: all-positive weights and inputs, as after a Relu.
 #include <gmock/gmock.h>
 
-#include "passes/pipeline.h"
+#include "passes/pipeline/convert.h"
 #include "tests/quantize/network.h"
 
 namespace espq {
@@ -21,21 +21,19 @@ Network all_positive_conv(int64_t channels) {
   return net;
 }
 
-QuantizeResult quantized(Network& net, const std::string& target, bool fit) {
-  QuantizeOptions options;
-  options.target = target;
-  options.accumulators.fit = fit;
-  return quantize(net.graph, positive_data(net), options);
-}
-
-const PassReport& report(const QuantizeResult& result, const std::string& pass) {
-  return *std::find_if(result.passes.begin(), result.passes.end(), [&](const PassReport& p) { return p.pass == pass; });
+Report quantized(Network& net, const std::string& target, bool fit) {
+  Recipe recipe;
+  recipe.target = target;
+  recipe.accumulators->fit = fit;
+  Conversion made = convert(net.graph, positive_data(net), recipe);
+  net.graph = std::move(made.quantized);
+  return made.report;
 }
 
 TEST(Accumulators, WeightsAreCoarsenedUntilSumsFit) {
   Network fitted = all_positive_conv(64), warned = all_positive_conv(64);
-  const PassReport fit = report(quantized(fitted, "esp32s3", true), "fit_accumulators");
-  const PassReport warn = report(quantized(warned, "esp32s3", false), "fit_accumulators");
+  const PassReport fit = *quantized(fitted, "esp32s3", true).find("fit_accumulators");
+  const PassReport warn = *quantized(warned, "esp32s3", false).find("fit_accumulators");
   EXPECT_TRUE(fit.changed());
   EXPECT_TRUE(fit.warnings.empty());
   EXPECT_FALSE(warn.changed());
@@ -54,8 +52,8 @@ TEST(Accumulators, WeightsAreCoarsenedUntilSumsFit) {
 
 TEST(Accumulators, OtherChipsAndSmallLayersAreLeftAlone) {
   Network wide_lanes = all_positive_conv(64), few_channels = all_positive_conv(2);
-  EXPECT_FALSE(report(quantized(wide_lanes, "esp32p4", true), "fit_accumulators").changed());
-  EXPECT_FALSE(report(quantized(few_channels, "esp32s3", true), "fit_accumulators").changed());
+  EXPECT_FALSE(quantized(wide_lanes, "esp32p4", true).find("fit_accumulators")->changed());
+  EXPECT_FALSE(quantized(few_channels, "esp32s3", true).find("fit_accumulators")->changed());
 }
 
 TEST(Accumulators, GemmMatricesAreTakenInEitherOrder) {
@@ -68,7 +66,7 @@ TEST(Accumulators, GemmMatricesAreTakenInEitherOrder) {
         "Gemm", "gemm",
         {x, net.constant("w", transposed ? weight.t().contiguous() : weight), net.constant("b", at::zeros({16}))},
         {{"transB", transposed}})});
-    EXPECT_TRUE(report(quantized(net, "esp32s3", true), "fit_accumulators").changed()) << transposed;
+    EXPECT_TRUE(quantized(net, "esp32s3", true).find("fit_accumulators")->changed()) << transposed;
     // The bias moved with the weights.
     EXPECT_EQ(net.exponents(net.in("gemm", 2))[0],
               net.exponents(net.in("gemm", 0))[0] + net.exponents(net.in("gemm", 1))[0]);

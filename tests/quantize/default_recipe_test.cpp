@@ -16,7 +16,7 @@ namespace {
 
 std::vector<std::filesystem::path> reference_networks() {
   std::vector<std::filesystem::path> networks;
-  for (const auto& entry : std::filesystem::directory_iterator(reference_data() / "peer_cases"))
+  for (const auto& entry : std::filesystem::directory_iterator(peer_cases().folder))
     if (std::filesystem::exists(entry.path() / "model.onnx")) networks.push_back(entry.path());
   std::sort(networks.begin(), networks.end());
   return networks;
@@ -38,20 +38,18 @@ double output_error(const Graph& reference, const Graph& quantized, const Datase
   return noise / (signal + 1e-30);
 }
 
-double error_with(const std::filesystem::path& network, const QuantizeOptions& options) {
+double error_with(const std::filesystem::path& network, const Recipe& recipe) {
   const Graph reference = import_onnx(network / "model.onnx");
   Graph graph = import_onnx(network / "model.onnx");
   const Dataset data = Dataset::open({network / "calib"});
-  quantize(graph, data, options);
+  graph = convert(graph, data, recipe).quantized;
   verify(graph);
   return output_error(reference, graph, data);
 }
 
 TEST(DefaultRecipe, QuantizesEveryReferenceNetworkWithLessNoise) {
-  ESPQ_REQUIRE_REFERENCE_DATA("peer_cases");
   at::set_num_threads(1);
   const char* filter = std::getenv("ESPQ_PEER_RUN");
-  const auto recipes = std::filesystem::path(ESPQ_TEST_DATA).parent_path().parent_path() / "recipes";
   int runs = 0, better = 0, worse = 0;
   double ratio = 0;
   for (const auto& network : reference_networks()) {
@@ -61,7 +59,7 @@ TEST(DefaultRecipe, QuantizesEveryReferenceNetworkWithLessNoise) {
       continue;
     for (const char* target : {"esp32p4", "esp32s3", "c"}) {
       SCOPED_TRACE(fmt::format("{} for {}", name, target));
-      QuantizeOptions own, parity = quantize_part(recipes / "esp-ppq-1.3.12.json");
+      Recipe own, parity = find_recipe("esp-ppq-1.3.12");
       own.target = parity.target = target;
       own.widths.check_kernels = false;  // some networks test operators that the chip library does not have
       try {

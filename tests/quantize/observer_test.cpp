@@ -12,8 +12,7 @@ namespace espq {
 namespace {
 
 // The rules of esp-ppq 1.3.12, whose results tests/data/make_observers.py recorded.
-const ObserverOptions kReference{
-    .range_rule = RangeRule::Symmetric, .mse_search = MseSearch::Levels, .percentile = 0.9999};
+constexpr Quirks kReference{.symmetric_range = true, .mse_by_levels = true};
 
 class RecordedObservers : public testing::Test {
  protected:
@@ -29,9 +28,8 @@ std::vector<at::Tensor> batches_of(const std::map<std::string, at::Tensor>& tens
   return batches;
 }
 
-int observed_exponent(Observer method, int bits, const std::vector<at::Tensor>& batches,
-                      const ObserverOptions& options) {
-  TensorObserver observer(method, bits, options);
+int observed_exponent(Observer method, int bits, const std::vector<at::Tensor>& batches, const Quirks& quirks = {}) {
+  TensorObserver observer(method, bits, {}, quirks);
   for (const at::Tensor& batch : batches) observer.observe(batch);
   if (observer.two_phase())
     for (const at::Tensor& batch : batches) observer.observe_again(batch);
@@ -109,7 +107,7 @@ TEST(MeanSquaredError, FindsTheBestPowerOfTwo) {
       // Heavier tails from sample to sample, so that clipping pays in some.
       at::Tensor value = at::randn({4000}) * std::ldexp(1.0, i - 6);
       value = value * value.abs().pow(0.4 * i);
-      const int found = observed_exponent(Observer::MeanSquaredError, bits, {value}, ObserverOptions());
+      const int found = observed_exponent(Observer::MeanSquaredError, bits, {value});
       double best = std::numeric_limits<double>::infinity();
       for (int exponent = -40; exponent < 40; ++exponent) best = std::min(best, true_error(value, exponent, bits));
       // The histogram knows values to 1/2048 of the range only: a near tie may fall either way.
@@ -119,7 +117,7 @@ TEST(MeanSquaredError, FindsTheBestPowerOfTwo) {
 }
 
 TEST(Observers, ShowNotANumber) {
-  TensorObserver observer(Observer::MinMax, 8, ObserverOptions());
+  TensorObserver observer(Observer::MinMax, 8);
   observer.observe(at::tensor({1.0f, std::numeric_limits<float>::quiet_NaN()}));
   EXPECT_TRUE(std::isnan(observer.range()));
 }

@@ -95,18 +95,18 @@ class PeerComparison {
 Comparison compare_run(const PeerRun& run) {
   const bool raw = std::getenv("ESPQ_PEER_RAW") != nullptr;  // for a look at the own simplifier
   Graph graph = import_onnx(raw ? run.model.parent_path() / "model.onnx" : run.model);
-  quantize(graph, Dataset::open({run.calibration}), run.options);
+  graph = convert(graph, Dataset::open({run.calibration}), run.recipe).quantized;
   const auto peer = nlohmann::json::parse(read_file(run.folder / "peer.json"));
   return PeerComparison(graph, peer).run();
 }
 
 TEST(PeerScales, AreThoseOfTheIncumbent) {
-  ESPQ_REQUIRE_REFERENCE_DATA("peer_cases");
   at::set_num_threads(1);
   const char* filter = std::getenv("ESPQ_PEER_RUN");
   int compared = 0, equal = 0, slots = 0, unmatched = 0, skipped = 0;
   for (const PeerRun& run : peer_runs(std::filesystem::path(ESPQ_TEST_DATA) / "../../recipes/esp-ppq-1.3.12.json")) {
     if (filter && run.name().find(filter) == std::string::npos) continue;
+    if (!run.has_json()) continue;
     const bool recurrent = run.network == "gru" || run.network == "lstm";  // named like their operator
     if (!run.skipped.empty() || (recurrent && !operators().find(run.network == "gru" ? "GRU" : "LSTM"))) {
       ++skipped;
@@ -124,6 +124,9 @@ TEST(PeerScales, AreThoseOfTheIncumbent) {
     } catch (const std::exception& error) {
       ADD_FAILURE() << error.what();
     }
+  }
+  if (!filter) {
+    EXPECT_GE(compared, peer_cases().at_least(270, 6));
   }
   fmt::print(
       "{} of {} runs have the package's scales ({} slots, {} slots of the exporter's own making, {} runs "

@@ -7,9 +7,9 @@
 #include "passes/quantize/assign_widths.h"
 #include "passes/quantize/calibrate.h"
 #include "passes/quantize/create_slots.h"
-#include "passes/quantize/derive_exponents.h"
 #include "passes/quantize/quantize_parameters.h"
 #include "passes/quantize/retype_tables.h"
+#include "passes/quantize/settle.h"
 #include "passes/quantize/tie_fused.h"
 #include "tests/quantize/network.h"
 
@@ -23,22 +23,25 @@ using testing::ThrowsMessage;
 struct Settings {
   std::string target = "esp32p4";
   WidthOptions widths = {};
-  ObserverChoice observers = {.activations_int8 = Observer::MinMax};
-  TieOptions ties = {};
+  CalibrationOptions calibration = {.observer = Observer::MinMax};
   AlignOptions alignment = {};
-  DeriveOptions derive = {};
+  Layers layers = {};
+  Quirks quirks = {};
 };
 
 void run(Network& network, const Settings& settings = {}) {
   Graph& graph = network.graph;
-  assign_widths(graph, settings.widths);
-  create_slots(graph, find_target(settings.target), settings.widths.bits, settings.observers);
-  tie_fused(graph, settings.ties);
-  tie_consumers(graph, settings.ties);
-  quantize_parameters(graph, ObserverOptions());
-  calibrate(graph, network.data(), CalibrationOptions(), ObserverOptions());
-  align_scales(graph, settings.alignment);
-  derive_exponents(graph, settings.derive);
+  const Quirks& quirks = settings.quirks;
+  assign_widths(graph, settings.widths, settings.layers, quirks);
+  ObserverTable observers;
+  create_slots(graph, find_target(settings.target), settings.widths.bits, observers, settings.calibration,
+               settings.layers, quirks);
+  tie_fused(graph, quirks);
+  tie_consumers(graph, quirks);
+  quantize_parameters(graph, observers, settings.calibration, quirks);
+  calibrate(graph, network.data(), observers, settings.calibration, quirks);
+  align_scales(graph, settings.alignment, quirks);
+  settle(graph, quirks);
 }
 
 bool tied(Network& network, const SlotQuant& a, const SlotQuant& b) {
@@ -121,7 +124,7 @@ TEST(Scales, ActivationBehindAGraphOutputKeepsItsOwnScaleUnlessAsked) {
     Network net;
     Variable* between = net.conv("conv", net.input("x", {1, 3, 8, 8}), 3, 4);
     net.finish({net.add("Relu", "relu", {between}), between});
-    run(net, {.ties = {.through_graph_outputs = through}});
+    run(net, {.quirks = {.tie_through_graph_outputs = through}});
     EXPECT_EQ(tied(net, net.out("conv"), net.out("relu")), through);
   }
 }
@@ -131,7 +134,7 @@ TEST(Scales, EveryOperandOfAReadTensorCarriesIt) {
     Network net;
     Variable* s = net.add("Sigmoid", "s", {net.input("x", {1, 16})});
     net.finish({net.add("Mul", "square", {s, s})});
-    run(net, {.ties = {.first_operand_only = first_only}});
+    run(net, {.quirks = {.tie_first_operand_only = first_only}});
     EXPECT_EQ(net.in("square", 0).state, SlotState::Carries);
     EXPECT_EQ(net.in("square", 1).state, first_only ? SlotState::Quantizes : SlotState::Carries);
   }
@@ -141,11 +144,11 @@ TEST(Scales, MixedPrecisionRaisesTheReluAndRequantizesTheEdges) {
   Network net;
   Variable* first = net.add("Relu", "relu1", {net.conv("conv1", net.input("x", {1, 3, 8, 8}), 3, 4)});
   net.finish({net.add("Relu", "relu2", {net.conv("conv2", first, 4, 4)})});
-  run(net, {.widths = {.bits = 8, .per_operation = {{"conv2", OperationWidth::Int16}}}});
+  run(net, {.layers = {{"conv2", {.width = Width::Int16}}}});
   EXPECT_EQ(net.in("conv2").state, SlotState::Quantizes);  // 8-bit tensor read by a 16-bit operation
   EXPECT_EQ(net.in("conv2").bits, 16);
   EXPECT_EQ(net.in("conv2", 2).bits, 40);
-  EXPECT_EQ(net.operation("relu2").width(), OperationWidth::Int16);
+  EXPECT_EQ(net.operation("relu2").width(), Width::Int16);
   EXPECT_EQ(net.out("relu2").bits, 16);
   EXPECT_TRUE(tied(net, net.out("conv2"), net.out("relu2")));
   EXPECT_EQ(net.out("relu1").bits, 8);
@@ -155,7 +158,7 @@ TEST(Scales, FloatOperationsHaveNoSlots) {
   Network net;
   Variable* hidden = net.add("Sigmoid", "s", {net.input("x", {1, 16})});
   net.finish({net.add("Tanh", "t", {hidden})});
-  run(net, {.widths = {.bits = 8, .per_operation = {{"s", OperationWidth::Float}}}});
+  run(net, {.layers = {{"s", {.width = Width::Float}}}});
   EXPECT_FALSE(net.operation("s").quantized());
   EXPECT_EQ(net.in("t").state, SlotState::Quantizes);
 }
@@ -165,7 +168,7 @@ TEST(Scales, UnknownOperationNamesAreErrors) {
   net.finish({net.add("Sigmoid", "sigmoid_3", {net.input("x", {1, 16})})});
   EXPECT_THAT(
       [&] {
-        assign_widths(net.graph, {.bits = 8, .per_operation = {{"sigmoid3", OperationWidth::Float}}});
+        assign_widths(net.graph, {}, {{"sigmoid3", {.width = Width::Float}}});
       },
       ThrowsMessage<UserError>(HasSubstr("did you mean 'sigmoid_3'")));
   EXPECT_THAT([&] { assign_widths(net.graph, {.bits = 7}); }, ThrowsMessage<UserError>(HasSubstr("use 8 or 16")));
@@ -177,7 +180,7 @@ TEST(Scales, SoftmaxStaysFloatInFrontOfAnAdd) {
     Variable* x = net.input("x", {1, 16});
     Variable* soft = net.add("Softmax", "softmax", {net.add("Tanh", "t", {x})});
     net.finish({net.add("Add", "add", {soft, net.add("Sigmoid", "s", {x})})});
-    run(net, {.alignment = {.move_float_producers = move}});
+    run(net, {.quirks = {.move_float_producers = move}});
     EXPECT_EQ(net.out("softmax").state, move ? SlotState::QuantizesShared : SlotState::Float);
     EXPECT_EQ(net.in("add", 0).state, SlotState::QuantizesShared);
   }
@@ -196,7 +199,7 @@ TEST(Alignment, LargeTakesTheWidestOperand) {
       run(alone);
       return alone.exponents(alone.out("wide"));
     }();
-    run(net, {.alignment = {.large_doubles = doubles}});
+    run(net, {.quirks = {.large_doubles = doubles}});
     EXPECT_EQ(net.exponents(net.in("greater", 0))[0], widest[0] + doubles);
     EXPECT_TRUE(tied(net, net.in("greater", 0), net.in("greater", 1)));
     EXPECT_TRUE(tied(net, net.out("s"), net.in("greater", 0)));  // its only reader
@@ -253,9 +256,9 @@ TEST(Widths, OperatorsTakeTheWidthThatTheChipHas) {
                         {{"mode", std::string("nearest")},
                          {"coordinate_transformation_mode", std::string("asymmetric")},
                          {"nearest_mode", std::string("floor")}})});
-    assign_widths(net.graph, {.bits = 16, .fit_to_chip = fit, .check_kernels = false});
-    EXPECT_EQ(net.operation("conv").width(), OperationWidth::Int16);
-    EXPECT_EQ(net.operation("resize").width(), fit ? OperationWidth::Int8 : OperationWidth::Int16);
+    assign_widths(net.graph, {.bits = 16, .check_kernels = false}, {}, {.widths_ignore_kernels = !fit});
+    EXPECT_EQ(net.operation("conv").width(), Width::Int16);
+    EXPECT_EQ(net.operation("resize").width(), fit ? Width::Int8 : Width::Int16);
   }
 }
 
@@ -263,11 +266,11 @@ TEST(Widths, FunctionsWithoutKernelBecomeTables) {
   Network net;
   net.finish({net.add("Mish", "mish", {net.conv("conv", net.input("x", {1, 3, 8, 8}), 3, 4)})});
   run(net);
-  EXPECT_EQ(net.operation("mish").width(), OperationWidth::Int8);
-  retype_tables(net.graph, 8, {});
+  EXPECT_EQ(net.operation("mish").width(), Width::Int8);
+  retype_functions_without_kernel(net.graph, {});
   EXPECT_EQ(net.operation("mish").type(), "LUT");
-  EXPECT_EQ(net.operation("mish").string_attribute("original_op_type"), "Mish");
-  EXPECT_FALSE(net.operation("mish").has("int16_lut_step"));
+  EXPECT_EQ(net.operation("mish").chip().function, "Mish");
+  EXPECT_FALSE(net.operation("mish").chip().table_step.has_value());
 }
 
 TEST(Widths, OperatorsWithoutKernelAreRefusedAllAtOnce) {
@@ -314,7 +317,7 @@ Network near_dead_network() {
 TEST(Derive, WeightsMakeRoomForTheBias) {
   Network fitted = near_dead_network(), saturating = near_dead_network();
   run(fitted);
-  run(saturating, {.derive = {.fit_bias = false}});
+  run(saturating, {.quirks = {.bias_saturates = true}});
   const std::vector<int> bias = fitted.exponents(fitted.in("conv", 2));
   for (int exponent : bias) EXPECT_LE(std::ldexp(1.0, -exponent), quant_max(32));
   EXPECT_GT(std::ldexp(1.0, -saturating.exponents(saturating.in("conv", 2))[1]), quant_max(32));
@@ -334,7 +337,7 @@ TEST(Derive, OutputIsNoFinerThanTheProduct) {
                               {{"kernel_shape", std::vector<int64_t>{1, 1}}});
     net.finish({slice});
     // Equal inputs cancel, so the output is zero and its own grid very fine.
-    Settings settings{.derive = {.fit_shift = fit}};
+    Settings settings{.quirks = {.shifts_left = !fit}};
     run(net, settings);
     const int product = net.exponents(net.in("conv"))[0] + net.exponents(net.in("conv", 1))[0];
     EXPECT_EQ(net.exponents(net.out("conv"))[0] >= product, fit);
@@ -355,8 +358,9 @@ TEST(Derive, InfiniteWeightsAreErrorsNotFloatOperands) {
   Variable* x = net.input("x", {1, 4});
   net.finish({net.add("MatMul", "matmul", {x, net.constant("w", at::full({4, 2}, INFINITY))})});
   assign_widths(net.graph, {});
-  create_slots(net.graph, find_target("c"), 8, {});
-  EXPECT_THAT([&] { quantize_parameters(net.graph, {}); }, ThrowsMessage<UserError>(HasSubstr("'matmul'")));
+  ObserverTable observers;
+  create_slots(net.graph, find_target("c"), 8, observers, {});
+  EXPECT_THAT([&] { quantize_parameters(net.graph, observers, {}); }, ThrowsMessage<UserError>(HasSubstr("'matmul'")));
 }
 
 TEST(Derive, ClipBoundsFollowTheInput) {
@@ -366,11 +370,10 @@ TEST(Derive, ClipBoundsFollowTheInput) {
                            {net.add("Sigmoid", "s", {x}), net.constant("low", at::scalar_tensor(0.0f)),
                             net.constant("high", at::scalar_tensor(6.0f))});
   net.finish({clip});
-  run(net, {.derive = {.export_clip_bounds = false}});
+  run(net);
   for (size_t slot : {1, 2}) {
     EXPECT_EQ(net.in("clip", slot).state, SlotState::QuantizesShared);
     EXPECT_TRUE(tied(net, net.in("clip", slot), net.in("clip", 0)));
-    EXPECT_FALSE(net.in("clip", slot).exported);
   }
 }
 
@@ -389,12 +392,13 @@ TEST(Calibration, SharesObserversAndSeesRoundedWeights) {
   Variable* x = net.input("x", {1, 3, 8, 8});
   net.finish({net.conv("a", x, 3, 4), net.conv("b", x, 3, 4)});
   assign_widths(net.graph, {});
-  create_slots(net.graph, find_target("esp32p4"), 8, {.activations_int8 = Observer::KlDivergence});
-  quantize_parameters(net.graph, ObserverOptions());
-  const PassReport report = calibrate(net.graph, net.data(), CalibrationOptions(), ObserverOptions());
-  EXPECT_EQ(report.changes.at("slot"), 4);
-  EXPECT_EQ(report.changes.at("tensor"), 3);   // both convolutions read one input
-  EXPECT_EQ(report.changes.at("forward"), 3);  // kept between the phases
+  ObserverTable observers;
+  create_slots(net.graph, find_target("esp32p4"), 8, observers, {.observer = Observer::KlDivergence});
+  quantize_parameters(net.graph, observers, {});
+  const PassReport report = calibrate(net.graph, net.data(), observers, {});
+  EXPECT_EQ(report.times("activation"), 4);
+  EXPECT_EQ(report.times("tensor"), 3);     // both convolutions read one input
+  EXPECT_EQ(report.times("batch run"), 3);  // kept between the phases
   EXPECT_EQ(net.exponents(net.in("a")), net.exponents(net.in("b")));
 }
 
@@ -402,9 +406,10 @@ TEST(Calibration, GivesTheSameNumbersWithAndWithoutCache) {
   const auto calibrated = [](int64_t cache) {
     Network net = branching_network();
     assign_widths(net.graph, {});
-    create_slots(net.graph, find_target("c"), 8, {.activations_int8 = Observer::KlDivergence});
-    quantize_parameters(net.graph, ObserverOptions());
-    calibrate(net.graph, net.data(), {.steps = 5, .cache_mebibytes = cache}, ObserverOptions());
+    ObserverTable observers;
+    create_slots(net.graph, find_target("c"), 8, observers, {.observer = Observer::KlDivergence});
+    quantize_parameters(net.graph, observers, {});
+    calibrate(net.graph, net.data(), observers, {.steps = 5, .cache_mebibytes = cache});
     std::vector<int> exponents;
     for (const Operation* operation : net.graph.operations())
       exponents.push_back(slot_exponents(net.graph, operation->output_quant()[0])[0]);
@@ -417,10 +422,11 @@ TEST(Calibration, RefusesWhatIsNotFinite) {
   Network net;
   net.finish({net.add("Exp", "explode", {net.input("x", {1, 16})})});
   assign_widths(net.graph, {});
-  create_slots(net.graph, find_target("c"), 8, {});
+  ObserverTable observers;
+  create_slots(net.graph, find_target("c"), 8, observers, {});
   const Dataset data({{{"", at::full({1, 16}, 200.0f)}}});
-  EXPECT_THAT([&] { calibrate(net.graph, data, {}, {}); }, ThrowsMessage<UserError>(HasSubstr("'explode'")));
-  EXPECT_THAT([&] { calibrate(net.graph, Dataset(), {}, {}); },
+  EXPECT_THAT([&] { calibrate(net.graph, data, observers, {}, {}); }, ThrowsMessage<UserError>(HasSubstr("'explode'")));
+  EXPECT_THAT([&] { calibrate(net.graph, Dataset(), observers, {}, {}); },
               ThrowsMessage<UserError>(HasSubstr("at least one batch")));
 }
 
@@ -432,8 +438,8 @@ TEST(Tables, SixteenBitFunctionsBecomeTables) {
   EXPECT_THAT([&] { retype_tables(net.graph, 16, {.step = 24}); }, ThrowsMessage<UserError>(HasSubstr("power of two")));
   retype_tables(net.graph, 16, {.step = 64});
   EXPECT_EQ(net.operation("s").type(), "LUT");
-  EXPECT_EQ(net.operation("s").string_attribute("original_op_type"), "Sigmoid");
-  EXPECT_EQ(net.operation("s").int_attribute("int16_lut_step"), 64);
+  EXPECT_EQ(net.operation("s").chip().function, "Sigmoid");
+  EXPECT_EQ(net.operation("s").chip().table_step, 64);
   EXPECT_EQ(net.operation("neg").type(), "Neg");
   Executor executor(net.graph, Precision::Simulated);
   const at::Tensor input = at::linspace(-2, 2, 16).view({1, 16});

@@ -1,6 +1,7 @@
 #include <gmock/gmock.h>
 
 #include "net.h"
+#include "parity/format.h"
 #include "passes/simplify/fold_batch_normalization.h"
 #include "passes/simplify/fold_constants.h"
 #include "passes/simplify/fold_gemm_factors.h"
@@ -141,12 +142,12 @@ TEST(FoldBatchNormalization, IsolatedOnesOfEveryRank) {
   const std::vector<std::pair<Shape, std::vector<std::string>>> cases{
       {{2, 4}, {"Mul", "Add"}}, {{2, 4, 5}, {"Conv"}}, {{2, 4, 5, 3}, {"Conv"}}, {{2, 4, 5, 3, 2}, {"Mul", "Add"}}};
   for (const auto& [shape, expected] : cases)
-    for (const bool like_incumbent : {false, true}) {
+    for (const at::ScalarType arithmetic : {at::kDouble, at::kFloat}) {
       Net net;
       net.output(batch_normalization(net, net.op("Relu", {net.input(shape)}), 4));
       net.shapes();
       const Graph before = net.graph.clone();
-      fold_batch_normalization(net.graph, {.like_incumbent = like_incumbent});
+      fold_batch_normalization(net.graph, {.arithmetic = arithmetic});
       remove_dead_code(net.graph);
       auto found = types(net.graph);
       found.erase(found.begin());
@@ -159,7 +160,7 @@ TEST(FoldBatchNormalization, LikeIncumbentMovesToTheEndAndRenames) {
   Net net;
   net.output(net.op("Relu", {batch_normalization(net, net.conv(net.input({1, 4, 5, 5}), 4, 4, "c"), 4)}, {}, "r"));
   net.shapes();
-  fold_batch_normalization(net.graph, {.like_incumbent = true});
+  format_like_incumbent(net.graph);
   const auto operations = net.graph.operations();
   EXPECT_EQ(operations[0]->name(), "r");
   EXPECT_EQ(operations[1]->name(), "c");
@@ -247,7 +248,8 @@ TEST(FoldOffset, LikeIncumbentLeavesOperationsWithABias) {
     net.output(net.op("Add", {net.op("Conv", operands), net.random({1, 4, 1, 1}, "shift")}));
     net.shapes();
     const Graph before = net.graph.clone();
-    EXPECT_EQ(fold_offset(net.graph, {.like_incumbent = true}).changed(), !has_bias);
+    format_like_incumbent(net.graph);
+    EXPECT_EQ(types(net.graph).size(), has_bias ? 2u : 1u);
     expect_same_function(before, net.graph);
   }
 }

@@ -3,6 +3,7 @@
 #include <cmath>
 
 #include "net.h"
+#include "parity/format.h"
 #include "passes/simplify/fuse_gelu.h"
 #include "passes/simplify/fuse_hard_activations.h"
 #include "passes/simplify/fuse_layer_normalization.h"
@@ -80,8 +81,7 @@ TEST(FuseSwish, LikeIncumbentNamesAndOrder) {
   Variable* y = net.input({3}, "y");
   net.output(net.op("Mul", {y, net.op("Sigmoid", {y}, {}, "t")}));
   net.shapes();
-  fuse_swish(net.graph, {.like_incumbent = true});
-  remove_dead_code(net.graph);
+  format_like_incumbent(net.graph);
   std::vector<std::string> names;
   for (const Operation* operation : net.graph.operations()) names.push_back(operation->name());
   EXPECT_THAT(names, ElementsAre("front", "back", "front/Swish", "t/Swish"));
@@ -301,8 +301,7 @@ TEST(FuseRmsNormalization, LikeIncumbentNames) {
   Net net;
   net.output(net.op("Relu", {rms_norm(net, net.input({2, 5}), {})}, {}, "r"));
   net.shapes();
-  fuse_rms_normalization(net.graph, {.like_incumbent = true});
-  remove_dead_code(net.graph);
+  format_like_incumbent(net.graph);
   EXPECT_EQ(net.graph.operations()[1]->name(), "last_rmsnorm");
   EXPECT_EQ(net.graph.operations()[1]->int_attribute("axis"), -1);
 }

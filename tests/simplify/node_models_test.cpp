@@ -8,8 +8,8 @@
 #include "net.h"
 #include "onnx_file/tensor.h"
 #include "onnx_frontend/onnx_frontend.h"
+#include "parity/format.h"
 #include "passes/simplify/decompose_conv_transpose.h"
-#include "passes/simplify/format_like_incumbent.h"
 #include "passes/simplify/simplify.h"
 
 namespace espq {

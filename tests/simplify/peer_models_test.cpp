@@ -2,14 +2,15 @@
 #include <gmock/gmock.h>
 
 #include <fstream>
+#include <functional>
 #include <map>
 #include <nlohmann/json.hpp>
 #include <set>
 
 #include "net.h"
 #include "onnx_frontend/onnx_frontend.h"
+#include "parity/format.h"
 #include "passes/simplify/decompose_conv_transpose.h"
-#include "passes/simplify/format_like_incumbent.h"
 #include "passes/simplify/simplify.h"
 #include "tests/reference_data.h"
 
@@ -23,29 +24,48 @@ Json read_json(const std::filesystem::path& file) {
   return Json::parse(stream);
 }
 
-std::vector<std::string> case_names() {
+/// The networks whose name fulfils `condition`.
+std::vector<std::string> case_names(const std::function<bool(const std::string&)>& condition) {
   std::vector<std::string> names;
-  const auto folder = reference_data() / "peer_cases";
-  if (!std::filesystem::exists(folder)) return {"none"};
-  for (const auto& entry : std::filesystem::directory_iterator(folder))
-    if (entry.is_directory()) names.push_back(entry.path().filename().string());
+  for (const auto& entry : std::filesystem::directory_iterator(peer_cases().folder)) {
+    const std::string name = entry.path().filename();
+    if (entry.is_directory() && condition(name)) names.push_back(name);
+  }
   std::sort(names.begin(), names.end());
   return names;
 }
 
 std::filesystem::path simplified_file(const std::string& name) {
-  const auto folder = reference_data() / "peer_cases" / name;
+  const auto folder = peer_cases().folder / name;
   const auto simplified = folder / "simplified.onnx";
   return std::filesystem::exists(simplified) ? simplified : folder / "model.onnx";
 }
 
-class PeerModels : public testing::TestWithParam<std::string> {
- protected:
-  void SetUp() override { ESPQ_REQUIRE_REFERENCE_DATA("peer_cases"); }
-};
+/// A run's .json, the same names in each; "" = there is none.
+std::filesystem::path quantization_file(const std::string& name) {
+  for (const char* run : {"esp32p4_w8a8", "esp32s3_w8a8", "c_w8a8"}) {
+    const auto file = peer_cases().folder / name / run / "peer.json";
+    if (std::filesystem::exists(file)) return file;
+  }
+  return {};
+}
 
-INSTANTIATE_TEST_SUITE_P(Cases, PeerModels, testing::ValuesIn(case_names()),
-                         [](const auto& info) { return info.param; });
+using NameCases = testing::TestWithParam<std::string>;
+class PeerModels : public NameCases {};
+/// Without those that the incumbent cannot quantize.
+class IncumbentModels : public NameCases {};
+class IncumbentNames : public NameCases {};
+
+const auto kName = [](const auto& info) { return info.param; };
+INSTANTIATE_TEST_SUITE_P(Cases, PeerModels, testing::ValuesIn(case_names([](const auto&) { return true; })), kName);
+INSTANTIATE_TEST_SUITE_P(Cases, IncumbentModels, testing::ValuesIn(case_names([](const std::string& name) {
+                           return !name.starts_with("fails_");
+                         })),
+                         kName);
+INSTANTIATE_TEST_SUITE_P(Cases, IncumbentNames, testing::ValuesIn(case_names([](const std::string& name) {
+                           return !quantization_file(name).empty();
+                         })),
+                         kName);
 
 // ------------------------------------------------------------------------------------------------ incumbent
 /// As tests/data/make_incumbent_graphs.py writes a value: constants by shape, generated names as "*".
@@ -70,9 +90,8 @@ void drop_spelling(Json& operation) {
   if (operation[0].get<std::string>().starts_with("Reduce") && inputs.size() == 2) inputs.erase(1);
 }
 
-TEST_P(PeerModels, FormatsToWhatTheIncumbentQuantizes) {
+TEST_P(IncumbentModels, FormatsToWhatTheIncumbentQuantizes) {
   const Json expected_graphs = read_json(std::filesystem::path(ESPQ_TEST_DATA) / "incumbent_graphs.json");
-  if (!expected_graphs.contains(GetParam())) GTEST_SKIP() << "skipped: the incumbent cannot quantize this network";
   const Graph imported = import_onnx(simplified_file(GetParam()));
   Graph graph = imported.clone();
   format_like_incumbent(graph);
@@ -131,15 +150,13 @@ TEST(IncumbentPasses, GiveTheSameParameters) {
 }
 
 /// Names in peer.json that still exist after formatting must come in our insertion order.
-TEST_P(PeerModels, KeepsTheNamesOfTheQuantizationFile) {
-  const auto file = reference_data() / "peer_cases" / GetParam() / "esp32p4_w8a8" / "peer.json";
-  if (!std::filesystem::exists(file)) GTEST_SKIP() << "skipped: the incumbent cannot quantize this network";
+TEST_P(IncumbentNames, KeepsTheNamesOfTheQuantizationFile) {
   Graph graph = import_onnx(simplified_file(GetParam()));
   format_like_incumbent(graph);
   decompose_conv_transpose(graph);
   std::vector<std::string> expected, actual;
   std::set<std::string> variables;
-  for (const auto& [name, slots] : read_json(file).at("configs").items()) {
+  for (const auto& [name, slots] : read_json(quantization_file(GetParam())).at("configs").items()) {
     if (name.starts_with("PPQ_")) continue;
     EXPECT_NE(graph.find_operation(name), nullptr) << name;
     expected.push_back(name);
@@ -230,7 +247,7 @@ const std::map<std::string, Explained>& explanations() {
 }
 
 TEST_P(PeerModels, SimplifiesAsOnnxsimDoes) {
-  const Graph imported = import_onnx(reference_data() / "peer_cases" / GetParam() / "model.onnx");
+  const Graph imported = import_onnx(peer_cases().folder / GetParam() / "model.onnx");
   Graph graph = imported.clone();
   simplify(graph);
   expect_same_function(imported, graph);

@@ -4,7 +4,7 @@
 #include "core/support/error.h"
 #include "core/support/json_fields.h"
 #include "net.h"
-#include "passes/simplify/format_like_incumbent.h"
+#include "parity/format.h"
 #include "passes/simplify/merge_chains.h"
 #include "passes/simplify/merge_duplicates.h"
 #include "passes/simplify/remove_dead_code.h"
@@ -146,7 +146,7 @@ TEST(MergeChains, ReshapeMovesBehindElementwiseOperations) {
   net.output(net.op("Reshape", {x, net.integers({2, 3, 4})}));
   net.shapes();
   const Graph before = net.graph.clone();
-  simplify(net.graph);
+  simplify(net.graph, {.merge_clamps = false});
   EXPECT_THAT(types(net.graph), ElementsAre("Relu", "Clip"));
   expect_same_function(before, net.graph, 0);
 }
@@ -185,13 +185,12 @@ TEST(Simplify, RunsToAFixedPoint) {
   net.output(net.op("Log", {net.op("Softmax", {x}, {{"axis", int64_t{-1}}})}, {}, "tail"));
   net.shapes();
   const Graph before = net.graph.clone();
-  const SimplifyReport report = simplify(net.graph);
+  const Report report = simplify(net.graph);
   EXPECT_THAT(types(net.graph), ElementsAre("Conv", "Swish", "GlobalAveragePool", "Reshape", "Gemm", "LogSoftmax"));
   for (const char* name : {"stem", "head", "tail"}) EXPECT_NE(net.graph.find_operation(name), nullptr);
   expect_same_function(before, net.graph);
-  EXPECT_EQ(report.operations_after, 6u);
   EXPECT_THAT(to_text(report), testing::HasSubstr("BatchNormalization folded into Conv"));
-  EXPECT_EQ(simplify(net.graph).rounds, 1);
+  EXPECT_FALSE(simplify(net.graph).changed());
 }
 
 TEST(Simplify, SwitchedOffPassesLeaveTheGraphAlone) {

@@ -1,4 +1,6 @@
-#include <espq/espq.h>
+#include <espq/core/ops/operator.h>
+#include <espq/core/support/error.h>
+#include <espq/onnx_frontend/onnx_frontend.h>
 
 #include <iostream>
 
