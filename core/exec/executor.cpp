@@ -299,7 +299,7 @@ void infer_shapes(Graph& graph, const Tensors& sample) {
   std::vector<const Variable*> ends;
   for (const Operation* operation : graph.operations())
     for (const Variable* output : operation->outputs())
-      if (output && output->uses().size() == 0) ends.push_back(output);
+      if (output && output->uses().empty()) ends.push_back(output);
   executor.run(sample, ends);
   for (size_t i = 0; i < sample.size(); ++i) record(graph.inputs()[i], sample[i]);
   for (Variable* variable : graph.variables()) {

@@ -16,7 +16,7 @@ const Operation* sole_consumer(const Graph& graph, const Variable& value) {
 Operation* sole_reader(Operation& operation) {
   Operation* reader = nullptr;
   for (Variable* output : operation.outputs()) {
-    if (!output || output->uses().size() == 0) continue;
+    if (!output || output->uses().empty()) continue;
     if (reader || output->uses().size() > 1) return nullptr;
     reader = output->uses()[0].operation;
   }

@@ -175,7 +175,7 @@ class Verifier {
     }
     if (!facts.table) return;
     check(variables_.contains(facts.table), operation, "its table was removed");
-    check(facts.table->is_parameter() && facts.table->storage() && facts.table->uses().size() == 0, operation,
+    check(facts.table->is_parameter() && facts.table->storage() && facts.table->uses().empty(), operation,
           "its table '{}' is no stored constant of its own", facts.table->name());
   }
 
