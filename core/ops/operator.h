@@ -48,6 +48,7 @@ struct AttributeSpec {
   enum class Type { Int, Float, String, Ints, Floats, Strings, Tensor } type;
   std::optional<Attribute> fallback = std::nullopt;
   bool required = false;
+  bool stated = false;  ///< the chip library assumes no default, or another one: files always have the attribute
 };
 
 // ---------------------------------------------------------------------------------------------------- arithmetic
@@ -151,7 +152,7 @@ struct Deployment {
 struct Refusal {
   enum class Kind {
     Kernel,      ///< the chip library has none: the file loads only where the application registers one
-    Form,        ///< there is a kernel, which computes something else or nothing: a file is written with a warning
+    Form,        ///< there is a kernel, which computes something else, reads outside its buffers or aborts
     Unwritable,  ///< a file cannot say it
   } kind;
   std::string why, remedy;
@@ -182,6 +183,7 @@ struct ChipSupport {
   KernelWidths kernels = {};       ///< none = not registered
   bool fused_relu = false;         ///< its kernel can apply a Relu to the result: Conv, Gemm, MatMul
   bool reads_int16_table = false;  ///< at 16 bit its kernel needs a look-up table: LUT, Gelu
+  bool needs_all_outputs = false;  ///< its kernel looks for outputs that nobody reads, too: GRU, LSTM
   std::vector<Limit> limits = {};
   std::string_view note = {};  ///< what is worth knowing and no limit
 

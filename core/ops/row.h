@@ -27,6 +27,10 @@ inline AttributeSpec required(AttributeSpec attribute) {
   attribute.required = true;
   return attribute;
 }
+inline AttributeSpec stated(AttributeSpec attribute) {
+  attribute.stated = true;
+  return attribute;
+}
 
 inline OperandSpec operand(std::string_view name, OperandRole role) { return {.name = name, .role = role}; }
 inline OperandSpec index_operand(std::string_view name) { return operand(name, OperandRole::Index); }
