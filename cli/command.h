@@ -75,6 +75,18 @@ struct ImportCommand {
   bool json = false;
 };
 
+struct CheckCommand {
+  std::filesystem::path model;  ///< a float model or an .espdl file
+  std::string target;           ///< empty = the recipe's, or what the file tells
+  std::string runtime_level;    ///< empty = the recipe's, or what the file tells
+  std::optional<int> bits;      ///< absent = what the recipe says
+  std::vector<NamedShape> input_shapes;
+  RecipeChoice recipe;
+  EspdlAccess access;
+  bool allow_missing_kernels = false;
+  bool json = false;
+};
+
 struct InspectCommand {
   std::filesystem::path model;
   EspdlAccess access;
@@ -113,8 +125,8 @@ struct OpsCommand {
   bool json = false;
 };
 
-using Command = std::variant<QuantizeCommand, RunCommand, ImportCommand, InspectCommand, DiffCommand, VerifyCommand,
-                             CompareCommand, OpsCommand>;
+using Command = std::variant<QuantizeCommand, CheckCommand, RunCommand, ImportCommand, InspectCommand, DiffCommand,
+                             VerifyCommand, CompareCommand, OpsCommand>;
 
 /// A command line.
 struct CommandLine {

@@ -31,7 +31,8 @@ Graph open_graph(const std::filesystem::path& file, size_t index, const CompareC
     const EspdlModel model = read_espdl_file(file, read_options(access_to(command.files, index)));
     return from_model(model, choose_target(model, command.target));
   }
-  // As conversion does it, so that both have the same layers.
+  // The reference is the model as it is. Layers have partners only in the form that conversion gives it.
+  if (!command.per_layer) return import_float_model(file, command.input_shapes);
   return prepare(import_float_model(file, command.input_shapes), choose_recipe(command.recipe));
 }
 

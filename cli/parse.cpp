@@ -109,6 +109,29 @@ void add_quantize(CLI::App& app, Command& command) {
   });
 }
 
+void add_check(CLI::App& app, Command& command) {
+  auto options = std::make_shared<CheckCommand>();
+  CLI::App* verb = app.add_subcommand(
+      "check", "Tell of every operation whether the chip runs it; exit code 0 only if it runs all of them");
+  verb->add_option("MODEL", options->model, "Float model (.onnx, .pt, .pt2), or an .espdl file of any origin")
+      ->required()
+      ->type_name("");
+  verb->add_option("--target", options->target, "Chip (default: the recipe's, or what the file tells)")
+      ->type_name("NAME");
+  verb->add_option("--runtime-level", options->runtime_level, "Chip library: 3.3.9 (the default) or newer")
+      ->type_name("LEVEL");
+  verb->add_option("--bits", options->bits, "Width of weights and activations (default: 8, or what the recipe says)")
+      ->check(CLI::IsMember({8, 16}))
+      ->type_name("8|16");
+  add_shapes(verb, options->input_shapes);
+  add_recipe(verb, options->recipe);
+  add_access(verb, options->access);
+  verb->add_flag("--allow-missing-kernels", options->allow_missing_kernels,
+                 "Operators that the chip library does not have are registered by the application");
+  verb->add_flag("--json", options->json, "As JSON");
+  verb->callback([options, &command] { command = *options; });
+}
+
 void add_run(CLI::App& app, Command& command) {
   auto options = std::make_shared<RunCommand>();
   CLI::App* verb = app.add_subcommand("run", "Run a float model or a .espdl file on the PC");
@@ -255,7 +278,8 @@ std::variant<CommandLine, int> parse_command_line(int argc, const char* const* a
     return std::string("espq: ") + error.what() + "\nRun 'espq --help' or 'espq VERB --help'.\n";
   });
   CommandLine line;
-  for (auto add : {add_quantize, add_run, add_import, add_inspect, add_diff, add_verify, add_compare, add_ops})
+  for (auto add :
+       {add_quantize, add_check, add_run, add_import, add_inspect, add_diff, add_verify, add_compare, add_ops})
     add(app, line.command);
   for (CLI::App* verb : app.get_subcommands({}))
     verb->add_flag("-v,--verbose", line.verbose, "Show every pass with its time and what it changed");

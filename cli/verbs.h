@@ -5,6 +5,7 @@ namespace espq::cli {
 
 // One per file. Each returns the exit code and throws UserError.
 int quantize(const QuantizeCommand& command);
+int check(const CheckCommand& command);
 int run(const RunCommand& command);
 int import(const ImportCommand& command);
 int inspect(const InspectCommand& command);

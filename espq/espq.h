@@ -19,6 +19,7 @@
 #include "export/export.h"
 #include "export/html/comparison_page.h"
 #include "passes/lowering/lower.h"
+#include "passes/pipeline/check.h"
 #include "passes/pipeline/convert.h"
 #include "passes/pipeline/write.h"
 #include "passes/recipe/recipe.h"

@@ -19,6 +19,10 @@ struct Quirks {
   /// is not computed, and Softplus, Mish, Abs ... stay float functions that the chip library does not load.
   bool widths_ignore_kernels = false;
 
+  /// Forms that the chip library reads otherwise than ONNX means them are written as they are, with a warning: the chip
+  /// computes something else, or aborts.
+  bool misread_forms = false;
+
   // --- exponents from data
   /// The width of the network, not the operation's own, chooses the observer: 16-bit operations of an 8-bit network use
   /// the 8-bit method.
@@ -93,6 +97,7 @@ void describe(Fields& fields, Quirks& quirks) {
   fields("format_like_incumbent", quirks.format_like_incumbent);
   fields("fold_scale_like_onnxsim", quirks.fold_scale_like_onnxsim);
   fields("widths_ignore_kernels", quirks.widths_ignore_kernels);
+  fields("misread_forms", quirks.misread_forms);
   fields("observers_by_main_width", quirks.observers_by_main_width);
   fields("symmetric_range", quirks.symmetric_range);
   fields("mse_by_levels", quirks.mse_by_levels);

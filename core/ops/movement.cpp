@@ -132,14 +132,16 @@ Tensors depth_to_space(const ForwardContext& context, const Tensors& in) {
   return one(blocks.reshape({n, c, h * b, w * b}));
 }
 
-/// ONNX numbers the new channels block by block; the chip library channel by channel.
+/// ONNX numbers the new channels block by block; the chip library channel by channel, which is mode CRD here, as in
+/// DepthToSpace (ONNX has no such attribute).
 Tensors space_to_depth(const ForwardContext& context, const Tensors& in) {
   const Operation& operation = context.operation;
   const int64_t b = operation.int_attribute("blocksize");
   check_blocks(operation, in[0], in[0].dim() == 4 && b > 0 && in[0].size(2) % b == 0 && in[0].size(3) % b == 0);
   const int64_t n = in[0].size(0), c = in[0].size(1), h = in[0].size(2) / b, w = in[0].size(3) / b;
   const at::Tensor blocks = in[0].reshape({n, c, h, b, w, b});
-  const at::Tensor ordered = context.chip ? blocks.permute({0, 1, 3, 5, 2, 4}) : blocks.permute({0, 3, 5, 1, 2, 4});
+  const bool by_channel = context.chip || operation.string_attribute("mode") == "CRD";
+  const at::Tensor ordered = by_channel ? blocks.permute({0, 1, 3, 5, 2, 4}) : blocks.permute({0, 3, 5, 1, 2, 4});
   return one(ordered.reshape({n, c * b * b, h, w}));
 }
 
@@ -215,7 +217,7 @@ Operators movement_operators() {
       {.name = "SpaceToDepth",
        .inputs = {{"data"}},
        .outputs = {{"output"}},
-       .attributes = {required(integer("blocksize"))},
+       .attributes = {required(integer("blocksize")), text("mode", "DCR")},
        .forward = space_to_depth,
        .quantization = {.quantizable = true},
        .layout = LayoutRule::ChannelsLast,

@@ -35,22 +35,6 @@ Window plane_window(Window window) {
   return window;
 }
 
-/// Padding behind with which the floor rule gives the output length that ceil_mode asks for: the last window starts
-/// inside the input or the padding in front.
-std::vector<int64_t> closed_end(const Window& window, at::IntArrayRef input, bool ceil_mode) {
-  std::vector<int64_t> end = window.end;
-  if (!ceil_mode) return end;
-  for (size_t axis = 0; axis < window.rank(); ++axis) {
-    const int64_t length = input[axis + 2], stride = window.strides[axis];
-    const int64_t room = length + window.begin[axis] + end[axis] - window.reach(axis);
-    int64_t outputs = (room + stride - 1) / stride + 1;
-    if ((outputs - 1) * stride >= length + window.begin[axis]) --outputs;
-    if (outputs != room / stride + 1)
-      end[axis] = (outputs - 1) * stride + window.reach(axis) - length - window.begin[axis];
-  }
-  return end;
-}
-
 bool half_covered(const Window& window) {
   for (size_t axis = 0; axis < window.rank(); ++axis)
     if (2 * window.begin[axis] > window.reach(axis)) return false;

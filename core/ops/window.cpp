@@ -67,6 +67,20 @@ Window read_window(const Operation& operation, at::IntArrayRef input, std::vecto
   return window;
 }
 
+std::vector<int64_t> closed_end(const Window& window, at::IntArrayRef input, bool ceil_mode) {
+  std::vector<int64_t> end = window.end;
+  if (!ceil_mode) return end;
+  for (size_t axis = 0; axis < window.rank(); ++axis) {
+    const int64_t length = input[axis + 2], stride = window.strides[axis];
+    const int64_t room = length + window.begin[axis] + end[axis] - window.reach(axis);
+    int64_t outputs = (room + stride - 1) / stride + 1;
+    if ((outputs - 1) * stride >= length + window.begin[axis]) --outputs;
+    if (outputs != room / stride + 1)
+      end[axis] = (outputs - 1) * stride + window.reach(axis) - length - window.begin[axis];
+  }
+  return end;
+}
+
 at::Tensor pad_spatial(const at::Tensor& input, const std::vector<int64_t>& begin, const std::vector<int64_t>& end,
                        double fill) {
   std::vector<int64_t> amounts;  // innermost dimension first

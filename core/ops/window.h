@@ -25,6 +25,10 @@ struct Window {
 /// UserError naming the operation when lists do not fit the rank.
 Window read_window(const Operation& operation, at::IntArrayRef input, std::vector<int64_t> kernel);
 
+/// Padding behind with which the floor rule gives the output length that ceil_mode asks for: the last window starts
+/// inside the input or the padding in front.
+std::vector<int64_t> closed_end(const Window& window, at::IntArrayRef input, bool ceil_mode);
+
 /// The input with explicit padding in front of and behind each spatial dimension (negative amounts crop), filled with
 /// `fill`.
 at::Tensor pad_spatial(const at::Tensor& input, const std::vector<int64_t>& begin, const std::vector<int64_t>& end,

@@ -23,6 +23,7 @@ Graph lower(const Graph& quantized, const LowerOptions& options, const Quirks& q
   run(lowering::turn_gemm_filters);
   run(lowering::set_gate_exponents);
   run([&](Graph& g) { return lowering::attach_tables(g, options, quirks); });
+  if (!quirks.misread_forms) run(lowering::state_defaults);
   graph.set_stage(Stage::Chip);
   arrived([&](Graph& g) { return lowering::check_consistency(g, options); });
   return graph;

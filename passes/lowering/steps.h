@@ -40,6 +40,9 @@ PassReport set_gate_exponents(Graph& graph);
 /// Look-up tables of one-operand functions.
 PassReport attach_tables(Graph& graph, const LowerOptions& options, const Quirks& quirks);
 
+/// Attributes that the model left out and for which the chip library has no default, or another one, will be written.
+PassReport state_defaults(Graph& graph);
+
 /// What the chip library would refuse or compute differently.
 PassReport check_consistency(const Graph& graph, const LowerOptions& options);
 

@@ -8,6 +8,8 @@
 #include "passes/quantize/settle.h"
 #include "passes/quantize/tie_fused.h"
 #include "passes/run.h"
+#include "passes/simplify/remove_dead_code.h"
+#include "passes/simplify/separate_parameters.h"
 
 namespace espq {
 namespace {
@@ -41,6 +43,15 @@ Graph prepare(const Graph& network, const Recipe& recipe, Report* report) {
   if (recipe.quirks.format_like_incumbent) run(format_like_incumbent);
   // Behind the rewrites, which know how to fold into a ConvTranspose but not into what it becomes.
   if (recipe.decompose_conv_transpose) run(decompose_conv_transpose);
+  if (recipe.legalize) {
+    // What a chip runs depends on the width.
+    run([&](Graph& graph) { return assign_widths(graph, recipe.widths, recipe.layers, recipe.quirks); });
+    const Deployment deployment{find_target(recipe.target), recipe.lowering.runtime_level};
+    if (run([&](Graph& graph) { return legalize(graph, deployment, *recipe.legalize); })) {
+      run(remove_dead_code);
+      run(separate_parameters);
+    }
+  }
   return prepared;
 }
 
@@ -53,8 +64,9 @@ Conversion convert(const Graph& network, const Dataset& data, const Recipe& reci
 
   PassSequence run(made.quantized, made.report);
   ObserverTable observers;
+  run([&](Graph& graph) { return assign_widths(graph, recipe.widths, recipe.layers, quirks); });
   run([&](Graph& graph) {
-    return assign_widths(graph, recipe.widths, recipe.layers, quirks, recipe.lowering.runtime_level);
+    return require_runs(graph, {target, recipe.lowering.runtime_level}, recipe.widths, quirks);
   });
   run([&](Graph& graph) {
     return create_slots(graph, target, bits, observers, recipe.calibration, recipe.layers, quirks);

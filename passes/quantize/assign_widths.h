@@ -10,7 +10,7 @@ namespace espq {
 struct WidthOptions {
   /// Arithmetic of every operator whose row says that it is quantizable: 8 or 16 bits.
   int bits = 8;
-  /// Refuse networks with operations for which the chip library has no kernel: the chip could not load the file, unless
+  /// Refuse (require_runs) networks with operations for which the chip library has no kernel: the chip could not load the file, unless
   /// the application registers one. Off when it does.
   bool check_kernels = true;
 };
@@ -26,9 +26,11 @@ void describe(Fields& fields, WidthOptions& options) {
 /// functions of one tensor for which it has none (Softplus, Mish, Abs ...) are quantized, to become look-up tables.
 /// Operations that already have a width (set by a float pass) keep it. Where weights of 8 bits under activations of 16
 /// are asked for, operations that cannot have them (of several groups, or without constant weights) get 16 for both.
-/// Throws UserError on a key of `layers` that no operation has, a width that is not 8 or 16, or operations without a
-/// kernel (all of them at once).
+/// Throws UserError on a key of `layers` that no operation has, or a width that is not 8 or 16.
 PassReport assign_widths(Graph& graph, const WidthOptions& options, const Layers& layers = {},
-                         const Quirks& quirks = {}, RuntimeLevel level = RuntimeLevel::V3_3_9);
+                         const Quirks& quirks = {});
+
+/// A quantized function of one tensor for which the chip library has no kernel: a look-up table serves it.
+bool becomes_table(const Operation& operation);
 
 }  // namespace espq

@@ -14,6 +14,7 @@ void describe(Fields& fields, Recipe& recipe) {
   fields("target", recipe.target);
   fields("simplify", recipe.simplify);
   fields("decompose_conv_transpose", recipe.decompose_conv_transpose);
+  fields("legalize", recipe.legalize);
   fields("widths", recipe.widths);
   fields("calibration", recipe.calibration);
   fields("alignment", recipe.alignment);

@@ -6,6 +6,7 @@
 #include <string_view>
 #include <vector>
 
+#include "passes/legalize/legalize.h"
 #include "passes/lowering/lower.h"
 #include "passes/quantize/align_scales.h"
 #include "passes/quantize/assign_widths.h"
@@ -26,6 +27,7 @@ struct Recipe {
   std::string target = "esp32p4";
   std::optional<SimplifyOptions> simplify = SimplifyOptions();
   std::optional<DecomposeConvTransposeOptions> decompose_conv_transpose = DecomposeConvTransposeOptions();
+  std::optional<LegalizeOptions> legalize = LegalizeOptions();
   WidthOptions widths = {};
   CalibrationOptions calibration = {};
   AlignOptions alignment = {};

@@ -1,0 +1,109 @@
+// Conv: what the chip library reads otherwise than ONNX means it.
+#include <ATen/ATen.h>
+
+#include "core/graph/edit.h"
+#include "core/ops/window.h"
+#include "passes/legalize/rewriter.h"
+
+namespace espq {
+namespace {
+
+/// Padding resolved from auto_pad; nullopt when the filter is not known.
+std::optional<Window> window_of(Rewriter& rewriter) {
+  const Variable* filters = rewriter.origin().input(1);
+  if (!filters || !filters->shape() || filters->shape()->size() < 3) return std::nullopt;
+  const Shape& shape = *filters->shape();
+  return read_window(rewriter.origin(), rewriter.shape(0), {shape.begin() + 2, shape.end()});
+}
+
+/// [0, 0, begin..., 0, 0, end...]
+std::vector<int64_t> all_axes(const std::vector<int64_t>& begin, const std::vector<int64_t>& end) {
+  std::vector<int64_t> pads{0, 0};
+  pads.insert(pads.end(), begin.begin(), begin.end());
+  pads.insert(pads.end(), {0, 0});
+  pads.insert(pads.end(), end.begin(), end.end());
+  return pads;
+}
+
+/// The library shortens the filter by its padding, and nothing is left of a filter that is no longer than a pad.
+std::string separate_padding(Rewriter& rewriter) {
+  Operation& conv = rewriter.origin();
+  const auto window = window_of(rewriter);
+  if (!window || !window->padded()) return {};
+  bool outside = false, crops = false;
+  for (size_t axis = 0; axis < window->rank(); ++axis) {
+    outside |= std::max(window->begin[axis], window->end[axis]) >= window->kernel[axis];
+    crops |= std::min(window->begin[axis], window->end[axis]) < 0;
+  }
+  if (!outside && !crops) return {};
+  const std::vector<int64_t> pads = all_axes(window->begin, window->end);
+  rewriter.before(0, "Pad", "padding", {&rewriter.constant("pads", pads)}, {{"mode", std::string("constant")}});
+  conv.set_attribute("pads", Shape(2 * window->rank(), 0));
+  conv.set_attribute("auto_pad", std::string("NOTSET"));
+  return "padding of Conv became Pad";
+}
+
+/// Depthwise with several results per channel: every channel is read as often.
+std::string repeat_channels(Rewriter& rewriter, int64_t channels, int64_t results) {
+  std::vector<int64_t> indices(results);
+  for (int64_t i = 0; i < results; ++i) indices[i] = i * channels / results;
+  Operation& conv = rewriter.origin();
+  rewriter.graph().set_input(conv, 0, &rewriter.pick(*conv.input(0), 1, indices, "channels"));
+  conv.set_attribute("group", results);
+  return "channels of depthwise Conv repeated";
+}
+
+/// One group, with zeros where a result does not see a channel.
+std::string widen(Rewriter& rewriter, const at::Tensor& filters, int64_t groups) {
+  const int64_t columns = filters.size(1), rows = filters.size(0) / groups;
+  Shape shape = filters.sizes().vec();
+  shape[1] *= groups;
+  at::Tensor wide = at::zeros(shape, filters.options());
+  for (int64_t g = 0; g < groups; ++g)
+    wide.narrow(0, g * rows, rows).narrow(1, g * columns, columns).copy_(filters.narrow(0, g * rows, rows));
+  Operation& conv = rewriter.origin();
+  set_constant(rewriter.graph(), conv, 1, wide, conv.name() + "_weight");
+  conv.set_attribute("group", int64_t{1});
+  return "groups of Conv became one";
+}
+
+/// One convolution per group.
+std::string split(Rewriter& rewriter, const at::Tensor& filters, int64_t groups) {
+  Operation& conv = rewriter.origin();
+  const int64_t columns = filters.size(1), rows = filters.size(0) / groups;
+  const Variable* bias = conv.input(2);
+  AttributeMap attributes = conv.attributes();
+  attributes["group"] = int64_t{1};
+  std::vector<Variable*> parts;
+  for (int64_t g = 0; g < groups; ++g) {
+    const std::vector<int64_t> starts{g * columns}, ends{(g + 1) * columns}, axes{1};
+    const std::string part = fmt::format("group{}", g);
+    Variable& channels =
+        rewriter.add("Slice", part + "_channels",
+                     {conv.input(0), &rewriter.constant(part + "_start", starts),
+                      &rewriter.constant(part + "_end", ends), &rewriter.constant(part + "_axis", axes)});
+    std::vector<Variable*> operands{&channels, &rewriter.constant(part + "_weight", filters.narrow(0, g * rows, rows))};
+    if (bias) operands.push_back(&rewriter.constant(part + "_bias", bias->value().narrow(0, g * rows, rows)));
+    parts.push_back(&rewriter.add("Conv", part, operands, attributes));
+  }
+  rewriter.become("Concat", parts, {{"axis", int64_t{1}}});
+  return "Conv split into its groups";
+}
+
+std::string join_groups(Rewriter& rewriter) {
+  Operation& conv = rewriter.origin();
+  const int64_t groups = conv.int_attribute("group", 1);
+  const Variable* weight = conv.input(1);
+  if (groups <= 1 || !weight || !weight->is_parameter() || (conv.input(2) && !conv.input(2)->is_parameter())) return {};
+  const at::Tensor& filters = weight->value();
+  const int64_t results = filters.size(0), channels = filters.size(1) * groups;
+  if (channels == groups) return results == groups ? "" : repeat_channels(rewriter, channels, results);
+  return filters.numel() * groups <= rewriter.options().max_widened_weights ? widen(rewriter, filters, groups)
+                                                                            : split(rewriter, filters, groups);
+}
+
+}  // namespace
+
+std::vector<RewriteRule> convolution_rewrites() { return {{"Conv", separate_padding}, {"Conv", join_groups}}; }
+
+}  // namespace espq
