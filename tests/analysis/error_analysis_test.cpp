@@ -48,7 +48,7 @@ at::Tensor rounded(const at::Tensor& value) {
 struct Eager {
   const Graph& graph;
   at::Tensor convolution(const at::Tensor& x, const std::string& name, bool quantize) const {
-    const at::Tensor& weight = graph.find_variable(name + ".w")->value();
+    const at::Tensor& weight = graph.find_variable(name + ".weight")->value();
     const int64_t padding = weight.size(2) / 2;
     const at::Tensor y = at::conv2d(quantize ? rounded(x) : x, quantize ? rounded(weight) : weight, {}, 1, padding);
     return quantize ? rounded(y) : y;
