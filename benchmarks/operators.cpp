@@ -66,7 +66,8 @@ std::vector<std::unique_ptr<Subject>> add_all() {
     std::ostringstream text;
     text << value;
     const Tensors operands = make_operands(value, 20);
-    add(text.str() + "/float", float_subject(value, operands));
+    if (operators().find(value.type)->first_stage == Stage::Float)
+      add(text.str() + "/float", float_subject(value, operands));
     if (value.chip.compared) add(text.str() + "/board", chip_subject(value, operands));
   }
   return subjects;

@@ -12,7 +12,11 @@ Tensors run_forward(const OperatorCase& value, const Tensors& operands) {
   Graph graph;
   std::vector<Variable*> results;
   for (size_t i = 0; i < value.results; ++i) results.push_back(&graph.add_variable());
-  Operation& operation = graph.add_operation(value.type, "node", {}, results, value.attributes);
+  AttributeMap attributes = value.attributes;
+  // What a file calls so is no attribute of the graph's LUT.
+  const auto function = attributes.extract("original_op_type");
+  Operation& operation = graph.add_operation(value.type, "node", {}, results, std::move(attributes));
+  if (!function.empty()) operation.edit_chip().function = std::get<std::string>(function.mapped());
   normalize_attributes(operation);
   return definition_of(operation).forward({.operation = operation}, operands);
 }

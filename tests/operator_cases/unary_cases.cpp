@@ -16,6 +16,7 @@ struct Function {
   AttributeMap attributes = {};
   double codes = ChipResult().codes;
   const char* why = "";
+  const char* refusal = "";
 };
 
 const std::vector<Function>& functions() {
@@ -33,7 +34,14 @@ const std::vector<Function>& functions() {
        {{"alpha", 0.125f}, {"beta", 0.25f}}},
       {"HardSwish", [](double x) { return x * std::min(6.0, std::max(0.0, x + 3)) / 6; }},
       {"Swish", [](double x) { return x / (1 + std::exp(-x)); }},
-      {"Swish", [](double x) { return x / (1 + std::exp(-2 * x)); }, -4, 4, {{"alpha", 2.0f}}},
+      {"Swish",
+       [](double x) { return x / (1 + std::exp(-2 * x)); },
+       -4,
+       4,
+       {{"alpha", 2.0f}},
+       ChipResult().codes,
+       "",
+       "another alpha than 1 without a lookup table"},
       {"Elu", [](double x) { return x < 0 ? std::exp(x) - 1 : x; }},
       {"Elu", [](double x) { return x < 0 ? 2 * std::exp(x) - 2 : x; }, -4, 4, {{"alpha", 2.0f}}},
       {"Gelu", [](double x) { return x * std::erfc(-x / std::sqrt(2.0)) / 2; }},
@@ -85,7 +93,7 @@ OperatorCase case_of(const Function& function) {
           .operands = {data({3, 37}, function.low, function.high)},
           .attributes = function.attributes,
           .reference = one([&function](const Arrays& in) { return mapped(in[0], function.formula); }),
-          .chip = {.codes = function.codes, .why = function.why}};
+          .chip = {.codes = function.codes, .why = function.why, .refusal = function.refusal}};
 }
 
 }  // namespace

@@ -29,7 +29,7 @@ TEST(SimplifiedText, Classifier) {
   net.output(net.op("Log", "score", {net.op("Softmax", {x}, {{"axis", int64_t{-1}}})}));
   expect_text(net, R"(graph 'test' (%x[1x3x8x8])
   %normal[1x8x8x8] = Conv 'stem' (%x[1x3x8x8], %stem.weight[8x3x3x3], %stem.bias[8]) {auto_pad='NOTSET', group=1, kernel_shape=[3, 3], pads=[1, 1, 1, 1]}
-  %swish[1x8x8x8] = Swish 'swish' (%normal[1x8x8x8]) {}
+  %swish[1x8x8x8] = Swish 'swish' (%normal[1x8x8x8]) {alpha=1}
   %pool[1x8x1x1] = GlobalAveragePool 'pool' (%swish[1x8x8x8]) {}
   %row[1x8] = Flatten 'row' (%pool[1x8x1x1]) {axis=1}
   %shifted[1x5] = Gemm 'head' (%row[1x8], %w[8x5], %b[5]) {alpha=1, beta=1, transA=0, transB=0}
