@@ -10,24 +10,25 @@
 #include "core/support/error.h"
 #include "export/espdl/convert.h"
 #include "passes/lowering/lower.h"
-#include "tests/lowering/quantized_graph.h"
+#include "tests/support/graph_builder.h"
 
 namespace espq {
 namespace {
 
+using namespace test;
 using ::testing::HasSubstr;
 
 /// Channels, height and width are one size: only structure and values tell the layouts apart.
-QuantizedGraph network(int64_t channels = 8, int64_t size = 8) {
+GraphBuilder network(int64_t channels = 8, int64_t size = 8) {
   at::manual_seed(5);
-  QuantizedGraph net;
+  GraphBuilder net("esp32p4");
   Variable* x = net.input("x", {1, channels, size, size});
-  Operation& first = net.convolution("first", x, channels, 3);
-  Operation& second = net.convolution("second", first.output(), channels);
+  Operation& first = *net.quantized_conv("first", x, channels, 3)->producer();
+  Operation& second = *net.quantized_conv("second", first.output(), channels)->producer();
   for (Operation* operation : {&first, &second})
     net.graph.scales().set_exponents(operation->output_quant()[0].scale, {-1});
   net.graph.scales().set_exponents(second.input_quant()[0].scale, {-1});
-  net.give({second.output()});
+  net.outputs({second.output()});
   return net;
 }
 
@@ -60,7 +61,7 @@ double noise_to_signal(const Graph& net, const Graph& chip, const Dataset& data,
 
 TEST(Compare, MapsTheLayoutOfAFile) {
   for (const auto& [channels, size] : {std::pair<int64_t, int64_t>{8, 8}, {4, 6}}) {
-    const QuantizedGraph net = network(channels, size);
+    const GraphBuilder net = network(channels, size);
     const Graph chip = lower(net.graph), file = as_file(chip);
     const Dataset data = batches(1, channels, size, 3);
     for (const Graph* graph : {&chip, &file}) {
@@ -78,7 +79,7 @@ TEST(Compare, MapsTheLayoutOfAFile) {
 }
 
 TEST(Compare, CutsBatchesForTheChip) {
-  const QuantizedGraph net = network();
+  const GraphBuilder net = network();
   const Graph chip = lower(net.graph);
   const Dataset data = batches(4, 8, 8, 2);
   const Comparison got = compare({net.graph, Precision::Float}, {chip, Precision::Board}, data);
@@ -88,7 +89,7 @@ TEST(Compare, CutsBatchesForTheChip) {
 }
 
 TEST(Compare, TakesAsManyBatchesAsAsked) {
-  const QuantizedGraph net = network();
+  const GraphBuilder net = network();
   CompareOptions options;
   options.batches = 2;
   options.per_layer = false;
@@ -100,7 +101,7 @@ TEST(Compare, TakesAsManyBatchesAsAsked) {
 }
 
 TEST(Compare, FindsNoDifferenceWhereThereIsNone) {
-  const QuantizedGraph net = network();
+  const GraphBuilder net = network();
   const Graph chip = lower(net.graph);
   // One sum of products, one rounding: the simulation is exact here.
   const Comparison got = compare({net.graph, Precision::Simulated}, {chip, Precision::Board}, batches(1, 8, 8, 2));
@@ -110,10 +111,10 @@ TEST(Compare, FindsNoDifferenceWhereThereIsNone) {
 }
 
 TEST(Compare, FindsWhereTheyPart) {
-  QuantizedGraph net = network();
+  GraphBuilder net = network();
   const Graph whole = lower(net.graph);
   // Another weight in the second layer.
-  Variable& weight = *net.graph.find_variable("second.w");
+  Variable& weight = *net.graph.find_variable("second.weight");
   weight.set_value(weight.value().clone());
   weight.value()[0].fill_(1);
   const Graph changed = lower(net.graph);
@@ -124,7 +125,7 @@ TEST(Compare, FindsWhereTheyPart) {
 }
 
 TEST(Compare, RefusesDataThatDoNotFit) {
-  const QuantizedGraph net = network();
+  const GraphBuilder net = network();
   const Graph chip = lower(net.graph);
   const auto run = [&](const Dataset& data) { compare({net.graph, Precision::Float}, {chip, Precision::Board}, data); };
   EXPECT_THROW(run(Dataset()), UserError);
@@ -138,11 +139,11 @@ at::Tensor rounded(const at::Tensor& value, int exponent) {
 }
 
 TEST(Compare, RunsEveryLayerAloneOnTheReference) {
-  const QuantizedGraph net = network();
+  const GraphBuilder net = network();
   const Dataset data = batches(1, 8, 8, 3);
   const Comparison got = compare({net.graph, Precision::Float}, {as_file(lower(net.graph)), Precision::Board}, data);
-  const at::Tensor first = net.graph.find_variable("first.w")->value(),
-                   second = net.graph.find_variable("second.w")->value();
+  const at::Tensor first = net.graph.find_variable("first.weight")->value(),
+                   second = net.graph.find_variable("second.weight")->value();
   // The weights are on their grid, so that LibTorch's float sums are the chip's integers.
   double own_first = 0, own_second = 0;
   for (size_t batch = 0; batch < data.size(); ++batch) {
@@ -161,17 +162,17 @@ TEST(Compare, RunsEveryLayerAloneOnTheReference) {
 
 TEST(Compare, FindsTheTensorThatForcesACoarseStep) {
   at::manual_seed(6);
-  QuantizedGraph net;
+  GraphBuilder net("esp32p4");
   Variable* x = net.input("x", {1, 8, 8, 8});
-  Operation& large = net.convolution("large", x, 4);
-  Operation& small = net.convolution("small", x, 4);
+  Operation& large = *net.quantized_conv("large", x, 4)->producer();
+  Operation& small = *net.quantized_conv("small", x, 4)->producer();
   small.input(1)->set_value(at::full({4, 8, 1, 1}, 1.0 / 16));
   Operation& both =
-      net.quantized("Concat", "both", {large.output(), small.output()}, {1, 8, 8, 8}, {{"axis", int64_t{1}}});
+      *net.quantized("Concat", "both", {large.output(), small.output()}, {{"axis", int64_t{1}}})->producer();
   for (const SlotQuant& slot : {large.output_quant()[0], small.output_quant()[0], both.input_quant()[0],
                                 both.input_quant()[1], both.output_quant()[0]})
     net.graph.scales().set_exponents(slot.scale, {0});
-  net.give({both.output()});
+  net.outputs({both.output()});
   const Comparison got =
       compare({net.graph, Precision::Float}, {lower(net.graph), Precision::Board}, batches(1, 8, 8, 2));
   const auto found = std::find_if(got.layers.begin(), got.layers.end(),
@@ -183,14 +184,13 @@ TEST(Compare, FindsTheTensorThatForcesACoarseStep) {
 }
 
 TEST(Compare, TellsClippingFromRounding) {
-  QuantizedGraph net = network();
+  GraphBuilder net = network();
   const Dataset data = batches(1, 8, 8, 2);
   const auto causes = [&](int exponent) {
-    for (const char* name : {"first:op", "second:op"}) {
+    for (const char* name : {"first", "second"}) {
       const Operation& operation = *net.graph.find_operation(name);
       net.graph.scales().set_exponents(operation.output_quant()[0].scale, {exponent});
-      if (operation.name() == "second:op")
-        net.graph.scales().set_exponents(operation.input_quant()[0].scale, {exponent});
+      if (operation.name() == "second") net.graph.scales().set_exponents(operation.input_quant()[0].scale, {exponent});
     }
     return compare({net.graph, Precision::Float}, {lower(net.graph), Precision::Board}, data).layers;
   };

@@ -6,28 +6,29 @@
 
 #include "core/analysis/statistics.h"
 #include "core/exec/executor.h"
-#include "tests/lowering/quantized_graph.h"
+#include "tests/support/graph_builder.h"
 
 namespace espq {
 namespace {
 
+using namespace test;
 constexpr int kExponent = -4;
 
 /// x -> first -> Relu -> second (output), first -> side (another output). The last Conv is not reached by `second`.
-QuantizedGraph network() {
+GraphBuilder network() {
   at::manual_seed(11);
-  QuantizedGraph net;
+  GraphBuilder net("esp32p4");
   Variable* x = net.input("x", {1, 3, 6, 6});
-  Operation& first = net.convolution("first", x, 4, 3);
-  Operation& relu = net.quantized("Relu", "relu", {first.output()}, {1, 4, 6, 6});
-  Operation& second = net.convolution("second", relu.output(), 5);
-  Operation& side = net.convolution("side", relu.output(), 2);
+  Operation& first = *net.quantized_conv("first", x, 4, 3)->producer();
+  Operation& relu = *net.quantized("Relu", "relu", {first.output()})->producer();
+  Operation& second = *net.quantized_conv("second", relu.output(), 5)->producer();
+  Operation& side = *net.quantized_conv("side", relu.output(), 2)->producer();
   for (Operation* operation : {&first, &second, &side}) {
     // Weights off their grid, so that rounding them makes noise.
     Variable& weight = *operation->input(1);
     weight.set_value(weight.value() + 0.3 * std::ldexp(1.0, kExponent));
   }
-  net.give({second.output(), side.output()});
+  net.outputs({second.output(), side.output()});
   return net;
 }
 
@@ -47,7 +48,7 @@ at::Tensor rounded(const at::Tensor& value) {
 struct Eager {
   const Graph& graph;
   at::Tensor convolution(const at::Tensor& x, const std::string& name, bool quantize) const {
-    const at::Tensor& weight = graph.find_variable(name + ".w")->value();
+    const at::Tensor& weight = graph.find_variable(name + ".weight")->value();
     const int64_t padding = weight.size(2) / 2;
     const at::Tensor y = at::conv2d(quantize ? rounded(x) : x, quantize ? rounded(weight) : weight, {}, 1, padding);
     return quantize ? rounded(y) : y;
@@ -81,7 +82,7 @@ double mean(const Dataset& data, size_t batches, Measured measured) {
 }
 
 TEST(LayerwiseErrors, QuantizeOneLayerAtATime) {
-  const QuantizedGraph net = network();
+  const GraphBuilder net = network();
   const Dataset data = batches();
   const Eager eager{net.graph};
   for (const size_t count : {2, 3}) {
@@ -103,7 +104,7 @@ TEST(LayerwiseErrors, QuantizeOneLayerAtATime) {
 }
 
 TEST(LayerwiseErrors, CountUnreachedOutputsAsEqual) {
-  const QuantizedGraph net = network();
+  const GraphBuilder net = network();
   ErrorAnalysisOptions options;
   options.measure = Measure::Cosine;
   const auto errors = layerwise_errors(net.graph, batches(), options);
@@ -114,7 +115,7 @@ TEST(LayerwiseErrors, CountUnreachedOutputsAsEqual) {
 }
 
 TEST(GraphwiseErrors, AddUpAlongTheNetwork) {
-  const QuantizedGraph net = network();
+  const GraphBuilder net = network();
   const Dataset data = batches();
   const Eager eager{net.graph};
   const auto errors = graphwise_errors(net.graph, data);
@@ -129,7 +130,7 @@ TEST(GraphwiseErrors, AddUpAlongTheNetwork) {
 }
 
 TEST(SlotStatistics, AgreeWithLibtorchOnAllValues) {
-  const QuantizedGraph net = network();
+  const GraphBuilder net = network();
   const Dataset data = batches();
   const Eager eager{net.graph};
   const auto statistics = slot_statistics(net.graph, data);
@@ -165,7 +166,7 @@ TEST(SlotStatistics, AgreeWithLibtorchOnAllValues) {
 }
 
 TEST(SlotStatistics, CountParametersOnce) {
-  const QuantizedGraph net = network();
+  const GraphBuilder net = network();
   for (const SlotStatistics& slot : slot_statistics(net.graph, batches())) {
     if (!slot.parameter) continue;
     int64_t counted = 0;

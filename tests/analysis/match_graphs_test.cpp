@@ -5,11 +5,12 @@
 
 #include "core/support/error.h"
 #include "passes/lowering/lower.h"
-#include "tests/lowering/quantized_graph.h"
+#include "tests/support/graph_builder.h"
 
 namespace espq {
 namespace {
 
+using namespace test;
 using ::testing::ElementsAre;
 using Orders = std::vector<std::vector<int64_t>>;
 
@@ -37,14 +38,14 @@ TEST(FittingOrders, Table) {
 }
 
 /// Two convolutions, the first with Relu, and an Add of their results.
-QuantizedGraph network() {
-  QuantizedGraph net;
+GraphBuilder network() {
+  GraphBuilder net("esp32p4");
   Variable* x = net.input("x", {1, 3, 8, 8});
-  Operation& first = net.convolution("first", x, 8, 3);
-  Operation& relu = net.quantized("Relu", "relu", {first.output()}, {1, 8, 8, 8});
-  Operation& second = net.convolution("second", relu.output(), 8, 3);
-  Operation& sum = net.quantized("Add", "sum", {relu.output(), second.output()}, {1, 8, 8, 8});
-  net.give({sum.output()});
+  Operation& first = *net.quantized_conv("first", x, 8, 3)->producer();
+  Operation& relu = *net.quantized("Relu", "relu", {first.output()})->producer();
+  Operation& second = *net.quantized_conv("second", relu.output(), 8, 3)->producer();
+  Operation& sum = *net.quantized("Add", "sum", {relu.output(), second.output()})->producer();
+  net.outputs({sum.output()});
   return net;
 }
 
@@ -55,7 +56,7 @@ std::vector<std::string> pairs(const std::vector<TensorMatch>& matches) {
 }
 
 TEST(MatchGraphs, ByName) {
-  const QuantizedGraph net = network();
+  const GraphBuilder net = network();
   const Graph chip = lower(net.graph);
   const GraphMatch match = match_graphs(net.graph, chip);
   EXPECT_THAT(pairs(match.inputs), ElementsAre("x=x"));
@@ -68,7 +69,7 @@ TEST(MatchGraphs, ByName) {
 }
 
 TEST(MatchGraphs, ByPlaceWhenNamesAreLost) {
-  const QuantizedGraph net = network();
+  const GraphBuilder net = network();
   Graph chip = lower(net.graph);
   int number = 0;
   for (Variable* variable : chip.variables()) chip.rename(*variable, fmt::format("t{}", number++));
@@ -83,17 +84,17 @@ TEST(MatchGraphs, ByPlaceWhenNamesAreLost) {
 }
 
 TEST(MatchGraphs, NamesWhatIsNotThere) {
-  const QuantizedGraph net = network();
-  QuantizedGraph other;
-  Operation& first = other.convolution("first", other.input("x", {1, 3, 8, 8}), 8, 3);
-  Operation& extra = other.quantized("Sigmoid", "extra", {first.output()}, {1, 8, 8, 8});
-  other.give({extra.output()});
+  const GraphBuilder net = network();
+  GraphBuilder other("esp32p4");
+  Operation& first = *other.quantized_conv("first", other.input("x", {1, 3, 8, 8}), 8, 3)->producer();
+  Operation& extra = *other.quantized("Sigmoid", "extra", {first.output()})->producer();
+  other.outputs({extra.output()});
   const GraphMatch match = match_graphs(net.graph, other.graph);
   EXPECT_THAT(pairs(match.layers), ElementsAre("first=first", "sum=extra"));  // outputs match by position
-  QuantizedGraph two;
+  GraphBuilder two("esp32p4");
   Operation& sum =
-      two.quantized("Add", "sum", {two.input("x", {1, 3, 8, 8}), two.input("y", {1, 3, 8, 8})}, {1, 3, 8, 8});
-  two.give({sum.output()});
+      *two.quantized("Add", "sum", {two.input("x", {1, 3, 8, 8}), two.input("y", {1, 3, 8, 8})})->producer();
+  two.outputs({sum.output()});
   EXPECT_THROW(match_graphs(net.graph, two.graph), UserError);
 }
 

@@ -6,6 +6,7 @@
 
 #include "core/quant/fake_quantize.h"
 #include "core/support/error.h"
+#include "tests/support/graph_builder.h"
 
 namespace espq {
 namespace {
@@ -13,34 +14,20 @@ namespace {
 using ::testing::HasSubstr;
 
 /// Conv 3x3 (padded) -> Relu -> Add with the conv result.
-struct SmallNet {
-  Graph graph;
+struct SmallNet : test::GraphBuilder {
   at::Tensor weight = at::randn({4, 2, 3, 3}), bias = at::randn({4});
   Operation *conv, *relu, *add;
 
-  SmallNet() {
-    Variable& x = graph.add_variable("x");
-    x.set_shape(Shape{1, 2, 6, 5});
-    Variable& c = graph.add_variable("c");
-    Variable& r = graph.add_variable("r");
-    Variable& y = graph.add_variable("y");
-    conv =
-        &graph.add_operation("Conv", "conv", {&x, &graph.add_parameter("w", weight), &graph.add_parameter("b", bias)},
-                             {&c}, {{"pads", std::vector<int64_t>{1, 1, 1, 1}}});
-    relu = &graph.add_operation("Relu", "relu", {&c}, {&r});
-    add = &graph.add_operation("Add", "add", {&c, &r}, {&y});
-    for (Operation* operation : graph.operations()) normalize_attributes(*operation);
-    graph.set_inputs({&x});
-    graph.set_outputs({&y});
-    graph.set_target(&find_target("esp32p4"));
+  SmallNet() : GraphBuilder("esp32p4") {
+    Variable* c = op("Conv", "conv", {input({1, 2, 6, 5}), constant("w", weight), constant("b", bias)},
+                     {{"pads", Shape{1, 1, 1, 1}}});
+    Variable* r = op("Relu", "relu", {c});
+    output(op("Add", "add", {c, r}));
+    conv = c->producer();
+    relu = r->producer();
+    add = &operation("add");
   }
-
-  SlotQuant slot(int exponent, SlotState state = SlotState::Quantizes) {
-    SlotQuant quant{state, 8};
-    quant.scale = graph.scales().create();
-    graph.scales().set_exponents(quant.scale, {exponent});
-    return quant;
-  }
+  SlotQuant at_exponent(int exponent, SlotState state = SlotState::Quantizes) { return slot(8, {exponent}, -1, state); }
 };
 
 TEST(Executor, FloatEqualsLibTorch) {
@@ -50,27 +37,17 @@ TEST(Executor, FloatEqualsLibTorch) {
   Executor executor(net.graph, Precision::Float);
   EXPECT_TRUE(at::equal(executor.run(Tensors{x})[0], c + at::relu(c)));
   // A second plan for other outputs, and the first one again.
-  EXPECT_TRUE(at::equal(executor.run({{"x", x}}, {"r"}).at("r"), at::relu(c)));
+  EXPECT_TRUE(at::equal(executor.run({{"x", x}}, {"relu"}).at("relu"), at::relu(c)));
   EXPECT_TRUE(at::equal(executor.run(Tensors{x})[0], c + at::relu(c)));
 }
 
 /// x [1, 2, 3, 4], perhaps transposed, through a Reshape with a constant shape; with shapes recorded.
 Graph reshaping_network(const std::vector<int64_t>& shape, const std::vector<int64_t>& order = {}) {
-  Graph graph;
-  Variable* x = &graph.add_variable("x");
-  x->set_shape(Shape{1, 2, 3, 4});
-  graph.set_inputs({x});
-  if (!order.empty()) {
-    Variable& turned = graph.add_variable("turned");
-    graph.add_operation("Transpose", "transpose", {x}, {&turned}, {{"perm", order}});
-    x = &turned;
-  }
-  Variable& y = graph.add_variable("y");
-  graph.add_operation("Reshape", "reshape", {x, &graph.add_parameter("shape", at::tensor(shape, at::kLong))}, {&y});
-  for (Operation* operation : graph.operations()) normalize_attributes(*operation);
-  graph.set_outputs({&y});
-  infer_shapes(graph, zero_inputs(graph));
-  return graph;
+  test::GraphBuilder net;
+  Variable* x = net.input({1, 2, 3, 4});
+  if (!order.empty()) x = net.op("Transpose", "transpose", {x}, {{"perm", order}});
+  net.output(net.op("Reshape", "reshape", {x, net.integers(shape)}));
+  return std::move(net.graph);
 }
 
 TEST(Executor, ReshapesOfOneSampleTakeSeveral) {
@@ -91,8 +68,9 @@ TEST(Executor, ReshapesOfOneSampleTakeSeveral) {
 
 TEST(Executor, SimulatedQuantizesExactlyTheSlotsThatSaySo) {
   SmallNet net;
-  net.conv->set_quant({net.slot(-5), net.slot(-6), SlotQuant{}}, {net.slot(-4, SlotState::Carries)});
-  net.relu->set_quant({net.slot(-4, SlotState::Carries)}, {net.slot(-4)});
+  net.conv->set_quant({net.at_exponent(-5), net.at_exponent(-6), SlotQuant{}},
+                      {net.at_exponent(-4, SlotState::Carries)});
+  net.relu->set_quant({net.at_exponent(-4, SlotState::Carries)}, {net.at_exponent(-4)});
   const at::Tensor x = at::randn({1, 2, 6, 5});
   const auto grid = [](const at::Tensor& value, int exponent) {
     return fake_quantize(value, {exponent}, -1, 8, Rounding::HalfEven);
@@ -121,7 +99,7 @@ TEST(Executor, HooksSeeRawValuesAndMayReplaceThem) {
 TEST(Executor, TrainingRecordsGradientsThroughParameters) {
   SmallNet net;
   net.weight.requires_grad_();
-  net.conv->set_quant({SlotQuant{}, net.slot(-4), SlotQuant{}}, {SlotQuant{}});
+  net.conv->set_quant({SlotQuant{}, net.at_exponent(-4), SlotQuant{}}, {SlotQuant{}});
   Executor executor(net.graph, Precision::Simulated);
   executor.set_training(true);
   executor.run(Tensors{at::randn({1, 2, 6, 5})})[0].sum().backward();
@@ -142,7 +120,7 @@ TEST(Executor, ErrorsNameTheInput) {
   Executor executor(net.graph, Precision::Float);
   const auto message = [&](const NamedTensors& inputs) -> std::string {
     try {
-      executor.run(inputs, {"y"});
+      executor.run(inputs, {"add"});
     } catch (const UserError& error) {
       return error.what();
     }
@@ -161,7 +139,7 @@ TEST(InferShapes, RecordsEveryVariable) {
     ASSERT_TRUE(variable->shape().has_value()) << variable->name();
     EXPECT_EQ(variable->dtype(), at::kFloat);
   }
-  EXPECT_EQ(*net.graph.find_variable("y")->shape(), (Shape{1, 4, 6, 5}));
+  EXPECT_EQ(*net.graph.find_variable("add")->shape(), (Shape{1, 4, 6, 5}));
 }
 
 }  // namespace

@@ -5,12 +5,13 @@
 
 #include "core/support/error.h"
 #include "passes/lowering/lower.h"
-#include "tests/lowering/quantized_graph.h"
+#include "tests/support/graph_builder.h"
 #include "tests/user_error.h"
 
 namespace espq {
 namespace {
 
+using namespace test;
 using test::user_error_of;
 using ::testing::HasSubstr;
 
@@ -18,12 +19,12 @@ using ::testing::HasSubstr;
 /// one.
 Graph two_headed(int64_t batch) {
   at::manual_seed(1);
-  QuantizedGraph q;
+  GraphBuilder q("esp32p4");
   Variable* a = q.input("a", {batch, 3, 4, 5});
   Variable* b = q.input("b", {batch, 4, 4, 5});
-  Variable* map = q.quantized("Add", "map", {q.convolution("c", a, 4, 3).output(), b}, {batch, 4, 4, 5}).output();
-  Variable* rows = q.quantized("Flatten", "rows", {map}, {batch, 80}, {{"axis", int64_t{1}}}).output();
-  q.give({rows, map});
+  Variable* map = q.quantized("Add", "map", {q.quantized_conv("c", a, 4, 3), b});
+  Variable* rows = q.quantized("Flatten", "rows", {map}, {{"axis", int64_t{1}}});
+  q.outputs({rows, map});
   return std::move(q.graph);
 }
 
@@ -46,7 +47,7 @@ TEST(FloatLayout, ChipGraphsAnswerLikeTheFloatNetwork) {
     ASSERT_FALSE(chip.outputs()[1]->permutation().empty()) << "nothing to turn back";
     const Tensors inputs = two_inputs(c.rows);
     // LibTorch's answer.
-    const at::Tensor map = at::conv2d(inputs[0], quantized.find_variable("c.w")->value(), {}, 1, 1) + inputs[1];
+    const at::Tensor map = at::conv2d(inputs[0], quantized.find_variable("c.weight")->value(), {}, 1, 1) + inputs[1];
     const Tensors wanted{map.flatten(1), map};
     for (const Precision precision : {Precision::Float, Precision::Board}) {
       Executor executor(chip, precision);
@@ -61,7 +62,7 @@ TEST(FloatLayout, ChipGraphsAnswerLikeTheFloatNetwork) {
         }
         // Integers of the grid 2^-4: sums are clipped to it and rounded twice, behind the convolution and the addition.
         const at::Tensor clipped =
-            at::clamp(at::conv2d(inputs[0], quantized.find_variable("c.w")->value(), {}, 1, 1), -8, 127.0 / 16);
+            at::clamp(at::conv2d(inputs[0], quantized.find_variable("c.weight")->value(), {}, 1, 1), -8, 127.0 / 16);
         const at::Tensor sum = at::clamp(clipped + inputs[1], -8, 127.0 / 16);
         EXPECT_TRUE(at::equal(got[i] * 16, at::round(got[i] * 16)));
         EXPECT_LE((got[i] - (i == 0 ? sum.flatten(1) : sum)).abs().max().item<double>(), 1.0 / 16) << i;

@@ -4,11 +4,12 @@
 #include "core/exec/executor.h"
 #include "passes/lowering/lower.h"
 #include "passes/lowering/permutation.h"
-#include "tests/lowering/quantized_graph.h"
+#include "tests/support/graph_builder.h"
 
 namespace espq {
 namespace {
 
+using namespace test;
 using ::testing::ElementsAre;
 using Ints = std::vector<int64_t>;
 
@@ -19,7 +20,7 @@ at::Tensor to_file_order(const Variable& variable, const at::Tensor& value) {
 
 /// The lowered graph computes what the graph before computed, up to the recorded permutation of inputs and outputs.
 /// Weights lie on their grid, so float results agree to rounding of the sums.
-void expect_same_function(const QuantizedGraph& before, const Graph& after) {
+void expect_same_function(const GraphBuilder& before, const Graph& after) {
   Tensors inputs, permuted_inputs;
   for (size_t i = 0; i < before.graph.inputs().size(); ++i) {
     inputs.push_back(at::randint(-64, 64, *before.graph.inputs()[i]->shape()).to(at::kFloat) / 16);
@@ -39,9 +40,9 @@ void expect_same_function(const QuantizedGraph& before, const Graph& after) {
 }
 
 TEST(Layout, InputsAndOutputsOfConvolutionsStayChannelsLast) {
-  QuantizedGraph q;
+  GraphBuilder q("esp32p4");
   Variable* x = q.input("x", {1, 3, 5, 7});
-  q.give({q.convolution("y", x, 4, 3).output()});
+  q.outputs({q.quantized_conv("y", x, 4, 3)});
   const Graph lowered = lower(q.graph);
   EXPECT_THAT(types(lowered), ElementsAre("Conv"));
   EXPECT_EQ(*lowered.inputs()[0]->shape(), (Shape{1, 5, 7, 3}));
@@ -53,10 +54,10 @@ TEST(Layout, InputsAndOutputsOfConvolutionsStayChannelsLast) {
 }
 
 TEST(Layout, FlattenSeesTheOrderOfTheModel) {
-  QuantizedGraph q;
+  GraphBuilder q("esp32p4");
   Variable* x = q.input("x", {1, 3, 4, 5});
-  Variable* features = q.convolution("features", x, 4).output();
-  q.give({q.quantized("Flatten", "y", {features}, {1, 80}, {{"axis", int64_t{1}}}).output()});
+  Variable* features = q.quantized_conv("features", x, 4);
+  q.outputs({q.quantized("Flatten", "y", {features}, {{"axis", int64_t{1}}})});
   const Graph lowered = lower(q.graph);
   EXPECT_THAT(types(lowered), ElementsAre("Conv", "Transpose", "Flatten"));
   const Operation* transpose = lowered.topological_order()[1];
@@ -67,15 +68,15 @@ TEST(Layout, FlattenSeesTheOrderOfTheModel) {
 }
 
 TEST(Layout, ConstantsOfBroadcastsFollowTheActivation) {
-  QuantizedGraph q;
+  GraphBuilder q("esp32p4");
   Variable* x = q.input("x", {1, 2, 4, 5});
-  Variable* a = q.convolution("a", x, 3).output();
+  Variable* a = q.quantized_conv("a", x, 3);
   Variable* full = q.constant("full", at::randint(-9, 9, {1, 3, 1, 1}).to(at::kFloat) / 16);
-  Variable* b = q.quantized("Mul", "b", {a, full}, {1, 3, 4, 5}).output();
+  Variable* b = q.quantized("Mul", "b", {a, full});
   Variable* vector = q.constant("vector", at::randint(-9, 9, {5}).to(at::kFloat) / 16);
-  Variable* c = q.quantized("Add", "c", {vector, b}, {1, 3, 4, 5}).output();
+  Variable* c = q.quantized("Add", "c", {vector, b});
   Variable* scalar = q.constant("scalar", at::scalar_tensor(0.25));
-  q.give({q.quantized("Sub", "y", {c, scalar}, {1, 3, 4, 5}).output()});
+  q.outputs({q.quantized("Sub", "y", {c, scalar})});
   const Graph lowered = lower(q.graph);
   EXPECT_EQ(*lowered.find_variable("full")->shape(), (Shape{1, 1, 1, 3}));
   EXPECT_EQ(*lowered.find_variable("vector")->shape(), (Shape{1, 1, 5, 1}));
@@ -87,14 +88,12 @@ TEST(Layout, ConstantsOfBroadcastsFollowTheActivation) {
 }
 
 TEST(Layout, TwoActivationsMeetInChannelsLast) {
-  QuantizedGraph q;
+  GraphBuilder q("esp32p4");
   Variable* x = q.input("x", {1, 3, 4, 5});
   Variable* z = q.input("z", {1, 60});
-  Variable* a = q.convolution("a", x, 3).output();
-  Variable* b =
-      q.quantized("Reshape", "b", {z, q.integers("s", {1, 3, 4, 5})}, {1, 3, 4, 5}, {{"allowzero", int64_t{0}}})
-          .output();
-  q.give({q.quantized("Add", "y", {b, a}, {1, 3, 4, 5}).output()});
+  Variable* a = q.quantized_conv("a", x, 3);
+  Variable* b = q.quantized("Reshape", "b", {z, q.integers("s", {1, 3, 4, 5})}, {{"allowzero", int64_t{0}}});
+  q.outputs({q.quantized("Add", "y", {b, a})});
   const Graph lowered = lower(q.graph);
   EXPECT_EQ(lowered.outputs()[0]->producer()->input(0)->producer()->type(), "Transpose");
   EXPECT_THAT(lowered.outputs()[0]->permutation(), ElementsAre(0, 2, 3, 1));
@@ -102,22 +101,20 @@ TEST(Layout, TwoActivationsMeetInChannelsLast) {
 }
 
 TEST(Layout, AxesAreMapped) {
-  QuantizedGraph q;
+  GraphBuilder q("esp32p4");
   Variable* x = q.input("x", {1, 4, 6, 5});
-  Variable* a = q.convolution("a", x, 4).output();
-  Variable* b = q.convolution("b", x, 3).output();
-  Variable* joined = q.quantized("Concat", "joined", {a, b}, {1, 7, 6, 5}, {{"axis", int64_t{-3}}}).output();
+  Variable* a = q.quantized_conv("a", x, 4);
+  Variable* b = q.quantized_conv("b", x, 3);
+  Variable* joined = q.quantized("Concat", "joined", {a, b}, {{"axis", int64_t{-3}}});
   Variable* part = q.quantized("Slice", "part",
                                {joined, q.integers("starts", {1, 2}), q.integers("ends", {6, 6}),
-                                q.integers("axes", {1, -2}), q.integers("steps", {1, 1})},
-                               {1, 5, 4, 5})
-                       .output();
-  Variable* soft = q.quantized("Softmax", "soft", {part}, {1, 5, 4, 5}, {{"axis", int64_t{1}}}).output();
+                                q.integers("axes", {1, -2}), q.integers("steps", {1, 1})});
+  Variable* soft = q.quantized("Softmax", "soft", {part}, {{"axis", int64_t{1}}});
   soft->producer()->edit_output_quant(0) = {};
-  q.give({soft});
+  q.outputs({soft});
   const Graph lowered = lower(q.graph);
-  EXPECT_EQ(lowered.find_operation("joined:op")->int_attribute("axis"), 3);
-  EXPECT_EQ(lowered.find_operation("soft:op")->int_attribute("axis"), 3);
+  EXPECT_EQ(lowered.find_operation("joined")->int_attribute("axis"), 3);
+  EXPECT_EQ(lowered.find_operation("soft")->int_attribute("axis"), 3);
   const at::Tensor axes = lowered.find_variable("axes")->value();
   EXPECT_TRUE(at::equal(axes, at::tensor(Ints{3, 1}, at::kLong)));
   EXPECT_EQ(lowered.operation_count(), 5u);
@@ -125,17 +122,14 @@ TEST(Layout, AxesAreMapped) {
 }
 
 TEST(Layout, ReductionsDropAxesOfTheFile) {
-  QuantizedGraph q;
+  GraphBuilder q("esp32p4");
   Variable* x = q.input("x", {1, 4, 6, 5});
-  Variable* a = q.convolution("a", x, 4).output();
-  Variable* pooled =
-      q.quantized("ReduceMean", "pooled", {a, q.integers("hw", {2, 3})}, {1, 4}, {{"keepdims", int64_t{0}}}).output();
-  Variable* rows =
-      q.quantized("ReduceMax", "rows", {a, q.integers("h", {-2})}, {1, 4, 5}, {{"keepdims", int64_t{0}}}).output();
-  Variable* kept =
-      q.quantized("ReduceSum", "kept", {a, q.integers("c", {1})}, {1, 1, 6, 5}, {{"keepdims", int64_t{1}}}).output();
-  Variable* all = q.quantized("ReduceSum", "all", {a}, {}, {{"keepdims", int64_t{0}}}).output();
-  q.give({pooled, rows, kept, all});
+  Variable* a = q.quantized_conv("a", x, 4);
+  Variable* pooled = q.quantized("ReduceMean", "pooled", {a, q.integers("hw", {2, 3})}, {{"keepdims", int64_t{0}}});
+  Variable* rows = q.quantized("ReduceMax", "rows", {a, q.integers("h", {-2})}, {{"keepdims", int64_t{0}}});
+  Variable* kept = q.quantized("ReduceSum", "kept", {a, q.integers("c", {1})}, {{"keepdims", int64_t{1}}});
+  Variable* all = q.quantized("ReduceSum", "all", {a}, {{"keepdims", int64_t{0}}});
+  q.outputs({pooled, rows, kept, all});
   const Graph lowered = lower(q.graph);
   EXPECT_TRUE(at::equal(lowered.find_variable("hw")->value(), at::tensor(Ints{1, 2}, at::kLong)));
   EXPECT_THAT(lowered.find_variable("pooled")->permutation(), ElementsAre());
@@ -146,10 +140,10 @@ TEST(Layout, ReductionsDropAxesOfTheFile) {
 }
 
 TEST(Layout, OneDimensionalConvolutions) {
-  QuantizedGraph q;
+  GraphBuilder q("esp32p4");
   Variable* x = q.input("x", {1, 3, 9});
-  Variable* a = q.convolution("a", x, 4, 3).output();
-  q.give({q.quantized("Transpose", "y", {a}, {1, 9, 4}, {{"perm", Ints{0, 2, 1}}}).output()});
+  Variable* a = q.quantized_conv("a", x, 4, 3);
+  q.outputs({q.quantized("Transpose", "y", {a}, {{"perm", Ints{0, 2, 1}}})});
   const Graph lowered = lower(q.graph);
   EXPECT_THAT(types(lowered), ElementsAre("Conv")) << "the two transposes undo each other";
   EXPECT_EQ(lowered.outputs()[0]->name(), "y");
@@ -158,12 +152,12 @@ TEST(Layout, OneDimensionalConvolutions) {
 }
 
 TEST(Layout, TransposesAroundAFunctionMerge) {
-  QuantizedGraph q;
+  GraphBuilder q("esp32p4");
   Variable* x = q.input("x", {1, 2, 3, 4});
-  Variable* t = q.quantized("Transpose", "t", {x}, {1, 3, 4, 2}, {{"perm", Ints{0, 2, 3, 1}}}).output();
-  Variable* r = q.quantized("Tanh", "r", {t}, {1, 3, 4, 2}).output();
-  Variable* u = q.quantized("Transpose", "u", {r}, {1, 3, 2, 4}, {{"perm", Ints{0, 1, 3, 2}}}).output();
-  q.give({q.quantized("Neg", "y", {u}, {1, 3, 2, 4}).output()});
+  Variable* t = q.quantized("Transpose", "t", {x}, {{"perm", Ints{0, 2, 3, 1}}});
+  Variable* r = q.quantized("Tanh", "r", {t});
+  Variable* u = q.quantized("Transpose", "u", {r}, {{"perm", Ints{0, 1, 3, 2}}});
+  q.outputs({q.quantized("Neg", "y", {u})});
   const Graph lowered = lower(q.graph);
   EXPECT_THAT(types(lowered), ElementsAre("Tanh", "Transpose", "Neg"));
   EXPECT_EQ(lowered.topological_order()[1]->ints_attribute("perm"), (Ints{0, 2, 1, 3}));

@@ -6,21 +6,22 @@
 #include "core/exec/executor.h"
 #include "core/support/error.h"
 #include "passes/lowering/lower.h"
-#include "tests/lowering/quantized_graph.h"
+#include "tests/support/graph_builder.h"
 
 namespace espq {
 namespace {
 
+using namespace test;
 using ::testing::ElementsAre;
 using ::testing::HasSubstr;
 using Ints = std::vector<int64_t>;
 
 TEST(FuseRelu, TakesTheNameAndGridOfTheRelu) {
-  QuantizedGraph q;
-  Variable* conv = q.convolution("conv", q.input("x", {1, 3, 4, 4}), 4).output();
-  Operation& relu = q.quantized("Relu", "y", {conv}, {1, 4, 4, 4});
+  GraphBuilder q("esp32p4");
+  Variable* conv = q.quantized_conv("conv", q.input("x", {1, 3, 4, 4}), 4);
+  Operation& relu = *q.quantized("Relu", "y", {conv})->producer();
   relu.edit_output_quant(0) = q.slot(8, {-2});
-  q.give({relu.output()});
+  q.outputs({relu.output()});
   const Graph lowered = lower(q.graph);
   EXPECT_THAT(types(lowered), ElementsAre("Conv"));
   EXPECT_EQ(lowered.outputs()[0]->producer()->chip().fused_relu, true);
@@ -30,84 +31,84 @@ TEST(FuseRelu, TakesTheNameAndGridOfTheRelu) {
 }
 
 TEST(FuseRelu, KeepsTensorsThatSomebodyElseReads) {
-  QuantizedGraph q;
-  Variable* conv = q.convolution("conv", q.input("x", {1, 3, 4, 4}), 4).output();
-  Variable* relu = q.quantized("Relu", "relu", {conv}, {1, 4, 4, 4}).output();
-  q.give({q.quantized("Add", "y", {relu, conv}, {1, 4, 4, 4}).output()});
+  GraphBuilder q("esp32p4");
+  Variable* conv = q.quantized_conv("conv", q.input("x", {1, 3, 4, 4}), 4);
+  Variable* relu = q.quantized("Relu", "relu", {conv});
+  q.outputs({q.quantized("Add", "y", {relu, conv})});
   EXPECT_THAT(types(lower(q.graph)), ElementsAre("Conv", "Relu", "Add"));
 
-  QuantizedGraph output;
-  conv = output.convolution("conv", output.input("x", {1, 3, 4, 4}), 4).output();
-  relu = output.quantized("Relu", "relu", {conv}, {1, 4, 4, 4}).output();
-  output.give({conv, relu});
+  GraphBuilder output("esp32p4");
+  conv = output.quantized_conv("conv", output.input("x", {1, 3, 4, 4}), 4);
+  relu = output.quantized("Relu", "relu", {conv});
+  output.outputs({conv, relu});
   EXPECT_THAT(types(lower(output.graph)), ElementsAre("Conv", "Relu"));
   EXPECT_THAT(types(lower(output.graph, {}, {.fuse_over_graph_outputs = true})), ElementsAre("Conv"));
 }
 
 TEST(Conversions, OneNodePerReaderWhereFormatsDiffer) {
-  QuantizedGraph q;
-  Variable* a = q.quantized("Tanh", "a", {q.input("x", {1, 8})}, {1, 8}).output();
-  Operation& same = q.quantized("Neg", "same", {a}, {1, 8});
-  Operation& coarser = q.quantized("Neg", "coarser", {a}, {1, 8});
+  GraphBuilder q("esp32p4");
+  Variable* a = q.quantized("Tanh", "a", {q.input("x", {1, 8})});
+  Operation& same = *q.quantized("Neg", "same", {a})->producer();
+  Operation& coarser = *q.quantized("Neg", "coarser", {a})->producer();
   coarser.edit_input_quant(0) = q.slot(8, {-3});
-  Operation& wider = q.quantized("Neg", "wider", {a}, {1, 8});
+  Operation& wider = *q.quantized("Neg", "wider", {a})->producer();
   wider.set_width(Width::Int16);
   wider.edit_input_quant(0) = q.slot(16, {-4});
   wider.edit_output_quant(0) = q.slot(16, {-4});
-  Operation& real = q.floating("Erf", "real", {a}, {1, 8});
-  Operation& back = q.quantized("Neg", "back", {real.output()}, {1, 8});
-  q.give({same.output(), coarser.output(), wider.output(), back.output()});
+  Operation& real = *q.floating("Erf", "real", {a})->producer();
+  Operation& back = *q.quantized("Neg", "back", {real.output()})->producer();
+  q.outputs({same.output(), coarser.output(), wider.output(), back.output()});
   const Graph lowered = lower(q.graph);
-  EXPECT_EQ(lowered.find_operation("same:op")->input(0)->name(), "a");
+  EXPECT_EQ(lowered.find_operation("same")->input(0)->name(), "a");
   const auto conversion = [&](const char* reader) { return lowered.find_operation(reader)->input(0)->producer(); };
-  EXPECT_EQ(conversion("coarser:op")->type(), "RequantizeLinear");
-  EXPECT_EQ(conversion("coarser:op")->chip().kernels, Width::Int8);
-  EXPECT_FLOAT_EQ(conversion("coarser:op")->input(1)->value().item<float>(), 2.0f);
-  EXPECT_THAT(conversion("coarser:op")->output()->storage()->exponents, ElementsAre(-3));
-  EXPECT_EQ(conversion("wider:op")->type(), "RequantizeLinear");
-  EXPECT_EQ(conversion("wider:op")->chip().kernels, Width::Int16);
-  EXPECT_EQ(conversion("wider:op")->output()->storage()->dtype, at::kShort);
-  EXPECT_EQ(conversion("real:op")->type(), "DequantizeLinear");
-  EXPECT_EQ(conversion("real:op")->chip().kernels, Width::Float);
-  EXPECT_FALSE(conversion("real:op")->output()->storage().has_value());
-  EXPECT_EQ(conversion("back:op")->type(), "QuantizeLinear");
-  EXPECT_EQ(lowered.find_operation("real:op")->chip().kernels, Width::Float);
+  EXPECT_EQ(conversion("coarser")->type(), "RequantizeLinear");
+  EXPECT_EQ(conversion("coarser")->chip().kernels, Width::Int8);
+  EXPECT_FLOAT_EQ(conversion("coarser")->input(1)->value().item<float>(), 2.0f);
+  EXPECT_THAT(conversion("coarser")->output()->storage()->exponents, ElementsAre(-3));
+  EXPECT_EQ(conversion("wider")->type(), "RequantizeLinear");
+  EXPECT_EQ(conversion("wider")->chip().kernels, Width::Int16);
+  EXPECT_EQ(conversion("wider")->output()->storage()->dtype, at::kShort);
+  EXPECT_EQ(conversion("real")->type(), "DequantizeLinear");
+  EXPECT_EQ(conversion("real")->chip().kernels, Width::Float);
+  EXPECT_FALSE(conversion("real")->output()->storage().has_value());
+  EXPECT_EQ(conversion("back")->type(), "QuantizeLinear");
+  EXPECT_EQ(lowered.find_operation("real")->chip().kernels, Width::Float);
 }
 
 TEST(Conversions, TinyScalesAreComparedExactly) {
-  QuantizedGraph q;
-  Operation& a = q.quantized("Tanh", "a", {q.input("x", {1, 8})}, {1, 8});
+  GraphBuilder q("esp32p4");
+  Operation& a = *q.quantized("Tanh", "a", {q.input("x", {1, 8})})->producer();
   a.edit_output_quant(0) = q.slot(8, {-20});
-  Operation& b = q.quantized("Neg", "b", {a.output()}, {1, 8});
+  Operation& b = *q.quantized("Neg", "b", {a.output()})->producer();
   b.edit_input_quant(0) = q.slot(8, {-19});
-  q.give({b.output()});
+  q.outputs({b.output()});
   EXPECT_THAT(types(lower(q.graph)), ElementsAre("Tanh", "RequantizeLinear", "Neg"));
   EXPECT_THAT(types(lower(q.graph, {}, {.absolute_requantize_threshold = true})), ElementsAre("Tanh", "Neg"));
 }
 
 TEST(Conversions, GraphInputsHaveTheFormatOfTheirFirstReader) {
-  QuantizedGraph q;
+  GraphBuilder q("esp32p4");
   Variable* x = q.input("x", {1, 8});
-  Operation& first = q.quantized("Tanh", "first", {x}, {1, 8});
-  Operation& second = q.quantized("Neg", "second", {x}, {1, 8});
+  Operation& first = *q.quantized("Tanh", "first", {x})->producer();
+  Operation& second = *q.quantized("Neg", "second", {x})->producer();
   second.edit_input_quant(0) = q.slot(8, {-6});
-  Operation& real = q.floating("Erf", "real", {x}, {1, 8});
-  q.give({first.output(), second.output(), real.output()});
+  Operation& real = *q.floating("Erf", "real", {x})->producer();
+  q.outputs({first.output(), second.output(), real.output()});
   const Graph lowered = lower(q.graph);
   EXPECT_THAT(lowered.inputs()[0]->storage()->exponents, ElementsAre(-4));
-  EXPECT_EQ(lowered.find_operation("second:op")->input(0)->producer()->type(), "RequantizeLinear");
-  EXPECT_EQ(lowered.find_operation("real:op")->input(0)->producer()->type(), "DequantizeLinear");
+  EXPECT_EQ(lowered.find_operation("second")->input(0)->producer()->type(), "RequantizeLinear");
+  EXPECT_EQ(lowered.find_operation("real")->input(0)->producer()->type(), "DequantizeLinear");
   EXPECT_EQ(lower(q.graph, {}, {.one_format_per_graph_input = true}).operation_count(), 3u);
 }
 
 TEST(Integers, PerChannelFiltersAndBiases) {
-  QuantizedGraph q;
-  Operation& conv = q.convolution("conv", q.input("x", {1, 1, 2, 2}), 2);
+  GraphBuilder q("esp32p4");
+  Operation& conv = *q.quantized_conv("conv", q.input("x", {1, 1, 2, 2}), 2)->producer();
   conv.input(1)->set_value(at::tensor({0.5f, -0.5f}).reshape({2, 1, 1, 1}));
   q.graph.append_input(conv, q.constant("b", at::tensor({1.0f, -3.0f})));
   conv.edit_input_quant(1) = q.slot(8, {-7, -3}, 0);
   conv.edit_input_quant(2) = q.slot(32, {-11, -7}, 0);
-  q.give({conv.output()});
+  q.outputs({conv.output()});
   const Graph lowered = lower(q.graph);
   const Operation* result = lowered.operations()[0];
   EXPECT_TRUE(at::equal(result->input(1)->value(), at::tensor({64, -4}, at::kChar).reshape({2, 1, 1, 1})));
@@ -122,11 +123,11 @@ TEST(Integers, SaturatedBiasesStayPositiveUnlessTheDefectIsWanted) {
            {32, 2147483647, -2147483648LL},
            {40, (int64_t{1} << 39) - 1, int64_t{1} << 39},
            {64, std::numeric_limits<int64_t>::max(), std::numeric_limits<int64_t>::min()}}) {
-    QuantizedGraph q;
-    Operation& conv = q.convolution("conv", q.input("x", {1, 1, 2, 2}), 2);
+    GraphBuilder q("esp32p4");
+    Operation& conv = *q.quantized_conv("conv", q.input("x", {1, 1, 2, 2}), 2)->producer();
     q.graph.append_input(conv, q.constant("b", at::tensor({1e30f, -1e30f})));
     conv.edit_input_quant(2) = q.slot(bits, {-8});
-    q.give({conv.output()});
+    q.outputs({conv.output()});
     Quirks quirks;
     const auto bias = [&](int index) {
       return lower(q.graph, {}, quirks).find_variable("b")->value()[index].item<int64_t>();
@@ -141,11 +142,11 @@ TEST(Integers, SaturatedBiasesStayPositiveUnlessTheDefectIsWanted) {
 
 TEST(Gemm, FilterIsRowsOfOutputChannels) {
   for (int64_t transposed : {0, 1}) {
-    QuantizedGraph q;
+    GraphBuilder q("esp32p4");
     const at::Tensor weights = at::arange(6, at::kFloat).reshape({2, 3}) / 16;  // [N, K]
     Variable* w = q.constant("w", transposed ? weights : weights.t().contiguous());
-    Operation& gemm = q.quantized("Gemm", "y", {q.input("x", {1, 3}), w}, {1, 2}, {{"transB", transposed}});
-    q.give({gemm.output()});
+    Operation& gemm = *q.quantized("Gemm", "y", {q.input("x", {1, 3}), w}, {{"transB", transposed}})->producer();
+    q.outputs({gemm.output()});
     const Graph lowered = lower(q.graph);
     EXPECT_EQ(*lowered.find_variable("w")->shape(), (Shape{2, 3}));
     EXPECT_TRUE(at::equal(lowered.find_variable("w")->value(), at::arange(6, at::kChar).reshape({2, 3})));
@@ -174,10 +175,10 @@ at::Tensor packed(const at::Tensor& matrices, int64_t lanes) {
 TEST(MatMul, ComputedOperandsArePackedForTheOldRuntime) {
   for (const char* target : {"esp32p4", "c"})
     for (int64_t columns : {16, 32, 5, 21}) {
-      QuantizedGraph q(target);
+      GraphBuilder q(target);
       Variable* a = q.input("a", {2, 3, 4});
       Variable* b = q.input("b", {2, 4, columns});
-      q.give({q.quantized("MatMul", "y", {a, b}, {2, 3, columns}).output()});
+      q.outputs({q.quantized("MatMul", "y", {a, b})});
       const Graph lowered = lower(q.graph);
       const Operation& matmul = *lowered.outputs()[0]->producer();
       EXPECT_FALSE(matmul.has("input1_layout"));
@@ -197,9 +198,9 @@ TEST(MatMul, ComputedOperandsArePackedForTheOldRuntime) {
 }
 
 TEST(MatMul, ConstantOperandsKeepTheirOrder) {
-  QuantizedGraph q;
+  GraphBuilder q("esp32p4");
   const at::Tensor weights = at::arange(12, at::kFloat).reshape({4, 3}) / 16;
-  q.give({q.quantized("MatMul", "y", {q.input("x", {2, 4}), q.constant("w", weights)}, {2, 3}).output()});
+  q.outputs({q.quantized("MatMul", "y", {q.input("x", {2, 4}), q.constant("w", weights)})});
   const Graph lowered = lower(q.graph);
   EXPECT_TRUE(at::equal(lowered.find_variable("w")->value(), at::arange(12, at::kChar).reshape({4, 3})));
   EXPECT_FALSE(lowered.operations()[0]->has("input1_layout"));
@@ -208,17 +209,17 @@ TEST(MatMul, ConstantOperandsKeepTheirOrder) {
 }
 
 TEST(Tables, EqualTablesAreShared) {
-  QuantizedGraph q;
+  GraphBuilder q("esp32p4");
   Variable* x = q.input("x", {1, 8});
-  Variable* a = q.quantized("Tanh", "a", {x}, {1, 8}).output();
-  Variable* b = q.quantized("Tanh", "b", {a}, {1, 8}).output();
-  Operation& c = q.quantized("Tanh", "c", {b}, {1, 8});
+  Variable* a = q.quantized("Tanh", "a", {x});
+  Variable* b = q.quantized("Tanh", "b", {a});
+  Operation& c = *q.quantized("Tanh", "c", {b})->producer();
   c.edit_output_quant(0) = q.slot(8, {-7});
-  q.give({c.output()});
+  q.outputs({c.output()});
   const Graph lowered = lower(q.graph);
-  EXPECT_EQ(lowered.find_operation("a:op")->chip().table->name(), "Tanh_lut_0");
-  EXPECT_EQ(lowered.find_operation("b:op")->chip().table->name(), "Tanh_lut_0");
-  EXPECT_EQ(lowered.find_operation("c:op")->chip().table->name(), "Tanh_lut_1");
+  EXPECT_EQ(lowered.find_operation("a")->chip().table->name(), "Tanh_lut_0");
+  EXPECT_EQ(lowered.find_operation("b")->chip().table->name(), "Tanh_lut_0");
+  EXPECT_EQ(lowered.find_operation("c")->chip().table->name(), "Tanh_lut_1");
   const Variable* table = lowered.find_variable("Tanh_lut_1");
   ASSERT_EQ(*table->shape(), (Shape{256}));
   EXPECT_EQ(table->dtype(), at::kChar);
@@ -228,20 +229,21 @@ TEST(Tables, EqualTablesAreShared) {
 }
 
 TEST(Tables, BoundsAndSlopesWithOneElement) {
-  QuantizedGraph q;
+  GraphBuilder q("esp32p4");
   Variable* x = q.input("x", {1, 4, 2, 2});
-  Operation& clip = q.quantized(
-      "Clip", "clip", {x, q.constant("low", at::scalar_tensor(-0.5)), q.constant("high", at::scalar_tensor(2.0))},
-      {1, 4, 2, 2});
+  Operation& clip =
+      *q.quantized("Clip", "clip",
+                   {x, q.constant("low", at::scalar_tensor(-0.5)), q.constant("high", at::scalar_tensor(2.0))})
+           ->producer();
   Operation& one =
-      q.quantized("PRelu", "one", {clip.output(), q.constant("s1", at::full({1, 1, 1}, 0.25))}, {1, 4, 2, 2});
+      *q.quantized("PRelu", "one", {clip.output(), q.constant("s1", at::full({1, 1, 1}, 0.25))})->producer();
   Operation& many =
-      q.quantized("PRelu", "many", {one.output(), q.constant("s4", at::full({4, 1, 1}, 0.25))}, {1, 4, 2, 2});
-  q.give({many.output()});
+      *q.quantized("PRelu", "many", {one.output(), q.constant("s4", at::full({4, 1, 1}, 0.25))})->producer();
+  q.outputs({many.output()});
   const Graph lowered = lower(q.graph);
-  EXPECT_NE(lowered.find_operation("clip:op")->chip().table, nullptr);
-  EXPECT_NE(lowered.find_operation("one:op")->chip().table, nullptr);
-  EXPECT_EQ(lowered.find_operation("many:op")->chip().table, nullptr);
+  EXPECT_NE(lowered.find_operation("clip")->chip().table, nullptr);
+  EXPECT_NE(lowered.find_operation("one")->chip().table, nullptr);
+  EXPECT_EQ(lowered.find_operation("many")->chip().table, nullptr);
   const at::Tensor table = lowered.find_variable("Clip_lut_0")->value();
   EXPECT_EQ(table[0].item<int>(), -8);
   EXPECT_EQ(table[255].item<int>(), 32);
@@ -249,14 +251,14 @@ TEST(Tables, BoundsAndSlopesWithOneElement) {
 }
 
 TEST(Consistency, WarnsAboutShiftsThatTheChipCannotDo) {
-  QuantizedGraph q;
-  Operation& conv = q.convolution("conv", q.input("x", {1, 3, 2, 2}), 4);
+  GraphBuilder q("esp32p4");
+  Operation& conv = *q.quantized_conv("conv", q.input("x", {1, 3, 2, 2}), 4)->producer();
   conv.edit_output_quant(0) = q.slot(8, {-12});
-  q.give({conv.output()});
+  q.outputs({conv.output()});
   Report report;
   lower(q.graph, {}, {}, &report);
   ASSERT_EQ(report.warnings().size(), 1u);
-  EXPECT_THAT(report.warnings()[0], HasSubstr("conv:op"));
+  EXPECT_THAT(report.warnings()[0], HasSubstr("'conv'"));
   report = {};
   q.graph.set_target(&find_target("c"));
   lower(q.graph, {}, {}, &report);
@@ -264,24 +266,24 @@ TEST(Consistency, WarnsAboutShiftsThatTheChipCannotDo) {
 }
 
 TEST(Consistency, NamesOperatorsThatTheRuntimeLacks) {
-  QuantizedGraph q;
-  q.give({q.floating("Erf", "y", {q.input("x", {1, 3})}, {1, 3}).output()});
+  GraphBuilder q("esp32p4");
+  q.outputs({q.floating("Erf", "y", {q.input("x", {1, 3})})});
   Report report;
   lower(q.graph, {}, {}, &report);
   ASSERT_EQ(report.warnings().size(), 1u);
-  EXPECT_THAT(report.warnings()[0], HasSubstr("y:op"));
+  EXPECT_THAT(report.warnings()[0], HasSubstr("'y'"));
 }
 
 TEST(SharedParameters, EveryReaderRoundsItsOwnCopy) {
-  QuantizedGraph q;
+  GraphBuilder q("esp32p4");
   Variable* shared = q.constant("k", at::full({1, 8}, 1.0));
-  Operation& a = q.quantized("Add", "a", {q.input("x", {1, 8}), shared}, {1, 8});
-  Operation& b = q.quantized("Mul", "b", {a.output(), shared}, {1, 8});
+  Operation& a = *q.quantized("Add", "a", {q.input("x", {1, 8}), shared})->producer();
+  Operation& b = *q.quantized("Mul", "b", {a.output(), shared})->producer();
   b.edit_input_quant(1) = q.slot(8, {-6});
-  q.give({b.output()});
+  q.outputs({b.output()});
   const Graph lowered = lower(q.graph);
-  EXPECT_EQ(lowered.find_operation("a:op")->input(1)->value()[0][0].item<int>(), 16);
-  EXPECT_EQ(lowered.find_operation("b:op")->input(1)->value()[0][0].item<int>(), 64);
+  EXPECT_EQ(lowered.find_operation("a")->input(1)->value()[0][0].item<int>(), 16);
+  EXPECT_EQ(lowered.find_operation("b")->input(1)->value()[0][0].item<int>(), 64);
 }
 
 }  // namespace

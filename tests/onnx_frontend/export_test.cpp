@@ -7,8 +7,8 @@
 #include "core/support/error.h"
 #include "core/support/file.h"
 #include "export/onnx/onnx_export.h"
-#include "tests/onnx_frontend/model_builder.h"
 #include "tests/onnx_frontend/onnx_checker.h"
+#include "tests/onnx_frontend/onnx_model_builder.h"
 
 namespace espq {
 namespace {

@@ -8,19 +8,19 @@
 #include "core/ops/operator.h"
 #include "core/support/error.h"
 #include "core/support/file.h"
-#include "tests/onnx_frontend/model_builder.h"
+#include "tests/onnx_frontend/onnx_model_builder.h"
 
 namespace espq {
 namespace {
 
 using test::integers;
-using test::ModelBuilder;
+using test::OnnxModelBuilder;
 using test::user_error_of;
 using testing::HasSubstr;
 namespace fs = std::filesystem;
 
-ModelBuilder small_network() {
-  ModelBuilder builder(17);
+OnnxModelBuilder small_network() {
+  OnnxModelBuilder builder(17);
   builder.input("x", {1, 2, 6, 6})
       .constant("w", at::arange(3 * 2 * 3 * 3, at::kFloat).reshape({3, 2, 3, 3}))
       .constant("b", at::ones({3}))
@@ -94,7 +94,7 @@ TEST(HostileOnnx, NoModelAtAll) {
 
 TEST(HostileOnnx, TensorSizesMustFitTheirData) {
   const auto with_dims = [](std::vector<int64_t> dims) {
-    ModelBuilder builder = small_network();
+    OnnxModelBuilder builder = small_network();
     builder.model.initializers[0].dims = std::move(dims);
     return user_error_of([&] { builder.import(); });
   };
@@ -107,14 +107,14 @@ TEST(HostileOnnx, TensorSizesMustFitTheirData) {
 }
 
 TEST(HostileOnnx, NamesMustBeText) {
-  ModelBuilder builder = small_network();
+  OnnxModelBuilder builder = small_network();
   builder.model.nodes[0].name = "broken \xff name";
   EXPECT_THAT(user_error_of([&] { builder.import(); }), HasSubstr("not valid UTF-8"));
 }
 
 TEST(HostileOnnx, LinksMustBeSound) {
   const auto error_of = [](auto change) {
-    ModelBuilder builder = small_network();
+    OnnxModelBuilder builder = small_network();
     change(builder.model);
     return user_error_of([&] { builder.import(); });
   };
@@ -136,7 +136,7 @@ TEST(HostileOnnx, LinksMustBeSound) {
 
 TEST(HostileOnnx, AttributesMustMakeSense) {
   const auto error_of = [](onnx_file::Attribute attribute) {
-    ModelBuilder builder = small_network();
+    OnnxModelBuilder builder = small_network();
     auto& attributes = builder.model.nodes[0].attributes;
     std::erase_if(attributes, [&](const auto& entry) { return entry.name == attribute.name; });
     attributes.push_back(attribute);
@@ -153,8 +153,8 @@ TEST(HostileOnnx, AttributesMustMakeSense) {
 
 TEST(HostileOnnx, InputsMustBeReasonable) {
   const auto error_of = [](Shape shape) {
-    ModelBuilder builder = small_network();
-    builder.model.inputs[0] = ModelBuilder::value("x", shape);
+    OnnxModelBuilder builder = small_network();
+    builder.model.inputs[0] = OnnxModelBuilder::value("x", shape);
     return user_error_of([&] { builder.import(); });
   };
   EXPECT_THAT(error_of({1, 2, int64_t{1} << 40, 6}), HasSubstr("input 'x' is too large"));
@@ -189,7 +189,7 @@ class ExternalData : public testing::Test {
   }
   /// The model with initializer 'w' outside: TensorProto fields 13 (external_data) and 14 (data_location = EXTERNAL).
   fs::path write_model(const std::vector<std::pair<std::string, std::string>>& entries) {
-    ModelBuilder builder = small_network();
+    OnnxModelBuilder builder = small_network();
     builder.model.initializers.erase(builder.model.initializers.begin());
     std::string tensor = std::string("\x08\x03\x08\x02\x08\x03\x08\x03\x10\x01", 10) + field(8, "w");
     for (const auto& [key, value] : entries) tensor += field(13, field(1, key) + field(2, value));

@@ -6,7 +6,7 @@
 
 #include "core/exec/executor.h"
 #include "core/support/error.h"
-#include "tests/onnx_frontend/model_builder.h"
+#include "tests/onnx_frontend/onnx_model_builder.h"
 #include "tests/reference_data.h"
 
 namespace espq {
@@ -14,7 +14,7 @@ namespace {
 
 using test::integer;
 using test::integers;
-using test::ModelBuilder;
+using test::OnnxModelBuilder;
 using test::real;
 using test::reals;
 using test::text;
@@ -36,8 +36,8 @@ struct OneNode {
   std::string type;
   std::vector<onnx_file::Attribute> attributes = {};
   std::vector<std::string> inputs = {"x"};
-  ModelBuilder build(const Shape& shape) const {
-    ModelBuilder builder(opset);
+  OnnxModelBuilder build(const Shape& shape) const {
+    OnnxModelBuilder builder(opset);
     return builder.input("x", shape).node(type, "n", inputs, {"y"}, attributes).output("y");
   }
 };
@@ -49,7 +49,7 @@ std::vector<int64_t> integers_of(const Operation& operation, size_t slot) {
 
 // ------------------------------------------------------------------------------------------------ names and order
 TEST(OnnxImport, KeepsTheFilesOrderAndMakesNamesUnique) {
-  ModelBuilder builder(17);
+  OnnxModelBuilder builder(17);
   builder.input("x", {1, 4})
       .constant("unused", at::ones({2}))
       .constant("c", at::ones({4}))
@@ -70,13 +70,13 @@ TEST(OnnxImport, KeepsTheFilesOrderAndMakesNamesUnique) {
 }
 
 TEST(OnnxImport, OutOfOrderNodesAreAccepted) {
-  ModelBuilder builder(17);
+  OnnxModelBuilder builder(17);
   builder.input("x", {1, 4}).node("Neg", "second", {"a"}, {"y"}).node("Relu", "first", {"x"}, {"a"}).output("y");
   EXPECT_TRUE(at::equal(run(builder.import(), at::ones({1, 4})), at::full({1, 4}, -1.0f)));
 }
 
 TEST(OnnxImport, InitializersListedAsInputsAreConstants) {
-  ModelBuilder builder(8);
+  OnnxModelBuilder builder(8);
   builder.input("x", {1, 4}).input("c", {4}).constant("c", at::ones({4})).node("Add", "n", {"x", "c"}, {"y"});
   builder.output("y");
   const Graph graph = builder.import();
@@ -85,7 +85,7 @@ TEST(OnnxImport, InitializersListedAsInputsAreConstants) {
 }
 
 TEST(OnnxImport, SpelledConstants) {
-  ModelBuilder builder(13);
+  OnnxModelBuilder builder(13);
   builder.input("x", {1, 2})
       .node("Constant", "", {}, {"f"}, {real("value_float", 2)})
       .node("Constant", "", {}, {"l"}, {reals("value_floats", {1, 3})})
@@ -99,7 +99,7 @@ TEST(OnnxImport, SpelledConstants) {
 
 TEST(OnnxImport, WideAndNarrowFloatsBecomeFloat32) {
   for (const auto type : {at::kHalf, at::kDouble, at::kBFloat16}) {
-    ModelBuilder builder(17);
+    OnnxModelBuilder builder(17);
     builder.input("x", {1, 2}, type).constant("c", at::tensor({0.5f, 2.0f}).to(type));
     builder.node("Mul", "n", {"x", "c"}, {"y"}).output("y");
     const Graph graph = builder.import();
@@ -128,7 +128,7 @@ TEST(OnnxImport, ReadsTheReferenceNetworks) {
 
 // ------------------------------------------------------------------------------------------------ refusals
 TEST(OnnxImport, NamesAllOperatorsThatItDoesNotHave) {
-  ModelBuilder builder(17);
+  OnnxModelBuilder builder(17);
   builder.input("x", {1, 4})
       .node("If", "branch", {"x"}, {"a"})
       .node("Sorcery", "spell", {"a"}, {"b"})
@@ -152,7 +152,7 @@ TEST(OnnxImport, OpsetsOutsideTheRangeAreRefused) {
 }
 
 TEST(OnnxImport, DynamicDimensionsNeedAShape) {
-  const ModelBuilder builder = OneNode{17, "Relu"}.build({-1, 3, 8, 8});
+  const OnnxModelBuilder builder = OneNode{17, "Relu"}.build({-1, 3, 8, 8});
   EXPECT_THAT(user_error_of([&] { builder.import(); }),
               AllOf(HasSubstr("input 'x' has dynamic dimensions (nx3x8x8)"), HasSubstr("--input-shape x=")));
   EXPECT_EQ(builder.import({{{"x", {1, 3, 8, 8}}}}).inputs()[0]->shape(), (Shape{1, 3, 8, 8}));
@@ -163,7 +163,7 @@ TEST(OnnxImport, DynamicDimensionsNeedAShape) {
                 builder.import({{{"z", {1}}, {"x", {1, 3, 8, 8}}}});
               }),
               HasSubstr("has no input 'z'"));
-  ModelBuilder without_shape = builder;
+  OnnxModelBuilder without_shape = builder;
   without_shape.model.inputs[0].shape.reset();
   EXPECT_THAT(user_error_of([&] { without_shape.import(); }), HasSubstr("input 'x' has no shape"));
   EXPECT_EQ(without_shape.import({{{"x", {2, 2}}}}).inputs()[0]->shape(), (Shape{2, 2}));
@@ -177,7 +177,7 @@ TEST(OnnxImport, TrainingGraphsAreRefused) {
                     .import();
               }),
               HasSubstr("training mode"));
-  ModelBuilder dropout = OneNode{13, "Dropout", {}, {"x", "r", "t"}}.build({1, 4});
+  OnnxModelBuilder dropout = OneNode{13, "Dropout", {}, {"x", "r", "t"}}.build({1, 4});
   dropout.constant("r", at::scalar_tensor(0.5f)).constant("t", at::scalar_tensor(true, at::kBool));
   EXPECT_THAT(user_error_of([&] { dropout.import(); }), HasSubstr("training mode"));
 }
@@ -216,17 +216,17 @@ TEST(OnnxOpsets, AttributesThatBecameInputs) {
 }
 
 TEST(OnnxOpsets, SplitKnowsItsParts) {
-  ModelBuilder equal(13);
+  OnnxModelBuilder equal(13);
   equal.input("x", {1, 4}).node("Split", "n", {"x"}, {"a", "y"}, {integer("axis", 1)}).output("y").output("a");
   EXPECT_TRUE(at::equal(run(equal.import(), row({1.f, 2.f, 3.f, 4.f})), row({3.f, 4.f})));
-  ModelBuilder given(11);
+  OnnxModelBuilder given(11);
   given.input("x", {1, 4}).node("Split", "n", {"x"}, {"a", "y"}, {integer("axis", 1), integers("split", {3, 1})});
   given.output("y");
   EXPECT_TRUE(at::equal(run(given.import(), row({1.f, 2.f, 3.f, 4.f})), row({4.f})));
 }
 
 TEST(OnnxOpsets, SplitOutputsThatNobodyReadsStay) {
-  ModelBuilder builder(13);
+  OnnxModelBuilder builder(13);
   builder.input("x", {1, 4}).node("Split", "n", {"x"}, {"y", "b"}, {integer("axis", 1)}).output("y");
   EXPECT_TRUE(at::equal(run(builder.import(), row({1.f, 2.f, 3.f, 4.f})), row({1.f, 2.f})));
 }
@@ -245,7 +245,7 @@ TEST(OnnxOpsets, UpsampleAndOldResizeAreFlooredResizes) {
                             .import();
     EXPECT_TRUE(at::equal(run(graph, input), expected)) << type;
   }
-  ModelBuilder sized = OneNode{11, "Resize", {}, {"x", "none", "none", "size"}}.build({1, 1, 2, 2});
+  OnnxModelBuilder sized = OneNode{11, "Resize", {}, {"x", "none", "none", "size"}}.build({1, 1, 2, 2});
   sized.constant("none", at::empty({0})).constant("size", at::tensor({1, 1, 4, 4}, at::kLong));
   const Graph graph = sized.import();
   EXPECT_EQ(graph.operations()[0]->input(1), nullptr);
@@ -271,7 +271,7 @@ TEST(OnnxOpsets, OldSoftmaxIsTakenOverAllAxesBehind) {
 }
 
 TEST(OnnxOpsets, OldSoftmaxFindsShapesBehindOtherNodes) {
-  ModelBuilder builder(11);
+  OnnxModelBuilder builder(11);
   builder.input("x", {1, 2, 4, 4})
       .constant("w", at::ones({3, 2, 3, 3}))
       .node("Conv", "c", {"x", "w"}, {"h"})
@@ -283,7 +283,7 @@ TEST(OnnxOpsets, OldSoftmaxFindsShapesBehindOtherNodes) {
 }
 
 TEST(OnnxOpsets, DropoutAndIdentityOutputs) {
-  ModelBuilder builder(12);
+  OnnxModelBuilder builder(12);
   builder.input("x", {1, 4}).node("Dropout", "d", {"x"}, {"y", "mask"}, {integer("seed", 3)}).output("y");
   const Graph graph = builder.import();
   EXPECT_EQ(graph.operations()[0]->type(), "Identity");
@@ -292,7 +292,7 @@ TEST(OnnxOpsets, DropoutAndIdentityOutputs) {
 }
 
 TEST(OnnxOpsets, BatchNormalizationLosesItsTrainingAttributes) {
-  ModelBuilder builder =
+  OnnxModelBuilder builder =
       OneNode{7, "BatchNormalization", {integer("spatial", 1)}, {"x", "s", "b", "m", "v"}}.build({1, 2, 2, 2});
   builder.constant("s", at::tensor({1.f, 2.f})).constant("b", at::tensor({0.f, 1.f}));
   builder.constant("m", at::tensor({1.f, -1.f})).constant("v", at::tensor({4.f, 1.f}));
@@ -304,7 +304,7 @@ TEST(OnnxOpsets, BatchNormalizationLosesItsTrainingAttributes) {
 }
 
 TEST(OnnxOpsets, OldGroupNormalizationHasOneScalePerGroup) {
-  ModelBuilder builder(18);
+  OnnxModelBuilder builder(18);
   builder.input("x", {1, 4, 3}).constant("s", at::tensor({1.f, 2.f})).constant("b", at::tensor({0.f, 5.f}));
   builder.node("GroupNormalization", "n", {"x", "s", "b"}, {"y"}, {integer("num_groups", 2)}).output("y");
   const at::Tensor input = at::rand({1, 4, 3});
@@ -317,7 +317,7 @@ TEST(OnnxOpsets, OldGroupNormalizationHasOneScalePerGroup) {
 
 // ------------------------------------------------------------------------------------------------ windows
 TEST(OnnxWindows, DefaultsAreSpelledOut) {
-  ModelBuilder builder = OneNode{17, "Conv", {}, {"x", "w"}}.build({1, 1, 5, 5});
+  OnnxModelBuilder builder = OneNode{17, "Conv", {}, {"x", "w"}}.build({1, 1, 5, 5});
   builder.constant("w", at::ones({1, 1, 3, 2}));
   const Graph graph = builder.import();
   const Operation& conv = *graph.operations()[0];
@@ -332,7 +332,7 @@ TEST(OnnxWindows, PaddingByRuleBecomesPads) {
   const auto pads = [](const std::string& type, const std::string& rule, std::vector<onnx_file::Attribute> more = {}) {
     more.push_back(text("auto_pad", rule));
     more.push_back(integers("strides", {2, 2}));
-    ModelBuilder builder = OneNode{17, type, more, {"x", "w"}}.build({1, 1, 6, 5});
+    OnnxModelBuilder builder = OneNode{17, type, more, {"x", "w"}}.build({1, 1, 6, 5});
     builder.constant("w", at::ones({1, 1, 3, 3}));
     return builder.import().operations()[0]->ints_attribute("pads");
   };

@@ -26,18 +26,21 @@ struct NormalizedNetwork {
   std::vector<BatchNormalization> kept;
 
   explicit NormalizedNetwork(const std::string& target = "esp32p4") {
-    at::manual_seed(3);
-    Variable& x = graph.add_variable("x");
-    x.set_shape(Shape{1, 2, 6, 8});
-    Variable* value = add("Conv", "conv", &x, {at::randn({4, 2, 3, 3}) * 0.3}, {{"pads", Shape{1, 1, 1, 1}}});
-    value = add("Relu", "relu", normalize("bn", value, 4), {});
-    value = add("Conv", "depthwise", value, {at::randn({4, 1, 3, 3}) * 0.4, at::randn({4})},
-                {{"pads", Shape{1, 1, 1, 1}}, {"group", int64_t{4}}});
-    value = add("Relu", "relu2", normalize("bn2", value, 4), {});
-    value = add("Flatten", "flatten", value, {});
-    value = add("Gemm", "gemm", value, {at::randn({3, 192}) * 0.1, at::randn({3})}, {{"transB", int64_t{1}}});
-    graph.set_outputs({normalize("bn3", value, 3)});
-    graph.set_inputs({&x});
+    test::GraphBuilder net(3);
+    const auto relu_of_normalized = [&](const char* relu, const char* name, Variable* x, int64_t channels) {
+      return net.op("Relu", relu, {normalized(net, name, x, channels)});
+    };
+    Variable* x = net.op("Conv", "conv", {net.input({1, 2, 6, 8}), net.random("conv.1", {4, 2, 3, 3})},
+                         {{"pads", Shape{1, 1, 1, 1}}});
+    x = relu_of_normalized("relu", "bn", x, 4);
+    x = net.op("Conv", "depthwise",
+               {x, net.random("depthwise.1", {4, 1, 3, 3}, 0.4), net.random("depthwise.2", {4}, 1)},
+               {{"pads", Shape{1, 1, 1, 1}}, {"group", int64_t{4}}});
+    x = net.op("Flatten", "flatten", {relu_of_normalized("relu2", "bn2", x, 4)});
+    x = net.op("Gemm", "gemm", {x, net.random("gemm.1", {3, 192}, 0.1), net.random("gemm.2", {3}, 1)},
+               {{"transB", int64_t{1}}});
+    net.output(normalized(net, "bn3", x, 3));
+    graph = std::move(net.graph);
     kept = batch_normalizations(graph);
     Recipe recipe;
     recipe.target = target;
@@ -50,19 +53,10 @@ struct NormalizedNetwork {
   }
 
  private:
-  Variable* add(const char* type, const std::string& name, Variable* input, const Tensors& parameters,
-                AttributeMap attributes = {}) {
-    std::vector<Variable*> inputs{input};
-    for (const at::Tensor& parameter : parameters)
-      inputs.push_back(&graph.add_parameter(fmt::format("{}.{}", name, inputs.size()), parameter));
-    Variable& output = graph.add_variable(name + ".out");
-    normalize_attributes(graph.add_operation(type, name, inputs, {&output}, std::move(attributes)));
-    return &output;
-  }
-  Variable* normalize(const std::string& name, Variable* input, int64_t channels) {
-    return add("BatchNormalization", name, input,
-               {at::rand({channels}) + 0.5, at::randn({channels}) * 0.2, at::randn({channels}) * 0.3,
-                at::rand({channels}) + 0.5});
+  static Variable* normalized(test::GraphBuilder& net, const std::string& name, Variable* x, int64_t channels) {
+    return net.op("BatchNormalization", name,
+                  {x, net.uniform(name + ".1", {channels}, 0.5, 1.5), net.random(name + ".2", {channels}, 0.2),
+                   net.random(name + ".3", {channels}), net.uniform(name + ".4", {channels}, 0.5, 1.5)});
   }
 };
 

@@ -43,8 +43,7 @@ TEST(TrainableGraph, NamesItsParameters) {
   options.learn_activation_exponents = true;
   options.frozen = [](const std::string& name) { return name == "conv.bias" || name == "x.exponent"; };
   TrainableGraph some(graph, options);
-  EXPECT_THAT(names(some),
-              ElementsAre("conv.weight", "gemm.weight", "gemm.bias", "relu.out.exponent", "gemm.out.exponent"));
+  EXPECT_THAT(names(some), ElementsAre("conv.weight", "gemm.weight", "gemm.bias", "relu.exponent", "gemm.exponent"));
   EXPECT_EQ(some.weights().size(), 3u);
   EXPECT_EQ(some.exponents().size(), 2u);
 }
@@ -110,7 +109,7 @@ TEST(TrainableGraph, LearnedExponentsReachTheChip) {
   TrainableGraph trainable(graph, options);
   for (auto& [name, leaf] : trainable.named_parameters()) {
     c10::AutoGradMode no_gradients(false);
-    if (name == "relu.out.exponent") leaf.add_(0.7);
+    if (name == "relu.exponent") leaf.add_(0.7);
     if (name == "conv.weight.exponent") leaf.select(0, 2).add_(1.2);
   }
   trainable.eval();

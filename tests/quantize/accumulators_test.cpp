@@ -1,27 +1,29 @@
 // Layers whose sums leave the 20-bit lanes of esp32s3: all-positive weights and inputs, as after a Relu.
 #include <gmock/gmock.h>
 
+#include "core/exec/executor.h"
 #include "passes/pipeline/convert.h"
-#include "tests/quantize/network.h"
+#include "tests/support/graph_builder.h"
 
 namespace espq {
 namespace {
 
-Dataset positive_data(const Network& network) {
+using namespace test;
+Dataset positive_data(const GraphBuilder& network) {
   at::manual_seed(4);
   return Dataset({{{"", at::rand(*network.graph.inputs()[0]->shape())}}});
 }
 
-Network all_positive_conv(int64_t channels) {
-  Network net;
+GraphBuilder all_positive_conv(int64_t channels) {
+  GraphBuilder net;
   at::manual_seed(2);
   Variable* x = net.input("x", {1, channels, 8, 8});
-  net.finish({net.add("Conv", "conv", {x, net.constant("w", at::rand({16, channels, 3, 3}))},
+  net.outputs({net.op("Conv", "conv", {x, net.constant("w", at::rand({16, channels, 3, 3}))},
                       {{"kernel_shape", std::vector<int64_t>{3, 3}}, {"pads", std::vector<int64_t>{1, 1, 1, 1}}})});
   return net;
 }
 
-Report quantized(Network& net, const std::string& target, bool fit) {
+Report quantized(GraphBuilder& net, const std::string& target, bool fit) {
   Recipe recipe;
   recipe.target = target;
   recipe.accumulators->fit = fit;
@@ -31,7 +33,7 @@ Report quantized(Network& net, const std::string& target, bool fit) {
 }
 
 TEST(Accumulators, WeightsAreCoarsenedUntilSumsFit) {
-  Network fitted = all_positive_conv(64), warned = all_positive_conv(64);
+  GraphBuilder fitted = all_positive_conv(64), warned = all_positive_conv(64);
   const PassReport fit = *quantized(fitted, "esp32s3", true).find("fit_accumulators");
   const PassReport warn = *quantized(warned, "esp32s3", false).find("fit_accumulators");
   EXPECT_TRUE(fit.changed());
@@ -51,18 +53,18 @@ TEST(Accumulators, WeightsAreCoarsenedUntilSumsFit) {
 }
 
 TEST(Accumulators, OtherChipsAndSmallLayersAreLeftAlone) {
-  Network wide_lanes = all_positive_conv(64), few_channels = all_positive_conv(2);
+  GraphBuilder wide_lanes = all_positive_conv(64), few_channels = all_positive_conv(2);
   EXPECT_FALSE(quantized(wide_lanes, "esp32p4", true).find("fit_accumulators")->changed());
   EXPECT_FALSE(quantized(few_channels, "esp32s3", true).find("fit_accumulators")->changed());
 }
 
 TEST(Accumulators, GemmMatricesAreTakenInEitherOrder) {
   for (int64_t transposed : {0, 1}) {
-    Network net;
+    GraphBuilder net;
     at::manual_seed(2);
     const at::Tensor weight = at::rand({512, 16});
     Variable* x = net.input("x", {1, 512});
-    net.finish({net.add(
+    net.outputs({net.op(
         "Gemm", "gemm",
         {x, net.constant("w", transposed ? weight.t().contiguous() : weight), net.constant("b", at::zeros({16}))},
         {{"transB", transposed}})});

@@ -5,21 +5,22 @@
 
 #include "core/support/error.h"
 #include "passes/run.h"
-#include "tests/quantize/network.h"
+#include "tests/support/graph_builder.h"
 #include "tests/user_error.h"
 
 namespace espq {
 namespace {
 
+using namespace test;
 using ::testing::ElementsAre;
 using ::testing::HasSubstr;
 
 /// Conv, Relu, Add of the input: aligned, fused, and with room for 20-bit sums to overflow.
-Network small_network() {
-  Network net;
+GraphBuilder small_network() {
+  GraphBuilder net;
   Variable* x = net.input("x", {1, 8, 6, 6});
-  Variable* relu = net.add("Relu", "relu", {net.conv("conv", x, 8, 8)});
-  net.finish({net.add("Add", "add", {relu, x})});
+  Variable* relu = net.op("Relu", "relu", {net.conv("conv", x, 8)});
+  net.outputs({net.op("Add", "add", {relu, x})});
   return net;
 }
 
@@ -32,7 +33,7 @@ void expect_same_constants(const Graph& a, const Graph& b) {
 }
 
 TEST(Convert, LeavesTheNetworkAlone) {
-  const Network net = small_network();
+  const GraphBuilder net = small_network();
   const uint64_t revision = net.graph.revision();
   const Graph before = net.graph.clone();
   const Conversion made = convert(net.graph, net.data());
@@ -45,7 +46,7 @@ TEST(Convert, LeavesTheNetworkAlone) {
 }
 
 TEST(Convert, KeepsTheReportOfEveryPass) {
-  const Network net = small_network();
+  const GraphBuilder net = small_network();
   Recipe recipe;
   recipe.simplify.reset();
   recipe.accumulators.reset();
@@ -59,7 +60,7 @@ TEST(Convert, KeepsTheReportOfEveryPass) {
 }
 
 TEST(Convert, FinishMakesTheSameOfAGraphThatDidNotChange) {
-  const Network net = small_network();
+  const GraphBuilder net = small_network();
   Recipe recipe;
   recipe.target = "esp32s3";
   const Conversion made = convert(net.graph, net.data(), recipe);
@@ -70,23 +71,21 @@ TEST(Convert, FinishMakesTheSameOfAGraphThatDidNotChange) {
 }
 
 TEST(Convert, PrepareGivesTheNamesThatRecipesUse) {
-  Network net = small_network();
-  net.graph.set_outputs({net.add("Identity", "last", {net.graph.find_variable("add.out")})});
+  GraphBuilder net = small_network();
+  net.graph.set_outputs({net.op("Identity", "last", {net.graph.find_variable("add")})});
   const Graph prepared = prepare(net.graph);
-  std::vector<std::string> names;
-  for (const Operation* operation : prepared.operations()) names.push_back(operation->name());
-  EXPECT_THAT(names, ElementsAre("conv", "relu", "add"));
+  EXPECT_THAT(operation_names(prepared), ElementsAre("conv", "relu", "add"));
 }
 
 TEST(RunPass, NamesAPassThatBreaksTheGraph) {
-  Network net = small_network();
+  GraphBuilder net = small_network();
   const auto breaks = [](Graph& graph) {
     PassReport report{"breaks"};
     graph.find_operation("add")->retype("Nonsense");
     report.count("type spoiled");
     return report;
   };
-  ASSERT_TRUE(verify_passes()) << "tests/test_main.cpp switches it on";
+  ASSERT_TRUE(verify_passes()) << "tests/support/main.cpp switches it on";
   try {
     run_pass(net.graph, breaks);
     FAIL() << "nothing was thrown";
@@ -97,7 +96,7 @@ TEST(RunPass, NamesAPassThatBreaksTheGraph) {
 }
 
 TEST(RunPass, FindsAPassThatReportsChangesItDidNotMake) {
-  Network net = small_network();
+  GraphBuilder net = small_network();
   const auto lies = [](Graph&) {
     PassReport report{"lies"};
     report.count("operation");

@@ -4,11 +4,12 @@
 #include <gmock/gmock.h>
 
 #include "core/support/error.h"
-#include "tests/quantize/network.h"
+#include "tests/support/graph_builder.h"
 
 namespace espq {
 namespace {
 
+using namespace test;
 using testing::AllOf;
 using testing::HasSubstr;
 using testing::ThrowsMessage;
@@ -29,15 +30,15 @@ TEST(Layers, PatternsStandForNames) {
     EXPECT_EQ(matches(pattern, name), expected) << pattern << " " << name;
 }
 
-Network three_functions() {
-  Network net;
-  Variable* x = net.add("Tanh", "a/Tanh", {net.input("x", {1, 4})});
-  net.finish({net.add("Sigmoid", "a/Sigmoid", {x}), net.add("Sigmoid", "b/Sigmoid", {x})});
+GraphBuilder three_functions() {
+  GraphBuilder net;
+  Variable* x = net.op("Tanh", "a/Tanh", {net.input("x", {1, 4})});
+  net.outputs({net.op("Sigmoid", "a/Sigmoid", {x}), net.op("Sigmoid", "b/Sigmoid", {x})});
   return net;
 }
 
 TEST(Layers, TheMostSpecificKeyWinsFieldByField) {
-  Network net = three_functions();
+  GraphBuilder net = three_functions();
   const LayerTable table(net.graph, {{"*", {Width::Int8, Observer::MinMax, Observer::Percentile}},
                                      {"*Sigmoid", {.width = Width::Int16}},
                                      {"a/Sigmoid", {.observer = Observer::KlDivergence}}});
@@ -49,16 +50,16 @@ TEST(Layers, TheMostSpecificKeyWinsFieldByField) {
 }
 
 TEST(Layers, ANameThatHoldsWildcardsMeansThatOperation) {
-  Network net;
+  GraphBuilder net;
   Variable* x = net.input("x", {1, 4});
-  net.finish({net.add("Tanh", "t*", {x}), net.add("Tanh", "t1", {x})});
+  net.outputs({net.op("Tanh", "t*", {x}), net.op("Tanh", "t1", {x})});
   const LayerTable table(net.graph, {{"t*", {.width = Width::Int16}}});
   EXPECT_EQ(table.of(net.operation("t*")).width, Width::Int16);
   EXPECT_EQ(table.of(net.operation("t1")).width, std::nullopt);
 }
 
 TEST(Layers, MistakesAreNamed) {
-  Network net = three_functions();
+  GraphBuilder net = three_functions();
   const auto making = [&](Layers layers) { return [&net, layers] { LayerTable(net.graph, layers); }; };
   EXPECT_THAT(making({{"a/Sigmoi", {}}}), ThrowsMessage<UserError>(HasSubstr("did you mean 'a/Sigmoid'")));
   EXPECT_THAT(making({{"b/Tanh*", {}}}), ThrowsMessage<UserError>(HasSubstr("no operation like 'b/Tanh*'")));

@@ -2,6 +2,7 @@
 // from its own graphs), and the options that deviate.
 #include <gmock/gmock.h>
 
+#include "core/exec/executor.h"
 #include "core/support/error.h"
 #include "passes/legalize/legalize.h"
 #include "passes/quantize/align_scales.h"
@@ -12,11 +13,12 @@
 #include "passes/quantize/retype_tables.h"
 #include "passes/quantize/settle.h"
 #include "passes/quantize/tie_fused.h"
-#include "tests/quantize/network.h"
+#include "tests/support/graph_builder.h"
 
 namespace espq {
 namespace {
 
+using namespace test;
 using testing::AllOf;
 using testing::HasSubstr;
 using testing::ThrowsMessage;
@@ -30,7 +32,7 @@ struct Settings {
   Quirks quirks = {};
 };
 
-void run(Network& network, const Settings& settings = {}) {
+void run(GraphBuilder& network, const Settings& settings = {}) {
   Graph& graph = network.graph;
   const Quirks& quirks = settings.quirks;
   assign_widths(graph, settings.widths, settings.layers, quirks);
@@ -45,25 +47,25 @@ void run(Network& network, const Settings& settings = {}) {
   settle(graph, quirks);
 }
 
-bool tied(Network& network, const SlotQuant& a, const SlotQuant& b) {
+bool tied(GraphBuilder& network, const SlotQuant& a, const SlotQuant& b) {
   return network.graph.scales().root(a.scale) == network.graph.scales().root(b.scale);
 }
 
 // Conv1 + Relu, two convolutions added, pooled, one branch through Sigmoid, concatenated, averaged, flattened.
-Network branching_network() {
-  Network net;
+GraphBuilder branching_network() {
+  GraphBuilder net;
   Variable* x = net.input("x", {1, 3, 8, 8});
-  Variable* r1 = net.add("Relu", "relu", {net.conv("conv1", x, 3, 4)});
-  Variable* sum = net.add("Add", "add", {net.conv("conv2", r1, 4, 4), net.conv("conv3", r1, 4, 4)});
-  Variable* pool = net.add("MaxPool", "maxpool", {sum}, {{"kernel_shape", std::vector<int64_t>{2, 2}}});
-  Variable* joined = net.add("Concat", "concat", {pool, net.add("Sigmoid", "sigmoid", {pool})}, {{"axis", int64_t{1}}});
-  Variable* flat = net.add("Flatten", "flatten", {net.add("GlobalAveragePool", "gap", {joined})});
-  net.finish({flat});
+  Variable* r1 = net.op("Relu", "relu", {net.conv("conv1", x, 4)});
+  Variable* sum = net.op("Add", "add", {net.conv("conv2", r1, 4), net.conv("conv3", r1, 4)});
+  Variable* pool = net.op("MaxPool", "maxpool", {sum}, {{"kernel_shape", std::vector<int64_t>{2, 2}}});
+  Variable* joined = net.op("Concat", "concat", {pool, net.op("Sigmoid", "sigmoid", {pool})}, {{"axis", int64_t{1}}});
+  Variable* flat = net.op("Flatten", "flatten", {net.op("GlobalAveragePool", "gap", {joined})});
+  net.outputs({flat});
   return net;
 }
 
 TEST(Scales, BranchingNetworkEndsInTheKnownStates) {
-  Network net = branching_network();
+  GraphBuilder net = branching_network();
   run(net);
   EXPECT_EQ(net.in("conv1").state, SlotState::Quantizes);
   EXPECT_EQ(net.in("conv1", 1).state, SlotState::Quantizes);
@@ -96,7 +98,7 @@ TEST(Scales, BranchingNetworkEndsInTheKnownStates) {
 
 TEST(Scales, BiasIsTheProductOfInputAndWeight) {
   for (const char* target : {"esp32p4", "esp32s3", "c"}) {
-    Network net = branching_network();
+    GraphBuilder net = branching_network();
     run(net, {.target = target});
     const std::vector<int> weight = net.exponents(net.in("conv2", 1));
     std::vector<int> expected;
@@ -108,11 +110,11 @@ TEST(Scales, BiasIsTheProductOfInputAndWeight) {
 }
 
 TEST(Scales, PassiveOperationInFrontOfReluLeavesItsProducer) {
-  Network net;
+  GraphBuilder net;
   Variable* x = net.input("x", {1, 3, 8, 8});
   Variable* pool =
-      net.add("MaxPool", "pool", {net.add("Sigmoid", "f", {x})}, {{"kernel_shape", std::vector<int64_t>{2, 2}}});
-  net.finish({net.add("Relu", "relu", {pool})});
+      net.op("MaxPool", "pool", {net.op("Sigmoid", "f", {x})}, {{"kernel_shape", std::vector<int64_t>{2, 2}}});
+  net.outputs({net.op("Relu", "relu", {pool})});
   run(net);
   EXPECT_TRUE(tied(net, net.in("pool"), net.out("relu")));
   EXPECT_TRUE(tied(net, net.out("pool"), net.out("relu")));
@@ -122,9 +124,9 @@ TEST(Scales, PassiveOperationInFrontOfReluLeavesItsProducer) {
 
 TEST(Scales, ActivationBehindAGraphOutputKeepsItsOwnScaleUnlessAsked) {
   for (bool through : {false, true}) {
-    Network net;
-    Variable* between = net.conv("conv", net.input("x", {1, 3, 8, 8}), 3, 4);
-    net.finish({net.add("Relu", "relu", {between}), between});
+    GraphBuilder net;
+    Variable* between = net.conv("conv", net.input("x", {1, 3, 8, 8}), 4);
+    net.outputs({net.op("Relu", "relu", {between}), between});
     run(net, {.quirks = {.tie_through_graph_outputs = through}});
     EXPECT_EQ(tied(net, net.out("conv"), net.out("relu")), through);
   }
@@ -132,9 +134,9 @@ TEST(Scales, ActivationBehindAGraphOutputKeepsItsOwnScaleUnlessAsked) {
 
 TEST(Scales, EveryOperandOfAReadTensorCarriesIt) {
   for (bool first_only : {false, true}) {
-    Network net;
-    Variable* s = net.add("Sigmoid", "s", {net.input("x", {1, 16})});
-    net.finish({net.add("Mul", "square", {s, s})});
+    GraphBuilder net;
+    Variable* s = net.op("Sigmoid", "s", {net.input("x", {1, 16})});
+    net.outputs({net.op("Mul", "square", {s, s})});
     run(net, {.quirks = {.tie_first_operand_only = first_only}});
     EXPECT_EQ(net.in("square", 0).state, SlotState::Carries);
     EXPECT_EQ(net.in("square", 1).state, first_only ? SlotState::Quantizes : SlotState::Carries);
@@ -142,9 +144,9 @@ TEST(Scales, EveryOperandOfAReadTensorCarriesIt) {
 }
 
 TEST(Scales, MixedPrecisionRaisesTheReluAndRequantizesTheEdges) {
-  Network net;
-  Variable* first = net.add("Relu", "relu1", {net.conv("conv1", net.input("x", {1, 3, 8, 8}), 3, 4)});
-  net.finish({net.add("Relu", "relu2", {net.conv("conv2", first, 4, 4)})});
+  GraphBuilder net;
+  Variable* first = net.op("Relu", "relu1", {net.conv("conv1", net.input("x", {1, 3, 8, 8}), 4)});
+  net.outputs({net.op("Relu", "relu2", {net.conv("conv2", first, 4)})});
   run(net, {.layers = {{"conv2", {.width = Width::Int16}}}});
   EXPECT_EQ(net.in("conv2").state, SlotState::Quantizes);  // 8-bit tensor read by a 16-bit operation
   EXPECT_EQ(net.in("conv2").bits, 16);
@@ -156,17 +158,17 @@ TEST(Scales, MixedPrecisionRaisesTheReluAndRequantizesTheEdges) {
 }
 
 TEST(Scales, FloatOperationsHaveNoSlots) {
-  Network net;
-  Variable* hidden = net.add("Sigmoid", "s", {net.input("x", {1, 16})});
-  net.finish({net.add("Tanh", "t", {hidden})});
+  GraphBuilder net;
+  Variable* hidden = net.op("Sigmoid", "s", {net.input("x", {1, 16})});
+  net.outputs({net.op("Tanh", "t", {hidden})});
   run(net, {.layers = {{"s", {.width = Width::Float}}}});
   EXPECT_FALSE(net.operation("s").quantized());
   EXPECT_EQ(net.in("t").state, SlotState::Quantizes);
 }
 
 TEST(Scales, UnknownOperationNamesAreErrors) {
-  Network net;
-  net.finish({net.add("Sigmoid", "sigmoid_3", {net.input("x", {1, 16})})});
+  GraphBuilder net;
+  net.outputs({net.op("Sigmoid", "sigmoid_3", {net.input("x", {1, 16})})});
   EXPECT_THAT(
       [&] {
         assign_widths(net.graph, {}, {{"sigmoid3", {.width = Width::Float}}});
@@ -177,10 +179,10 @@ TEST(Scales, UnknownOperationNamesAreErrors) {
 
 TEST(Scales, SoftmaxStaysFloatInFrontOfAnAdd) {
   for (bool move : {false, true}) {
-    Network net;
+    GraphBuilder net;
     Variable* x = net.input("x", {1, 16});
-    Variable* soft = net.add("Softmax", "softmax", {net.add("Tanh", "t", {x})});
-    net.finish({net.add("Add", "add", {soft, net.add("Sigmoid", "s", {x})})});
+    Variable* soft = net.op("Softmax", "softmax", {net.op("Tanh", "t", {x})});
+    net.outputs({net.op("Add", "add", {soft, net.op("Sigmoid", "s", {x})})});
     run(net, {.quirks = {.move_float_producers = move}});
     EXPECT_EQ(net.out("softmax").state, move ? SlotState::QuantizesShared : SlotState::Float);
     EXPECT_EQ(net.in("add", 0).state, SlotState::QuantizesShared);
@@ -189,14 +191,14 @@ TEST(Scales, SoftmaxStaysFloatInFrontOfAnAdd) {
 
 TEST(Alignment, LargeTakesTheWidestOperand) {
   for (bool doubles : {false, true}) {
-    Network net;
+    GraphBuilder net;
     Variable* x = net.input("x", {1, 16});
-    Variable* wide = net.add("Mul", "wide", {x, net.constant("hundred", at::full({1}, 100.0f))});
-    net.finish({net.add("Greater", "greater", {net.add("Sigmoid", "s", {x}), wide})});
+    Variable* wide = net.op("Mul", "wide", {x, net.constant("hundred", at::full({1}, 100.0f))});
+    net.outputs({net.op("Greater", "greater", {net.op("Sigmoid", "s", {x}), wide})});
     const auto widest = [&] {
-      Network alone;
+      GraphBuilder alone;
       Variable* y = alone.input("x", {1, 16});
-      alone.finish({alone.add("Mul", "wide", {y, alone.constant("hundred", at::full({1}, 100.0f))})});
+      alone.outputs({alone.op("Mul", "wide", {y, alone.constant("hundred", at::full({1}, 100.0f))})});
       run(alone);
       return alone.exponents(alone.out("wide"));
     }();
@@ -217,10 +219,10 @@ TEST(Alignment, PReluHasOneExponentWhereTheChipPassesCodes) {
   };
   for (const Case& c :
        {Case{"c", 8, true}, Case{"c", 16, true}, Case{"esp32p4", 8, false}, Case{"esp32p4", 16, true}}) {
-    Network net;
-    Variable* conv = net.conv("conv", net.input("x", {1, 3, 8, 8}), 3, 4);
+    GraphBuilder net;
+    Variable* conv = net.conv("conv", net.input("x", {1, 3, 8, 8}), 4);
     // Steep slopes: negative inputs become results four times as large as any input.
-    net.finish({net.add("PRelu", "prelu", {conv, net.constant("slope", at::full({4, 1, 1}, -4.0f))})});
+    net.outputs({net.op("PRelu", "prelu", {conv, net.constant("slope", at::full({4, 1, 1}, -4.0f))})});
     run(net, {.target = c.target, .widths = {.bits = c.bits}});
     const int in = net.exponents(net.in("prelu"))[0], out = net.exponents(net.out("prelu"))[0];
     if (c.aligned) {
@@ -233,15 +235,15 @@ TEST(Alignment, PReluHasOneExponentWhereTheChipPassesCodes) {
 }
 
 TEST(Alignment, MovedCodesKeepTheirExponentBehindAGraphInput) {
-  Network net;
+  GraphBuilder net;
   Variable* x = net.input("x", {1, 4, 4});
   // The slice holds small numbers only, its grid would be finer than the input's.
   const at::Tensor one = at::ones({1}, at::kLong);
-  net.finish({net.add("Slice", "slice",
-                      {net.add("Mul", "mul", {x, net.constant("f", at::tensor({1.f, 1.f, 1.f, 0.01f}))}),
+  net.outputs({net.op("Slice", "slice",
+                      {net.op("Mul", "mul", {x, net.constant("f", at::tensor({1.f, 1.f, 1.f, 0.01f}))}),
                        net.constant("starts", one * 3), net.constant("ends", one * 4), net.constant("axes", one * 2),
                        net.constant("steps", one)}),
-              net.add("Slice", "first",
+               net.op("Slice", "first",
                       {x, net.constant("starts0", one * 0), net.constant("ends0", one), net.constant("axes0", one),
                        net.constant("steps0", one)})});
   run(net);
@@ -251,9 +253,9 @@ TEST(Alignment, MovedCodesKeepTheirExponentBehindAGraphInput) {
 
 TEST(Widths, OperatorsTakeTheWidthThatTheChipHas) {
   for (bool fit : {true, false}) {
-    Network net;
-    Variable* x = net.conv("conv", net.input("x", {1, 3, 8, 8}), 3, 4);
-    net.finish({net.add("Resize", "resize", {x, nullptr, net.constant("scales", at::tensor({1.f, 1.f, 2.f, 2.f}))},
+    GraphBuilder net;
+    Variable* x = net.conv("conv", net.input("x", {1, 3, 8, 8}), 4);
+    net.outputs({net.op("Resize", "resize", {x, nullptr, net.constant("scales", at::tensor({1.f, 1.f, 2.f, 2.f}))},
                         {{"mode", std::string("nearest")},
                          {"coordinate_transformation_mode", std::string("asymmetric")},
                          {"nearest_mode", std::string("floor")}})});
@@ -264,8 +266,8 @@ TEST(Widths, OperatorsTakeTheWidthThatTheChipHas) {
 }
 
 TEST(Widths, FunctionsWithoutKernelBecomeTables) {
-  Network net;
-  net.finish({net.add("Mish", "mish", {net.conv("conv", net.input("x", {1, 3, 8, 8}), 3, 4)})});
+  GraphBuilder net;
+  net.outputs({net.op("Mish", "mish", {net.conv("conv", net.input("x", {1, 3, 8, 8}), 4)})});
   run(net);
   EXPECT_EQ(net.operation("mish").width(), Width::Int8);
   retype_functions_without_kernel(net.graph, {});
@@ -275,10 +277,10 @@ TEST(Widths, FunctionsWithoutKernelBecomeTables) {
 }
 
 TEST(Widths, OperatorsWithoutKernelAreRefusedAllAtOnce) {
-  Network net;
-  Variable* x = net.conv("conv", net.input("x", {1, 3, 8, 8}), 3, 4);
-  net.finish({net.add("CumSum", "sum", {x, net.constant("axis", at::scalar_tensor(1, at::kLong))}),
-              net.add("Trilu", "triangle", {x})});
+  GraphBuilder net;
+  Variable* x = net.conv("conv", net.input("x", {1, 3, 8, 8}), 4);
+  net.outputs({net.op("CumSum", "sum", {x, net.constant("axis", at::scalar_tensor(1, at::kLong))}),
+               net.op("Trilu", "triangle", {x})});
   assign_widths(net.graph, {});
   const Deployment deployment{find_target("esp32p4")};
   EXPECT_THAT([&] { require_runs(net.graph, deployment, {}, {}); },
@@ -290,10 +292,10 @@ TEST(Widths, OperatorsWithoutKernelAreRefusedAllAtOnce) {
 
 TEST(Alignment, SharedProducersMoveOnlyByForce) {
   for (bool force : {false, true}) {
-    Network net;
+    GraphBuilder net;
     Variable* x = net.input("x", {1, 16});
-    Variable *a = net.add("Sigmoid", "a", {x}), *b = net.add("Tanh", "b", {x});
-    net.finish({net.add("Add", "add", {a, b}), net.add("Neg", "neg", {b})});
+    Variable *a = net.op("Sigmoid", "a", {x}), *b = net.op("Tanh", "b", {x});
+    net.outputs({net.op("Add", "add", {a, b}), net.op("Neg", "neg", {b})});
     run(net, {.alignment = {.force_overlap = force}});
     EXPECT_TRUE(tied(net, net.out("a"), net.out("add")));
     EXPECT_EQ(tied(net, net.out("b"), net.out("add")), force);
@@ -302,24 +304,24 @@ TEST(Alignment, SharedProducersMoveOnlyByForce) {
 }
 
 TEST(Alignment, MethodsThatDoNotFitAreErrors) {
-  Network net = branching_network();
+  GraphBuilder net = branching_network();
   EXPECT_THAT([&] { align_scales(net.graph, {.pooling = AlignMethod::Large}); },
               ThrowsMessage<UserError>(HasSubstr("alignment.pooling")));
 }
 
 // A near-dead channel: tiny weights, a bias of 1. Its grid would be far too fine for the bias.
-Network near_dead_network() {
-  Network net;
+GraphBuilder near_dead_network() {
+  GraphBuilder net;
   Variable* x = net.input("x", {1, 2, 4, 4});
   at::Tensor weight = at::ones({3, 2, 1, 1});
   weight[1].mul_(1e-8);
-  net.finish({net.add("Conv", "conv", {x, net.constant("w", weight), net.constant("b", at::full({3}, 1.0f))},
+  net.outputs({net.op("Conv", "conv", {x, net.constant("w", weight), net.constant("b", at::full({3}, 1.0f))},
                       {{"kernel_shape", std::vector<int64_t>{1, 1}}})});
   return net;
 }
 
 TEST(Derive, WeightsMakeRoomForTheBias) {
-  Network fitted = near_dead_network(), saturating = near_dead_network();
+  GraphBuilder fitted = near_dead_network(), saturating = near_dead_network();
   run(fitted);
   run(saturating, {.quirks = {.bias_saturates = true}});
   const std::vector<int> bias = fitted.exponents(fitted.in("conv", 2));
@@ -332,14 +334,14 @@ TEST(Derive, WeightsMakeRoomForTheBias) {
 
 TEST(Derive, OutputIsNoFinerThanTheProduct) {
   for (bool fit : {true, false}) {
-    Network net;
+    GraphBuilder net;
     Variable* x = net.input("x", {1, 2, 4, 4});
     at::Tensor weight = at::zeros({1, 2, 1, 1});
     weight[0][0] = 100.0f, weight[0][1] = -100.0f;
-    Variable* same = net.add("Sigmoid", "s", {net.add("Concat", "c", {x, x}, {{"axis", int64_t{1}}})});
-    Variable* slice = net.add("Conv", "conv", {same, net.constant("w", at::cat({weight, -weight}, 1))},
-                              {{"kernel_shape", std::vector<int64_t>{1, 1}}});
-    net.finish({slice});
+    Variable* same = net.op("Sigmoid", "s", {net.op("Concat", "c", {x, x}, {{"axis", int64_t{1}}})});
+    Variable* slice = net.op("Conv", "conv", {same, net.constant("w", at::cat({weight, -weight}, 1))},
+                             {{"kernel_shape", std::vector<int64_t>{1, 1}}});
+    net.outputs({slice});
     // Equal inputs cancel, so the output is zero and its own grid very fine.
     Settings settings{.quirks = {.shifts_left = !fit}};
     run(net, settings);
@@ -349,18 +351,18 @@ TEST(Derive, OutputIsNoFinerThanTheProduct) {
 }
 
 TEST(Derive, MulOutputIsNoFinerThanTheProduct) {
-  Network net;
+  GraphBuilder net;
   Variable* x = net.input("x", {1, 16});
-  Variable* zero = net.add("Sub", "zero", {net.add("Sigmoid", "a", {x}), net.add("Sigmoid", "b", {x})});
-  net.finish({net.add("Mul", "mul", {net.add("Tanh", "t", {x}), zero})});
+  Variable* zero = net.op("Sub", "zero", {net.op("Sigmoid", "a", {x}), net.op("Sigmoid", "b", {x})});
+  net.outputs({net.op("Mul", "mul", {net.op("Tanh", "t", {x}), zero})});
   run(net);
   EXPECT_GE(net.exponents(net.out("mul"))[0], net.exponents(net.in("mul", 0))[0] + net.exponents(net.in("mul", 1))[0]);
 }
 
 TEST(Derive, InfiniteWeightsAreErrorsNotFloatOperands) {
-  Network net;
+  GraphBuilder net;
   Variable* x = net.input("x", {1, 4});
-  net.finish({net.add("MatMul", "matmul", {x, net.constant("w", at::full({4, 2}, INFINITY))})});
+  net.outputs({net.op("MatMul", "matmul", {x, net.constant("w", at::full({4, 2}, INFINITY))})});
   assign_widths(net.graph, {});
   ObserverTable observers;
   create_slots(net.graph, find_target("c"), 8, observers, {});
@@ -368,12 +370,12 @@ TEST(Derive, InfiniteWeightsAreErrorsNotFloatOperands) {
 }
 
 TEST(Derive, ClipBoundsFollowTheInput) {
-  Network net;
+  GraphBuilder net;
   Variable* x = net.input("x", {1, 16});
-  Variable* clip = net.add("Clip", "clip",
-                           {net.add("Sigmoid", "s", {x}), net.constant("low", at::scalar_tensor(0.0f)),
-                            net.constant("high", at::scalar_tensor(6.0f))});
-  net.finish({clip});
+  Variable* clip = net.op("Clip", "clip",
+                          {net.op("Sigmoid", "s", {x}), net.constant("low", at::scalar_tensor(0.0f)),
+                           net.constant("high", at::scalar_tensor(6.0f))});
+  net.outputs({clip});
   run(net);
   for (size_t slot : {1, 2}) {
     EXPECT_EQ(net.in("clip", slot).state, SlotState::QuantizesShared);
@@ -382,19 +384,19 @@ TEST(Derive, ClipBoundsFollowTheInput) {
 }
 
 TEST(Derive, BiasIsFlattened) {
-  Network net;
+  GraphBuilder net;
   Variable* x = net.input("x", {2, 4});
-  net.finish(
-      {net.add("Gemm", "gemm", {x, net.constant("w", at::randn({4, 3})), net.constant("b", at::randn({1, 3}))})});
+  net.outputs(
+      {net.op("Gemm", "gemm", {x, net.constant("w", at::randn({4, 3})), net.constant("b", at::randn({1, 3}))})});
   run(net);
   EXPECT_EQ(net.operation("gemm").input(2)->value().sizes(), at::IntArrayRef({3}));
   EXPECT_EQ(net.in("gemm", 1).channel_axis, 1);
 }
 
 TEST(Calibration, SharesObserversAndSeesRoundedWeights) {
-  Network net;
+  GraphBuilder net;
   Variable* x = net.input("x", {1, 3, 8, 8});
-  net.finish({net.conv("a", x, 3, 4), net.conv("b", x, 3, 4)});
+  net.outputs({net.conv("a", x, 4), net.conv("b", x, 4)});
   assign_widths(net.graph, {});
   ObserverTable observers;
   create_slots(net.graph, find_target("esp32p4"), 8, observers, {.observer = Observer::KlDivergence});
@@ -408,7 +410,7 @@ TEST(Calibration, SharesObserversAndSeesRoundedWeights) {
 
 TEST(Calibration, GivesTheSameNumbersWithAndWithoutCache) {
   const auto calibrated = [](int64_t cache) {
-    Network net = branching_network();
+    GraphBuilder net = branching_network();
     assign_widths(net.graph, {});
     ObserverTable observers;
     create_slots(net.graph, find_target("c"), 8, observers, {.observer = Observer::KlDivergence});
@@ -423,8 +425,8 @@ TEST(Calibration, GivesTheSameNumbersWithAndWithoutCache) {
 }
 
 TEST(Calibration, RefusesWhatIsNotFinite) {
-  Network net;
-  net.finish({net.add("Exp", "explode", {net.input("x", {1, 16})})});
+  GraphBuilder net;
+  net.outputs({net.op("Exp", "explode", {net.input("x", {1, 16})})});
   assign_widths(net.graph, {});
   ObserverTable observers;
   create_slots(net.graph, find_target("c"), 8, observers, {});
@@ -435,9 +437,9 @@ TEST(Calibration, RefusesWhatIsNotFinite) {
 }
 
 TEST(Tables, SixteenBitFunctionsBecomeTables) {
-  Network net;
+  GraphBuilder net;
   Variable* x = net.input("x", {1, 16});
-  net.finish({net.add("Neg", "neg", {net.add("Sigmoid", "s", {x})})});
+  net.outputs({net.op("Neg", "neg", {net.op("Sigmoid", "s", {x})})});
   run(net, {.widths = {.bits = 16}});
   EXPECT_THAT([&] { retype_tables(net.graph, 16, {.step = 24}); }, ThrowsMessage<UserError>(HasSubstr("power of two")));
   retype_tables(net.graph, 16, {.step = 64});

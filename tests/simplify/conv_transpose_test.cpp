@@ -1,11 +1,13 @@
 #include <gmock/gmock.h>
 
-#include "net.h"
 #include "passes/simplify/decompose_conv_transpose.h"
+#include "tests/simplify/same_function.h"
+#include "tests/support/graph_builder.h"
 
 namespace espq {
 namespace {
 
+using namespace test;
 struct Case {
   std::string name;
   Shape input, weight;
@@ -20,13 +22,12 @@ class DecomposeConvTranspose : public testing::TestWithParam<Case> {};
 /// The float kernel of ConvTranspose is LibTorch's conv_transpose (checked against ONNX's own test data elsewhere).
 TEST_P(DecomposeConvTranspose, ComputesTheSame) {
   const Case& test = GetParam();
-  Net net;
+  GraphBuilder net;
   const auto group_attribute = test.attributes.find("group");
   const int64_t group = group_attribute == test.attributes.end() ? 1 : std::get<int64_t>(group_attribute->second);
   std::vector<Variable*> operands{net.input(test.input), net.random(test.weight)};
   if (test.bias) operands.push_back(net.random({test.weight[1] * group}));
-  net.output(net.op("ConvTranspose", operands, test.attributes, "up"));
-  net.shapes();
+  net.output(net.op("ConvTranspose", "up", operands, test.attributes));
   const Graph before = net.graph.clone();
   EXPECT_EQ(decompose_conv_transpose(net.graph).total(), 1);
   for (const Operation* operation : net.graph.operations()) {
@@ -83,11 +84,10 @@ INSTANTIATE_TEST_SUITE_P(
     [](const auto& info) { return info.param.name; });
 
 TEST(DecomposeConvTransposeOrder, ConvKeepsItsPlaceInsertZerosGoesToTheEnd) {
-  Net net;
-  Variable* up = net.op("ConvTranspose", {net.input({1, 3, 5, 4}), net.random({3, 4, 3, 3}, "w")},
-                        {{"strides", Shape{2, 2}}}, "up");
-  net.output(net.op("Relu", {up}, {}, "r"));
-  net.shapes();
+  GraphBuilder net;
+  Variable* up = net.op("ConvTranspose", "up", {net.input({1, 3, 5, 4}), net.random("w", {3, 4, 3, 3})},
+                        {{"strides", Shape{2, 2}}});
+  net.output(net.op("Relu", "r", {up}));
   decompose_conv_transpose(net.graph);
   const auto operations = net.graph.operations();
   ASSERT_EQ(operations.size(), 3u);
@@ -98,9 +98,8 @@ TEST(DecomposeConvTransposeOrder, ConvKeepsItsPlaceInsertZerosGoesToTheEnd) {
 }
 
 TEST(DecomposeConvTransposeOrder, DynamicFilterStays) {
-  Net net;
-  net.output(net.op("ConvTranspose", {net.input({1, 3, 5, 4}), net.input({3, 4, 3, 3}, "w")}));
-  net.shapes();
+  GraphBuilder net;
+  net.output(net.op("ConvTranspose", {net.input({1, 3, 5, 4}), net.input("w", {3, 4, 3, 3})}));
   EXPECT_FALSE(decompose_conv_transpose(net.graph).changed());
 }
 

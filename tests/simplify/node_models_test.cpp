@@ -5,16 +5,18 @@
 #include <iostream>
 
 #include "core/support/error.h"
-#include "net.h"
 #include "onnx_file/tensor.h"
 #include "onnx_frontend/onnx_frontend.h"
 #include "parity/format.h"
 #include "passes/simplify/decompose_conv_transpose.h"
 #include "passes/simplify/simplify.h"
+#include "tests/simplify/same_function.h"
+#include "tests/support/graph_builder.h"
 
 namespace espq {
 namespace {
 
+using namespace test;
 namespace fs = std::filesystem;
 
 Tensors read_tensors(const fs::path& folder, const std::string& prefix) {
@@ -76,10 +78,10 @@ Outcome run_case(const fs::path& folder, Pass&& pass) {
     return Outcome::NotImported;  // the importer's tests say why
   }
   const auto before = types(graph);
-  const auto names = output_names(graph);
+  const auto names = names_of(graph.outputs());
   pass(graph);
   verify(graph);
-  if (names != output_names(graph)) return Outcome::Wrong;
+  if (names != names_of(graph.outputs())) return Outcome::Wrong;
   if (!same(Executor(graph, Precision::Float).run(inputs), sample.outputs)) return Outcome::Wrong;
   return types(graph) == before ? Outcome::Unchanged : Outcome::Changed;
 }

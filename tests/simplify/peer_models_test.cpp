@@ -7,16 +7,17 @@
 #include <nlohmann/json.hpp>
 #include <set>
 
-#include "net.h"
 #include "onnx_frontend/onnx_frontend.h"
 #include "parity/format.h"
 #include "passes/simplify/decompose_conv_transpose.h"
 #include "passes/simplify/simplify.h"
 #include "tests/reference_data.h"
+#include "tests/simplify/same_function.h"
 
 namespace espq {
 namespace {
 
+using namespace test;
 using Json = nlohmann::ordered_json;
 
 Json read_json(const std::filesystem::path& file) {

@@ -3,7 +3,6 @@
 #include "core/graph/match.h"
 #include "core/support/error.h"
 #include "core/support/json_fields.h"
-#include "net.h"
 #include "parity/format.h"
 #include "passes/simplify/merge_chains.h"
 #include "passes/simplify/merge_duplicates.h"
@@ -11,14 +10,17 @@
 #include "passes/simplify/remove_no_ops.h"
 #include "passes/simplify/separate_parameters.h"
 #include "passes/simplify/simplify.h"
+#include "tests/simplify/same_function.h"
+#include "tests/support/graph_builder.h"
 
 namespace espq {
 namespace {
 
+using namespace test;
 using testing::ElementsAre;
 
 TEST(RemoveNoOps, CutsOutWhatDoesNothing) {
-  Net net;
+  GraphBuilder net;
   Variable* x = net.op("Neg", {net.input({2, 3, 4})});
   x = net.op("Identity", {x});
   x = net.op("Dropout", {x});
@@ -31,7 +33,6 @@ TEST(RemoveNoOps, CutsOutWhatDoesNothing) {
   x = net.op("Expand", {x, net.integers({3, 4})});
   x = net.op("Relu", {net.op("Relu", {x})});
   net.output(net.op("Identity", {x}));
-  net.shapes();
   const Graph before = net.graph.clone();
   EXPECT_EQ(remove_no_ops(net.graph).total(), 11);
   EXPECT_THAT(types(net.graph), ElementsAre("Neg", "Relu"));
@@ -39,32 +40,30 @@ TEST(RemoveNoOps, CutsOutWhatDoesNothing) {
 }
 
 TEST(RemoveNoOps, KeepsWhatDoesSomething) {
-  Net net;
+  GraphBuilder net;
   Variable* x = net.op("Neg", {net.input({2, 3, 3})});
   net.output(net.op("Cast", {x}, {{"to", int64_t{7}}}));
   net.output(net.op("Transpose", {x}, {{"perm", Shape{0, 2, 1}}}));
   net.output(net.op("Reshape", {x, net.integers({3, 2, 3})}));
   net.output(net.op("Slice", {x, net.integers({-1}), net.integers({-9}), net.integers({0}), net.integers({-1})}));
   net.output(net.op("Pad", {x, net.integers({0, 0, 0, 0, 0, 1})}));
-  net.shapes();
   EXPECT_FALSE(remove_no_ops(net.graph).changed());
 }
 
 TEST(RemoveNoOps, KeepsNamesOfInputsAndOutputs) {
-  Net net;
+  GraphBuilder net;
   Variable* x = net.input({3});
   net.output(net.op("Identity", {x}));
   Variable* y = net.op("Relu", {x});
   net.output(y);
   net.output(net.op("Identity", {y}));
-  net.shapes();
   const Graph before = net.graph.clone();
   remove_no_ops(net.graph);
   expect_same_function(before, net.graph, 0);
 }
 
 TEST(MergeDuplicates, EqualOperationsBecomeOne) {
-  Net net;
+  GraphBuilder net;
   Variable* x = net.input({1, 4, 5, 5});
   const at::Tensor weight = at::randn({4, 4, 1, 1});
   Variable* a = net.op("Conv", {x, net.constant(weight)});
@@ -73,39 +72,35 @@ TEST(MergeDuplicates, EqualOperationsBecomeOne) {
   Variable* d = net.op("Conv", {x, net.constant(weight)}, {{"pads", Shape{1, 1, 1, 1}}});
   net.output(net.op("Add", {net.op("Relu", {a}), net.op("Relu", {b})}));
   net.output(net.op("Concat", {net.op("Flatten", {c}), net.op("Flatten", {d})}, {{"axis", int64_t{1}}}));
-  net.shapes();
   const Graph before = net.graph.clone();
   EXPECT_EQ(merge_duplicates(net.graph).total(), 2);  // Conv and the Relu behind it
   expect_same_function(before, net.graph, 0);
 }
 
 TEST(MergeDuplicates, GraphOutputsStay) {
-  Net net;
+  GraphBuilder net;
   Variable* x = net.input({3});
   net.output(net.op("Relu", {x}));
   net.output(net.op("Relu", {x}));
-  net.shapes();
   EXPECT_FALSE(merge_duplicates(net.graph).changed());
 }
 
 TEST(RemoveDeadCode, KeepsGraphInputs) {
-  Net net;
+  GraphBuilder net;
   Variable* x = net.input({3});
-  net.input({3}, "unused");
+  net.input("unused", {3});
   net.op("Add", {net.op("Relu", {x}), net.random({3})});
   net.output(net.op("Neg", {x}));
-  net.shapes();
   remove_dead_code(net.graph);
   EXPECT_THAT(types(net.graph), ElementsAre("Neg"));
   EXPECT_EQ(net.graph.variables().size(), 3u);
 }
 
 TEST(SeparateParameters, OneReaderEach) {
-  Net net;
-  Variable* w = net.random({3}, "w");
+  GraphBuilder net;
+  Variable* w = net.random("w", {3});
   Variable* x = net.op("Add", {net.input({3}), w});
   net.output(net.op("Mul", {net.op("Mul", {x, w}), w}));
-  net.shapes();
   const Graph before = net.graph.clone();
   EXPECT_EQ(separate_parameters(net.graph).total(), 2);
   for (const Variable* variable : net.graph.variables()) EXPECT_LE(variable->uses().size(), 1u) << variable->name();
@@ -114,24 +109,27 @@ TEST(SeparateParameters, OneReaderEach) {
 }
 
 // ------------------------------------------------------------------------------------------------ chains
-TEST(MergeChains, Transposes) {
-  Net net;
-  Variable* first = net.op("Transpose", {net.input({2, 3, 4})}, {{"perm", Shape{1, 2, 0}}});
-  net.output(net.op("Transpose", {first}, {{"perm", Shape{1, 0, 2}}}));
-  net.output(net.op("Relu", {first}));
-  net.shapes();
+/// One pair of neighbours becomes one operation, and nothing else changes.
+void expect_one_merge(GraphBuilder& net) {
   const Graph before = net.graph.clone();
   EXPECT_EQ(merge_chains(net.graph).total(), 1);
   expect_same_function(before, net.graph, 0);
 }
 
+TEST(MergeChains, Transposes) {
+  GraphBuilder net;
+  Variable* first = net.op("Transpose", {net.input({2, 3, 4})}, {{"perm", Shape{1, 2, 0}}});
+  net.output(net.op("Transpose", {first}, {{"perm", Shape{1, 0, 2}}}));
+  net.output(net.op("Relu", {first}));
+  expect_one_merge(net);
+}
+
 TEST(MergeChains, Reshapes) {
-  Net net;
+  GraphBuilder net;
   Variable* x = net.op("Reshape", {net.input({2, 3, 4}), net.integers({6, -1})});
   x = net.op("Unsqueeze", {x, net.integers({0})});
   x = net.op("Flatten", {x}, {{"axis", int64_t{2}}});
   net.output(net.op("Reshape", {x, net.integers({0, 2, -1})}));
-  net.shapes();
   const Graph before = net.graph.clone();
   merge_chains(net.graph);
   remove_dead_code(net.graph);
@@ -140,11 +138,10 @@ TEST(MergeChains, Reshapes) {
 }
 
 TEST(MergeChains, ReshapeMovesBehindElementwiseOperations) {
-  Net net;
+  GraphBuilder net;
   Variable* x = net.op("Reshape", {net.input({2, 3, 4}), net.integers({6, 4})});
   x = net.op("Clip", {net.op("Relu", {x}), net.scalar(0.1), net.scalar(1)});
   net.output(net.op("Reshape", {x, net.integers({2, 3, 4})}));
-  net.shapes();
   const Graph before = net.graph.clone();
   simplify(net.graph, {.merge_clamps = false});
   EXPECT_THAT(types(net.graph), ElementsAre("Relu", "Clip"));
@@ -152,7 +149,7 @@ TEST(MergeChains, ReshapeMovesBehindElementwiseOperations) {
 }
 
 TEST(MergeChains, Slices) {
-  Net net;
+  GraphBuilder net;
   Variable* x = net.input({6, 8, 4});
   Variable* a = net.op("Slice", {x, net.integers({1}), net.integers({5}), net.integers({0}), net.integers({2})});
   Variable* b =
@@ -161,19 +158,16 @@ TEST(MergeChains, Slices) {
   Variable* same = net.op(
       "Slice", {net.op("Slice", {x, net.integers({1}), net.integers({5})}), net.integers({1}), net.integers({2})});
   net.output(same);
-  net.shapes();
-  const Graph before = net.graph.clone();
-  EXPECT_EQ(merge_chains(net.graph).total(), 1);
-  expect_same_function(before, net.graph, 0);
+  expect_one_merge(net);
 }
 
 // ------------------------------------------------------------------------------------------------ all together
 TEST(Simplify, RunsToAFixedPoint) {
-  Net net;
+  GraphBuilder net;
   Variable* x = net.input({1, 3, 8, 8});
   x = net.op("Div", {x, net.scalar(255)});
   x = net.op("Pad", {x, net.integers({0, 0, 1, 1, 0, 0, 1, 1})});
-  x = net.op("Conv", {x, net.random({8, 3, 3, 3})}, {}, "stem");
+  x = net.op("Conv", "stem", {x, net.random({8, 3, 3, 3})});
   x = net.op("BatchNormalization",
              {x, net.random({8}), net.random({8}), net.random({8}), net.constant(at::rand({8}) + 0.5)});
   x = net.op("Mul", {x, net.op("Sigmoid", {net.op("Identity", {x})})});
@@ -181,9 +175,8 @@ TEST(Simplify, RunsToAFixedPoint) {
       "Concat", {net.op("Slice", {net.op("Shape", {x}), net.integers({0}), net.integers({1})}), net.integers({-1})},
       {{"axis", int64_t{0}}});
   x = net.op("Reshape", {net.op("GlobalAveragePool", {x}), shape});
-  x = net.op("Add", {net.op("MatMul", {x, net.random({8, 5})}, {}, "head"), net.random({5})});
-  net.output(net.op("Log", {net.op("Softmax", {x}, {{"axis", int64_t{-1}}})}, {}, "tail"));
-  net.shapes();
+  x = net.op("Add", {net.op("MatMul", "head", {x, net.random({8, 5})}), net.random({5})});
+  net.output(net.op("Log", "tail", {net.op("Softmax", {x}, {{"axis", int64_t{-1}}})}));
   const Graph before = net.graph.clone();
   const Report report = simplify(net.graph);
   EXPECT_THAT(types(net.graph), ElementsAre("Conv", "Swish", "GlobalAveragePool", "Reshape", "Gemm", "LogSoftmax"));
@@ -194,10 +187,9 @@ TEST(Simplify, RunsToAFixedPoint) {
 }
 
 TEST(Simplify, SwitchedOffPassesLeaveTheGraphAlone) {
-  Net net;
-  Variable* x = net.op("Mul", {net.conv(net.input({1, 3, 8, 8}), 3, 4), net.scalar(2)});
+  GraphBuilder net;
+  Variable* x = net.op("Mul", {net.conv(net.input({1, 3, 8, 8}), 4), net.scalar(2)});
   net.output(net.op("Mul", {x, net.op("Sigmoid", {x})}));
-  net.shapes();
   SimplifyOptions options;
   from_json(R"({"fold_scale": false, "fuse_activations": false})", options, "test");
   simplify(net.graph, options);
@@ -206,19 +198,16 @@ TEST(Simplify, SwitchedOffPassesLeaveTheGraphAlone) {
 }
 
 TEST(FormatLikeIncumbent, OrderOfOperations) {
-  Net net;
-  Variable* x = net.conv(net.input({1, 3, 8, 8}), 3, 3, "a");
+  GraphBuilder net;
+  Variable* x = net.conv("a", net.input({1, 3, 8, 8}), 3);
   x = net.op("BatchNormalization",
              {x, net.random({3}), net.random({3}), net.random({3}), net.constant(at::rand({3}) + 0.5)});
   x = net.op("Mul", {x, net.op("Sigmoid", {x})});
-  x = net.op("Add", {net.op("Conv", {x, net.random({3, 3, 1, 1})}, {}, "b"), net.random({1, 3, 1, 1})});
-  net.output(net.op("Relu", {net.op("Identity", {x})}, {}, "c"));
-  net.shapes();
+  x = net.op("Add", {net.op("Conv", "b", {x, net.random({3, 3, 1, 1})}), net.random({1, 3, 1, 1})});
+  net.output(net.op("Relu", "c", {net.op("Identity", {x})}));
   const Graph before = net.graph.clone();
   format_like_incumbent(net.graph);
-  std::vector<std::string> names;
-  for (const Operation* operation : net.graph.operations()) names.push_back(operation->name());
-  EXPECT_THAT(names, ElementsAre("b", "c", "a", "a/Swish"));
+  EXPECT_THAT(operation_names(net.graph), ElementsAre("b", "c", "a", "a/Swish"));
   expect_same_function(before, net.graph);
 }
 

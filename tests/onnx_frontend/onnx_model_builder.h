@@ -8,11 +8,12 @@
 
 namespace espq::test {
 
-/// Small ONNX models written down in tests.
-struct ModelBuilder {
+/// Small ONNX files written down in tests, as their protobuf message: what a GraphBuilder (tests/support) cannot be, a
+/// file.
+struct OnnxModelBuilder {
   onnx_file::Model model;
 
-  explicit ModelBuilder(int64_t opset) {
+  explicit OnnxModelBuilder(int64_t opset) {
     model.ir_version = 8;
     model.opsets[""] = opset;
     model.graph_name = "test";
@@ -26,24 +27,24 @@ struct ModelBuilder {
     for (const int64_t dim : shape) result.shape->push_back({.value = dim, .parameter = dim < 0 ? "n" : ""});
     return result;
   }
-  ModelBuilder& input(const std::string& name, const Shape& shape, at::ScalarType dtype = at::kFloat) {
+  OnnxModelBuilder& input(const std::string& name, const Shape& shape, at::ScalarType dtype = at::kFloat) {
     model.inputs.push_back(value(name, shape, dtype));
     return *this;
   }
-  ModelBuilder& output(const std::string& name) {
+  OnnxModelBuilder& output(const std::string& name) {
     onnx_file::Value result;
     result.name = name;
     result.type = ElementType::Float;
     model.outputs.push_back(result);
     return *this;
   }
-  ModelBuilder& constant(const std::string& name, const at::Tensor& tensor) {
+  OnnxModelBuilder& constant(const std::string& name, const at::Tensor& tensor) {
     model.initializers.push_back(onnx_file::from_tensor(tensor));
     model.initializers.back().name = name;
     return *this;
   }
-  ModelBuilder& node(const std::string& type, const std::string& name, std::vector<std::string> inputs,
-                     std::vector<std::string> outputs, std::vector<onnx_file::Attribute> attributes = {}) {
+  OnnxModelBuilder& node(const std::string& type, const std::string& name, std::vector<std::string> inputs,
+                         std::vector<std::string> outputs, std::vector<onnx_file::Attribute> attributes = {}) {
     model.nodes.push_back({name, type, "", std::move(inputs), std::move(outputs), std::move(attributes)});
     return *this;
   }
