@@ -323,7 +323,7 @@ class OwnComparer {
 
   /// The grid on which an operation reads one of its operands.
   Grid reading_grid(const Operation& operation, size_t slot) const {
-    if (b_.graph.is_chip()) return value_grid(b_, *operation.input(slot));
+    if (b_.graph.is_chip()) return variable_grid(operation.input(slot));
     if (!operation.quantized() || operation.input_quant()[slot].is_float()) return {};
     return slot_grid(b_.graph, operation.input_quant()[slot]);
   }

@@ -46,7 +46,7 @@ struct OwnNoise {
   double noise_to_signal = 0;
   /// Shares of its power: on clipped values, on saturated results, and expected from rounding (see GridError).
   double clipped = 0, saturated = 0, rounding = 0;
-  std::optional<ClippedOperand> operand;  ///< the one that loses most by it
+  std::optional<ClippedOperand> operand = {};  ///< the one that loses most by it
 };
 
 /// How a tensor lies on the grid that quantizes it. One least significant bit (LSB) is 2^exponent.

@@ -5,6 +5,7 @@
 #include <cmath>
 #include <set>
 
+#include "core/exec/executor.h"
 #include "core/support/error.h"
 #include "passes/pipeline/convert.h"
 #include "tests/support/graph_builder.h"
@@ -167,6 +168,43 @@ TEST(Alignment, NeedsABatchToLookAt) {
   recipe.alignment.batches = 0;
   EXPECT_THAT([&] { convert(net.graph, net.data(1), recipe); },
               ThrowsMessage<UserError>(HasSubstr("alignment.batches: 0")));
+}
+
+// ---------------------------------------------------------------------------------------------- data
+TEST(CalibrationData, ThatSayLittleAreWarnedOf) {
+  struct Case {
+    at::Tensor values;
+    const char* warning;
+  };
+  at::manual_seed(9);
+  const at::Tensor usual = at::randn({1, 3, 8, 8});
+  for (const Case& c :
+       {Case{at::zeros_like(usual), "input 'x' is 0 in every batch"},
+        Case{at::full_like(usual, 0.5), "input 'x' is 0.5 everywhere in every batch"},
+        Case{usual.clamp(-1, 1) * 0.0039, "input 'x' stays within -0.0039 and 0.0039"}, Case{usual, ""}}) {
+    GraphBuilder net;
+    net.outputs({net.conv("conv", net.input("x", {1, 3, 8, 8}), 4)});
+    const Conversion made = convert(net.graph, one_batch({{"x", c.values}}), recipe_for());
+    std::string warnings;
+    for (const PassReport& pass : made.report.passes)
+      if (pass.pass == "calibrate")
+        for (const std::string& warning : pass.warnings) warnings += warning + "\n";
+    EXPECT_THAT(warnings, HasSubstr(c.warning));
+    EXPECT_EQ(warnings.empty(), std::string(c.warning).empty()) << warnings;
+  }
+}
+
+TEST(CalibrationData, LayersThatStaySilentAreNamed) {
+  GraphBuilder net;
+  Variable* x = net.input("x", {1, 3, 8, 8});
+  Variable* none = net.op("Relu", "never", {net.op("Neg", "neg", {net.op("Abs", "abs", {x})})});
+  net.outputs({net.conv("conv", none, 4)});
+  const Conversion made = convert(net.graph, net.data(), recipe_for());
+  std::string warnings;
+  for (const PassReport& pass : made.report.passes)
+    for (const std::string& warning : pass.warnings) warnings += warning + "\n";
+  EXPECT_THAT(warnings, HasSubstr("0 on all calibration data"));
+  EXPECT_THAT(warnings, HasSubstr("'never'"));
 }
 
 // ---------------------------------------------------------------------------------------------- widths
