@@ -32,7 +32,11 @@ Graph open_graph(const std::filesystem::path& file, size_t index, const CompareC
     return from_model(model, choose_target(model, command.target));
   }
   // The reference is the model as it is. Layers have partners only in the form that conversion gives it.
-  if (!command.per_layer) return import_float_model(file, command.input_shapes);
+  if (!command.per_layer) {
+    Graph graph = import_float_model(file, command.input_shapes);
+    infer_shapes(graph, zero_inputs(graph));
+    return graph;
+  }
   return prepare(import_float_model(file, command.input_shapes), choose_recipe(command.recipe));
 }
 

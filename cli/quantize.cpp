@@ -70,8 +70,9 @@ void analyse(const QuantizeCommand& command, const Graph& graph, const Dataset& 
                                  {"measure", "noise to signal"}};
   json["graph_wise"] = with_seconds([&] {
     const auto errors = graphwise_errors(graph, calibration, options);
-    if (!command.quiet) std::cout << error_table(errors, options.measure, kReportedLayers);
-    return to_json(errors);
+    if (!command.quiet) std::cout << to_text(errors, options.measure, kReportedLayers);
+    json["outputs"] = to_json(errors.outputs);
+    return to_json(errors.operations);
   });
   if (command.analysis.empty()) return;
   json["layer_wise"] = with_seconds([&] { return to_json(layerwise_errors(graph, calibration, options)); });

@@ -183,8 +183,8 @@ void Importer::add_inputs() {
     graph_.add_input(input);
   }
   for (const auto& [name, shape] : options_.input_shapes)
-    user_check(graph_.find_variable(name) != nullptr, "has no input '{}' to give a shape to (its inputs: {})", name,
-               fmt::join(names, ", "));
+    user_check(std::find(names.begin(), names.end(), name) != names.end(),
+               "has no input '{}' to give a shape to (its inputs: {})", name, fmt::join(names, ", "));
 }
 
 void Importer::add_outputs() {

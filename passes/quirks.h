@@ -44,6 +44,12 @@ struct Quirks {
   bool passed_codes_unaligned = false;
   /// A float result (Softmax) whose only reader is aligned gets a grid: the chip library refuses the file.
   bool move_float_producers = false;
+  /// Operations of different width may share a scale: a 16-bit Add gives its own to the 8-bit convolution in front of
+  /// it, which then clips.
+  bool scales_ignore_width = false;
+  /// Alignment moves producers of operands that it does not align, results that leave the network and sums whose
+  /// operands need more room than the common scale has: the input of a GRU is clipped to the range of its state.
+  bool move_every_producer = false;
   /// Alignment to the largest scale doubles it: one bit is lost.
   bool large_doubles = false;
 
@@ -72,6 +78,9 @@ struct Quirks {
   bool one_format_per_graph_input = false;
   /// Scales that differ by less than 1e-5 count as equal: between tiny scales the RequantizeLinear is missing.
   bool absolute_requantize_threshold = false;
+  /// 8 bits become 16 in one RequantizeLinear whatever the size: on chips with vector units the library never writes
+  /// the last 8 of more than 50 elements when 8 are left over by 16.
+  bool requantize_loses_tail = false;
   /// Relu is fused although the operation in front writes a graph output: the output disappears.
   bool fuse_over_graph_outputs = false;
   /// A bias that saturates at the positive end of 32 or 64 bits becomes the negative end, at 40 bits one too many.
@@ -105,6 +114,8 @@ void describe(Fields& fields, Quirks& quirks) {
   fields("tie_first_operand_only", quirks.tie_first_operand_only);
   fields("passed_codes_unaligned", quirks.passed_codes_unaligned);
   fields("move_float_producers", quirks.move_float_producers);
+  fields("scales_ignore_width", quirks.scales_ignore_width);
+  fields("move_every_producer", quirks.move_every_producer);
   fields("large_doubles", quirks.large_doubles);
   fields("bias_saturates", quirks.bias_saturates);
   fields("shifts_left", quirks.shifts_left);
@@ -115,6 +126,7 @@ void describe(Fields& fields, Quirks& quirks) {
   fields("stale_transpose_shapes", quirks.stale_transpose_shapes);
   fields("one_format_per_graph_input", quirks.one_format_per_graph_input);
   fields("absolute_requantize_threshold", quirks.absolute_requantize_threshold);
+  fields("requantize_loses_tail", quirks.requantize_loses_tail);
   fields("fuse_over_graph_outputs", quirks.fuse_over_graph_outputs);
   fields("bias_overflow_wraps", quirks.bias_overflow_wraps);
   fields("unread_int16_tables", quirks.unread_int16_tables);

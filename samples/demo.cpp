@@ -54,8 +54,7 @@ void quantize_for(const std::string& chip, const std::filesystem::path& model, c
                            judge(run_in_float_layout(board, made.chip, {network.test_inputs})[0], network));
   std::cout << fmt::format("{}: {} bytes, verified\n", file.string(), std::filesystem::file_size(file));
   const ErrorAnalysisOptions analysis;
-  std::cout << error_table(graphwise_errors(made.quantized, network.calibration, analysis), analysis.measure,
-                           kTableRows);
+  std::cout << to_text(graphwise_errors(made.quantized, network.calibration, analysis), analysis.measure, kTableRows);
 }
 
 /// The calibration batches as files, so that the tool and the benchmarks can be tried on the same network.

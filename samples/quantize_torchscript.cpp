@@ -23,7 +23,7 @@ void quantize_torchscript(const std::string& model, const std::string& input, co
   espq::export_espdl(made, {}, out);
 
   const espq::ErrorAnalysisOptions analysis;
-  std::cout << espq::error_table(espq::graphwise_errors(made.quantized, calibration, analysis), analysis.measure, 10);
+  std::cout << espq::to_text(espq::graphwise_errors(made.quantized, calibration, analysis), analysis.measure, 10);
 }
 
 }  // namespace

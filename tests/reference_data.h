@@ -15,11 +15,16 @@ struct ReferenceCases {
   int at_least(int of_collection, int of_subset) const { return whole ? of_collection : of_subset; }
 };
 
-/// `kind`: "board" or "peer". The environment variable wins over the build option.
-inline ReferenceCases reference_cases(const std::string& kind) {
+/// A folder of the collection, which may be missing. The environment variable wins over the build option.
+inline std::filesystem::path reference_collection(const std::string& folder) {
   const char* chosen = std::getenv("ESPQ_REFERENCE_DATA");
   const std::filesystem::path collection = chosen && *chosen ? chosen : ESPQ_REFERENCE_DATA;
-  const std::filesystem::path folder = collection / (kind + "_cases");
+  return collection / folder;
+}
+
+/// `kind`: "board" or "peer".
+inline ReferenceCases reference_cases(const std::string& kind) {
+  const std::filesystem::path folder = reference_collection(kind + "_cases");
   if (std::filesystem::exists(folder / "manifest.json")) return {folder, true};
   return {std::filesystem::path(ESPQ_TEST_DATA) / kind, false};
 }

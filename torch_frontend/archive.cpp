@@ -1,5 +1,8 @@
 #include "torch_frontend/archive.h"
 
+#include <deque>
+#include <functional>
+
 #include "core/data/zip.h"
 
 namespace espq::torch_frontend {
@@ -7,7 +10,7 @@ namespace {
 
 using nlohmann::json;
 
-/// Entries by their name inside the archive's folder.
+/// Entries by their name inside the archive's folder. Those that are stored as they are stay where they are.
 class Entries {
  public:
   explicit Entries(std::string_view bytes) {
@@ -15,15 +18,19 @@ class Entries {
       // Newer layouts put everything into one folder that is called like the file.
       const size_t slash = name.find('/');
       const bool flat = name.rfind("serialized_", 0) == 0 || slash == std::string::npos;
-      entries_.insert_or_assign(flat ? name : name.substr(slash + 1), std::string(content));
+      const std::less_equal<const char*> in_order;
+      const bool stored =
+          in_order(bytes.data(), content.data()) && in_order(content.data(), bytes.data() + bytes.size());
+      entries_.insert_or_assign(flat ? name : name.substr(slash + 1),
+                                stored ? content : std::string_view(inflated_.emplace_back(content)));
     });
   }
-  const std::string* find(const std::string& name) const {
+  const std::string_view* find(const std::string& name) const {
     const auto found = entries_.find(name);
     return found == entries_.end() ? nullptr : &found->second;
   }
-  const std::string& get(const std::string& name) const {
-    const std::string* entry = find(name);
+  std::string_view get(const std::string& name) const {
+    const std::string_view* entry = find(name);
     user_check(entry != nullptr, "its part '{}' is missing", name);
     return *entry;
   }
@@ -36,10 +43,11 @@ class Entries {
   }
 
  private:
-  std::map<std::string, std::string> entries_;
+  std::deque<std::string> inflated_;
+  std::map<std::string, std::string_view> entries_;
 };
 
-json parse(const std::string& text, const std::string& entry) {
+json parse(std::string_view text, const std::string& entry) {
   try {
     return json::parse(text);
   } catch (const json::exception& error) {
@@ -48,7 +56,7 @@ json parse(const std::string& text, const std::string& entry) {
 }
 
 /// A tensor from raw little-endian memory and its description.
-at::Tensor raw_tensor(const std::string& content, const json& meta, const std::string& name) {
+at::Tensor raw_tensor(std::string_view content, const json& meta, const std::string& name) {
   const at::ScalarType dtype = archive_dtype(meta.at("dtype").get<int64_t>());
   const auto integers = [](const json& list) {
     std::vector<int64_t> result;
@@ -85,7 +93,7 @@ void read_config(const Entries& entries, const std::string& config, const std::s
   const json content = parse(entries.get(config), config);
   for (const auto& [name, entry] : (content.contains("config") ? content.at("config") : content).items()) {
     if (!entry.contains("tensor_meta") || entry.at("tensor_meta").is_null()) continue;  // an object of a user's class
-    const std::string& data = entries.get(folder + entry.at("path_name").get<std::string>());
+    const std::string_view data = entries.get(folder + entry.at("path_name").get<std::string>());
     if (entry.value("use_pickle", false)) {
       const auto loaded = load_pickle(data);
       user_check(loaded.size() == 1, "tensor '{}' cannot be read", name);
@@ -97,12 +105,12 @@ void read_config(const Entries& entries, const std::string& config, const std::s
 }
 
 void read_pickle(const Entries& entries, const std::string& name, std::map<std::string, at::Tensor>& tensors) {
-  const std::string* data = entries.find(name);
+  const std::string_view* data = entries.find(name);
   if (!data || data->empty()) return;
   for (auto& [key, tensor] : load_pickle(*data)) tensors[key] = float32(tensor);
 }
 
-Tensors read_sample(const std::string* data) {
+Tensors read_sample(const std::string_view* data) {
   if (!data || data->empty()) return {};
   Tensors result;
   try {

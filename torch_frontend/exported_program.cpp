@@ -48,8 +48,8 @@ class Program {
  private:
   Archive archive_;
   Reading& reading_;
-  const json* graph_ = nullptr;
-  std::unordered_map<std::string, IValue> values_;
+  const json* graph_ = nullptr;                     ///< of the program itself
+  std::unordered_map<std::string, IValue> values_;  ///< of the graph that runs, which may be inside of another
 
   const json& module() const { return archive_.program.at("graph_module"); }
   const IValue& value(const std::string& name) const;
@@ -57,8 +57,10 @@ class Program {
   void add_inputs(const TorchImportOptions& options);
   void add_constant(const json& spec, const char* name_key, const std::map<std::string, at::Tensor>& tensors);
   void check_symbols(const std::vector<InputSpec>& specs) const;
-  void check_targets();
+  void check_targets(const json& graph);
   Place place(const json& node) const;
+  Place writer_of(const std::string& name) const;
+  void run_inlined(const json& node);
   void run_node(const json& node);
   void run_number(const json& node, const std::string& target);
   void run_operator(const json& node, const c10::OperatorHandle& handle);
@@ -153,6 +155,8 @@ void Program::add_inputs(const TorchImportOptions& options) {
   }
   if (archive_.sample.size() == specs.size())
     for (size_t i = 0; i < specs.size(); ++i) specs[i].recorded = archive_.sample[i];
+  for (const auto& [name, unused] : options.input_values)
+    user_error("has no input '{}' to give a value to: numbers have the value that the program was exported with", name);
   reading_.example = example_inputs(specs, options);
   check_symbols(specs);
   for (size_t i = 0; i < specs.size(); ++i) {
@@ -304,17 +308,37 @@ std::optional<c10::OperatorHandle> find_operator(const std::string& target) {
       {rest.substr(0, first) + "::" + rest.substr(first + 1, last - first - 1), overload});
 }
 
+/// The node that the program is told to run by `with torch.no_grad():` and `with torch.autocast(...):`: a part of the
+/// graph, to which both mean nothing where all floats are float32 and nothing is trained.
+bool is_inlined(const std::string& target) {
+  return target == "torch.ops.higher_order.wrap_with_set_grad_enabled" ||
+         target == "torch.ops.higher_order.wrap_with_autocast";
+}
+
+/// Position of the argument that is a graph; what stands behind it are the graph's inputs.
+size_t graph_argument(const json& node) {
+  const json& inputs = node.at("inputs");
+  for (size_t i = 0; i < inputs.size(); ++i)
+    if (inputs[i].at("arg").contains("as_graph")) return i;
+  user_error("its part '{}' has no graph", node.value("name", ""));
+}
+
+const json& inner_graph(const json& node) {
+  return node.at("inputs").at(graph_argument(node)).at("arg").at("as_graph").at("graph");
+}
+
 /// Without the operators themselves nothing can be traced, so these are looked for first.
-void Program::check_targets() {
-  for (const json& node : graph_->at("nodes")) {
+void Program::check_targets(const json& graph) {
+  for (const json& node : graph.at("nodes")) {
     const std::string target = node.at("target").get<std::string>();
-    if (target.rfind("torch.ops.higher_order.", 0) == 0)
+    if (is_inlined(target))
+      check_targets(inner_graph(node));
+    else if (target.rfind("torch.ops.higher_order.", 0) == 0)
       reading_.tracer.refuse(place(node), target,
                              "control flow that depends on values, or a part with a graph of its own");
     else if (target.rfind(kOperators, 0) == 0 && !find_operator(target))
       reading_.tracer.refuse(place(node), target, "");
   }
-  reading_.tracer.check_refusals();
 }
 
 /// Python's operators on numbers.
@@ -414,8 +438,28 @@ void Program::run_operator(const json& node, const c10::OperatorHandle& handle) 
                stack.size(), outputs.size());
 }
 
+/// Names are those of the inner graph while it runs.
+void Program::run_inlined(const json& node) {
+  const json &graph = inner_graph(node), &given = node.at("inputs"), &names = graph.at("inputs");
+  const size_t first = graph_argument(node) + 1;
+  user_check(given.size() - first == names.size(), "{}: its graph has {} inputs, {} are given", place(node).text(),
+             names.size(), given.size() - first);
+  std::vector<IValue> arguments, results;
+  for (size_t i = first; i < given.size(); ++i) arguments.push_back(argument(given[i].at("arg"), c10::AnyType::get()));
+  auto outside = std::exchange(values_, {});
+  for (size_t i = 0; i < names.size(); ++i) assign(names[i], arguments[i]);
+  for (const json& inner : graph.at("nodes")) run_node(inner);
+  for (const json& output : graph.at("outputs")) results.push_back(argument(output, c10::AnyType::get()));
+  values_ = std::move(outside);
+  const json& outputs = node.at("outputs");
+  user_check(outputs.size() <= results.size(), "{}: its graph has {} results, {} are read", place(node).text(),
+             results.size(), outputs.size());
+  for (size_t i = 0; i < outputs.size(); ++i) assign(outputs[i], results[i]);
+}
+
 void Program::run_node(const json& node) {
   const std::string target = node.at("target").get<std::string>();
+  if (is_inlined(target)) return run_inlined(node);
   for (const char* ignored : {"_assert_scalar", "sym_constrain_range", "_assert_async"})
     if (target.find(ignored) != std::string::npos) return;
   if (const auto handle = find_operator(target)) return run_operator(node, *handle);
@@ -423,14 +467,23 @@ void Program::run_node(const json& node) {
 }
 
 // ------------------------------------------------------------------------------------------------------ outputs
+/// Keys of a dictionary of any of Python's kinds, in order; empty for lists and tuples.
+json dictionary_keys(const json& spec) {
+  const std::string type = spec.at("type").get<std::string>();
+  const json& context = spec.at("context");
+  if (type == "collections.defaultdict") return context.at("dict_context");
+  if (type != "builtins.dict" && type != "collections.OrderedDict") return json::array();
+  const json keys = json::parse(context.get<std::string>());
+  return keys.is_array() ? keys : json::array();
+}
+
 /// Names of the leaves of a nested result, as for TorchScript: "output", "output_1", keys of dictionaries.
 void leaf_names(const json& spec, const std::string& name, std::vector<std::string>& names) {
   const json& children = spec.at("children_spec");
   if (spec.at("type").is_null()) return names.push_back(name.empty() ? "output" : name);
-  const bool dictionary = spec.at("type").get<std::string>().find("dict") != std::string::npos;
-  const json keys = dictionary ? json::parse(spec.at("context").get<std::string>()) : json();
+  const json keys = dictionary_keys(spec);
   for (size_t i = 0; i < children.size(); ++i) {
-    if (dictionary && i < keys.size() && keys.is_array() && keys[i].is_string())
+    if (i < keys.size() && keys[i].is_string())
       leaf_names(children[i], (name.empty() ? "" : name + "_") + keys[i].get<std::string>(), names);
     else
       leaf_names(children[i], fmt::format("{}_{}", name.empty() ? "output" : name, i), names);
@@ -453,6 +506,15 @@ std::vector<std::string> Program::output_names(size_t count) const {
   return names;
 }
 
+/// Where the program computes the value of this name.
+Place Program::writer_of(const std::string& name) const {
+  for (const json& node : graph_->at("nodes"))
+    for (const json& output : node.at("outputs"))
+      if (const auto [kind, entry] = variant(output); kind == "as_tensor" && entry->value("name", "") == name)
+        return place(node);
+  return {};
+}
+
 void Program::add_outputs() {
   std::vector<const json*> results;
   for (const json& entry : module().at("signature").at("output_specs")) {
@@ -460,12 +522,12 @@ void Program::add_outputs() {
     if (kind == "user_output") {
       results.push_back(&spec->at("arg"));
     } else {
-      const json& arg = spec->at("arg");
-      const bool state = arg.contains("name") && reading_.tracer.varies(value(arg.at("name").get<std::string>()));
-      user_check(
-          !state,
-          "keeps a result from one run to the next ({} '{}'); make such state an input and an output of the network",
-          kind, spec->value("buffer_name", spec->value("user_input_name", "")));
+      // Writing to an input ends with the run, unless the program gives the result back by it.
+      const std::string name = spec->at("arg").value("name", "");
+      user_check(kind != "buffer_mutation" && (name.empty() || !reading_.tracer.varies(value(name))),
+                 "{}: keeps a result from one run to the next ({} '{}'); make such state an input and an output of the "
+                 "network",
+                 writer_of(name).text(), kind, spec->value("buffer_name", spec->value("user_input_name", "")));
     }
   }
   const auto names = output_names(results.size());
@@ -485,16 +547,19 @@ void Program::run(const TorchImportOptions& options) {
              kSchemaMajor);
   graph_ = &module().at("graph");
   add_inputs(options);
-  check_targets();
+  check_targets(*graph_);
+  reading_.tracer.check_refusals();
   for (const json& node : graph_->at("nodes")) run_node(node);
   add_outputs();
 }
 
 }  // namespace
 
-void read_exported_program(std::string_view bytes, const TorchImportOptions& options, Reading& reading) {
+void read_exported_program(std::string bytes, const TorchImportOptions& options, Reading& reading) {
   try {
-    Program(read_archive(bytes), reading).run(options);
+    Archive archive = read_archive(bytes);
+    std::string().swap(bytes);
+    Program(std::move(archive), reading).run(options);
   } catch (const json::exception& error) {
     user_error("its graph has another form than espq knows (torch 2.7 to 2.13): {}", error.what());
   }

@@ -69,7 +69,13 @@ at::Tensor example_input(const InputSpec& input, const TorchImportOptions& optio
   const at::ScalarType type =
       graph_dtype(given_type != options.input_types.end() ? given_type->second : input.type.value_or(at::kFloat));
   const auto given = options.input_shapes.find(input.name);
-  if (given == options.input_shapes.end() && input.recorded.defined()) return input.recorded.to(type).contiguous();
+  if (given == options.input_shapes.end() && input.recorded.defined()) {
+    const at::Tensor recorded = input.recorded.to(type).contiguous();
+    // The program is often exported for zeros or ones, on which nothing shows that is wrong.
+    const bool tells =
+        !at::isFloatingType(type) || recorded.numel() < 2 || recorded.ne(recorded.flatten()[0]).any().item<bool>();
+    return tells ? recorded : make_example(recorded.sizes().vec(), type, generator);
+  }
   if (given == options.input_shapes.end() && input.usual) return make_example(*input.usual, type, generator);
   user_check(given != options.input_shapes.end(), "input '{}' {}: give its shape (--input-shape {}=1x3x...)",
              input.name,
@@ -167,12 +173,13 @@ class Checker {
 };
 
 CheckedImport import_file(const std::filesystem::path& file, const TorchImportOptions& options, bool check) {
-  const std::string name = file.string(), bytes = read_file(file);
+  const std::string name = file.string();
+  std::string bytes = read_file(file);
   const Format format = archive_format(bytes, name);
   const at::NoGradGuard no_gradients;
   try {
     Reading reading(check);
-    (format == Format::TorchScript ? read_torchscript : read_exported_program)(bytes, options, reading);
+    (format == Format::TorchScript ? read_torchscript : read_exported_program)(std::move(bytes), options, reading);
     reading.tracer.check_refusals();
     std::unordered_map<const void*, std::string> names;
     CheckedImport result{reading.tracer.draft.finish(names), {}};

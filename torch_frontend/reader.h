@@ -30,9 +30,9 @@ struct InputSpec {
 /// naming the input whose shape is missing or does not fit; on options for inputs that do not exist.
 Tensors example_inputs(const std::vector<InputSpec>& inputs, const TorchImportOptions& options);
 
-/// Runs and traces a TorchScript archive. `bytes` is the whole file.
-void read_torchscript(std::string_view bytes, const TorchImportOptions& options, Reading& reading);
+/// Runs and traces a TorchScript archive. `bytes` is the whole file, let go as soon as its tensors are read.
+void read_torchscript(std::string bytes, const TorchImportOptions& options, Reading& reading);
 /// The same for a torch.export archive.
-void read_exported_program(std::string_view bytes, const TorchImportOptions& options, Reading& reading);
+void read_exported_program(std::string bytes, const TorchImportOptions& options, Reading& reading);
 
 }  // namespace espq::torch_frontend

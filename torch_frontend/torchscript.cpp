@@ -7,6 +7,8 @@
 #include <torch/csrc/jit/serialization/import.h>
 #include <torch/csrc/jit/serialization/pickle.h>
 
+#include <set>
+
 #include "torch_frontend/archive.h"
 #include "torch_frontend/reader.h"
 
@@ -21,6 +23,8 @@ class Interpreter {
  public:
   explicit Interpreter(Tracer& tracer) : tracer_(tracer) {}
   IValue forward(const jit::Module& module, std::vector<IValue> arguments);
+  /// What is wrong if the next run computes something else: the first attribute that a constant was written to.
+  const std::string& kept() const { return kept_; }
 
  private:
   using Values = std::unordered_map<const jit::Value*, IValue>;
@@ -31,7 +35,9 @@ class Interpreter {
   };
 
   Tracer& tracer_;
-  std::unordered_map<const c10::ivalue::Object*, std::string> paths_;
+  std::unordered_map<const c10::ivalue::Object*, std::string> paths_;      ///< of what the file holds
+  std::set<std::pair<const c10::ivalue::Object*, std::string>> assigned_;  ///< attributes that this run has set
+  std::string kept_;
   int64_t steps_ = 0;
 
   std::vector<IValue> run_graph(const jit::Graph& graph, std::vector<IValue> arguments, const Frame& frame);
@@ -44,8 +50,10 @@ class Interpreter {
   void run_operator(const jit::Node& node, Values& values, const Frame& frame);
   IValue call_function(jit::Function& function, std::vector<IValue> arguments, const jit::Node& node,
                        const std::string& module_path, const Frame& frame);
+  bool is_of_file(const c10::ivalue::Object& object) const;
   std::string called_path(const c10::ivalue::Object& object, const Frame& frame) const;
   IValue get_attribute(const IValue& object, const std::string& name, const Frame& frame);
+  void set_attribute(const jit::Node& node, const Values& values, const Frame& frame);
   Place place(const jit::Node& node, const Frame& frame) const;
 };
 
@@ -129,15 +137,9 @@ bool Interpreter::run_structure(const jit::Node& node, Values& values, const Fra
     case prim::GetAttr:
       values[node.output()] = get_attribute(values.at(node.input()), node.s(attr::name), frame);
       return true;
-    case prim::SetAttr: {
-      const IValue& value = values.at(node.inputs()[1]);
-      user_check(!tracer_.varies(value),
-                 "{}: keeps a result in the module's attribute '{}' from one run to the next; "
-                 "make such state an input and an output of the network",
-                 place(node, frame).text(), node.s(attr::name));
-      values.at(node.inputs()[0]).toObject()->setAttr(node.s(attr::name), value);
+    case prim::SetAttr:
+      set_attribute(node, values, frame);
       return true;
-    }
     case prim::CallMethod: {
       auto arguments = input_values(node, values);
       const auto object = arguments.at(0).toObject();
@@ -220,16 +222,39 @@ std::string Interpreter::called_path(const c10::ivalue::Object& object, const Fr
   return join(frame.module_path, path.substr(path.rfind('.') + 1));
 }
 
+/// Modules are; other objects may also be made by forward().
+bool Interpreter::is_of_file(const c10::ivalue::Object& object) const {
+  return paths_.count(&object) != 0 || object.type()->is_module();
+}
+
 IValue Interpreter::get_attribute(const IValue& owner, const std::string& name, const Frame& frame) {
   const auto object = owner.toObject();
   const IValue value = object->getAttr(name);
   const auto path = paths_.find(object.get());
   const std::string full = join(path == paths_.end() ? frame.module_path : path->second, name);
+  // What this run made, it may write to.
+  const bool own = !is_of_file(*object) || assigned_.count({object.get(), name}) != 0;
   if (value.isTensor())
-    tracer_.name_constant(value.toTensor(), full);
-  else if (value.isObject())
+    tracer_.name_constant(value.toTensor(), full, own ? Tracer::Origin::Run : Tracer::Origin::File);
+  else if (value.isObject() && !own)
     paths_.try_emplace(value.toObject().get(), full);
   return value;
+}
+
+void Interpreter::set_attribute(const jit::Node& node, const Values& values, const Frame& frame) {
+  const auto object = values.at(node.inputs()[0]).toObject();
+  const IValue& value = values.at(node.inputs()[1]);
+  const std::string& name = node.s(c10::attr::name);
+  if (is_of_file(*object)) {
+    const std::string text = fmt::format(
+        "{}: keeps a result in the module's attribute '{}' from one run to the next; "
+        "make such state an input and an output of the network",
+        place(node, frame).text(), name);
+    user_check(!tracer_.varies(value), "{}", text);
+    if (kept_.empty()) kept_ = text;
+    assigned_.emplace(object.get(), name);
+  }
+  object->setAttr(name, value);
 }
 
 /// Lists, tuples, dictionaries and type tests.
@@ -388,11 +413,11 @@ class MemoryReader : public caffe2::serialize::ReadAdapterInterface {
   std::string_view bytes_;
 };
 
+/// The module as it stands in the file.
 jit::Module load(std::string_view bytes) {
   try {
     jit::Module module = jit::load(std::make_shared<MemoryReader>(bytes), at::Device(at::kCPU));
     module.eval();
-    module.to(at::kFloat);
     return module;
   } catch (const c10::Error& error) {
     user_error("LibTorch cannot load it: {}", first_lines(error.what_without_backtrace()));
@@ -400,6 +425,16 @@ jit::Module load(std::string_view bytes) {
     throw;
   } catch (const std::exception& error) {
     user_error("LibTorch cannot load it: {}", first_lines(error.what()));
+  }
+}
+
+/// Parameters and buffers of these types become float32; indices and masks stay what they are.
+void convert_to_float(jit::Module& module, std::initializer_list<at::ScalarType> types) {
+  for (const IValue& attribute : module.attributes()) {
+    if (!attribute.isTensor() || !attribute.toTensor().defined()) continue;
+    const at::Tensor& tensor = attribute.toTensor();
+    if (std::find(types.begin(), types.end(), tensor.scalar_type()) != types.end())
+      tensor.set_data(tensor.to(at::kFloat));
   }
 }
 
@@ -430,34 +465,97 @@ std::vector<std::pair<std::string, at::Tensor>> load_pickle(std::string_view byt
   return tensors;
 }
 
-void read_torchscript(std::string_view bytes, const TorchImportOptions& options, Reading& reading) {
-  const jit::Module module = load(bytes);
-  const auto method = module.find_method("forward");
-  user_check(method.has_value(), "has no forward()");
-  const auto& parameters = method->function().getSchema().arguments();
-  std::vector<InputSpec> specs;
-  for (size_t i = 1; i < parameters.size(); ++i)
-    if (!fixed_value(parameters[i], options)) add_specs(parameters[i].name(), parameters[i].type(), specs);
-  reading.example = example_inputs(specs, options);
-  // The network may write to its inputs: every run gets its own.
-  const auto arguments = [&](Tensors& own) {
-    for (const at::Tensor& tensor : reading.example) own.push_back(tensor.clone());
+namespace {
+
+/// forward() of a module, with the values of its arguments.
+class Forward {
+ public:
+  Forward(const jit::Module& module, const TorchImportOptions& options) : options_(options) {
+    const auto method = module.find_method("forward");
+    user_check(method.has_value(), "has no forward()");
+    const auto& all = method->function().getSchema().arguments();
+    parameters_.assign(all.begin() + 1, all.end());
+    for (const auto& [name, unused] : options.input_values)
+      user_check(std::any_of(parameters_.begin(), parameters_.end(),
+                             [&](const c10::Argument& parameter) { return parameter.name() == name; }),
+                 "has no input '{}' to give a value to", name);
+    for (const c10::Argument& parameter : parameters_)
+      if (!fixed_value(parameter, options)) add_specs(parameter.name(), parameter.type(), specs_);
+  }
+  const std::vector<InputSpec>& specs() const { return specs_; }
+
+  std::vector<IValue> arguments(const Tensors& inputs) const {
     std::vector<IValue> result;
-    auto next = own.cbegin();
-    for (size_t i = 1; i < parameters.size(); ++i) {
-      const auto fixed = fixed_value(parameters[i], options);
-      result.push_back(fixed ? *fixed : assemble(parameters[i].type(), next));
+    auto next = inputs.cbegin();
+    for (const c10::Argument& parameter : parameters_) {
+      const auto fixed = fixed_value(parameter, options_);
+      result.push_back(fixed ? *fixed : assemble(parameter.type(), next));
     }
     return result;
-  };
-  Tensors own;
-  std::vector<IValue> values = arguments(own);
-  for (size_t i = 0; i < specs.size(); ++i) reading.tracer.add_input(specs[i].name, own[i]);
-  add_outputs(Interpreter(reading.tracer).forward(module, std::move(values)), "", reading);
+  }
+
+ private:
+  const TorchImportOptions& options_;
+  std::vector<c10::Argument> parameters_;
+  std::vector<InputSpec> specs_;
+};
+
+/// The network may write to its inputs: every run gets its own.
+Tensors copies(const Tensors& tensors, at::ScalarType floats = at::kFloat) {
+  Tensors result;
+  for (const at::Tensor& tensor : tensors)
+    result.push_back(tensor.to(tensor.is_floating_point() ? floats : tensor.scalar_type(), false, /*copy=*/true));
+  return result;
+}
+
+/// LibTorch's own runs of the file's module, apart from the one that is traced.
+class Reference {
+ public:
+  explicit Reference(std::string_view bytes) : module_(load(bytes)) {
+    // Sums of 16-bit floats are too coarse to compare with, whoever computes them.
+    convert_to_float(module_, {at::kHalf, at::kBFloat16});
+    for (const at::Tensor& parameter : module_.parameters())
+      if (parameter.scalar_type() == at::kDouble) floats_ = at::kDouble;
+  }
+  Tensors run(const Forward& forward, const Tensors& inputs) {
+    return tensors_in(module_.get_method("forward")(forward.arguments(copies(inputs, floats_))));
+  }
+
+ private:
+  jit::Module module_;
+  at::ScalarType floats_ = at::kFloat;
+};
+
+/// Runs of the same network in another order of sums are closer than this, those with another state are not.
+bool same_results(const Tensors& first, const Tensors& second) {
+  bool same = first.size() == second.size();
+  for (size_t i = 0; same && i < first.size(); ++i)
+    same = first[i].sizes() == second[i].sizes() &&
+           at::allclose(first[i].to(at::kDouble), second[i].to(at::kDouble), 1e-4, 1e-5, /*equal_nan=*/true);
+  return same;
+}
+
+}  // namespace
+
+void read_torchscript(std::string bytes, const TorchImportOptions& options, Reading& reading) {
+  jit::Module module = load(bytes);
+  if (!reading.record) std::string().swap(bytes);
+  convert_to_float(module, {at::kHalf, at::kBFloat16, at::kDouble});
+  const Forward forward(module, options);
+  reading.example = example_inputs(forward.specs(), options);
+  const Tensors own = copies(reading.example);
+  for (size_t i = 0; i < own.size(); ++i) reading.tracer.add_input(forward.specs()[i].name, own[i]);
+  Interpreter interpreter(reading.tracer);
+  add_outputs(interpreter.forward(module, forward.arguments(own)), "", reading);
   reading.tracer.check_refusals();
+  // A result that is kept because it does not depend on the inputs (a table of positions) is right in every run; a
+  // count of the runs is not.
+  if (const auto& kept = interpreter.kept(); !kept.empty())
+    user_check(same_results(reading.outputs,
+                            tensors_in(module.get_method("forward")(forward.arguments(copies(reading.example))))),
+               "{}", kept);
   if (!reading.record) return;
-  Tensors again;
-  reading.outputs = tensors_in((*method)(arguments(again)));
+  reading.outputs = Reference(bytes).run(forward, reading.example);
 }
 
 }  // namespace espq::torch_frontend

@@ -99,6 +99,21 @@ void collect_tensors(const c10::IValue& value, std::vector<at::Tensor>& tensors)
   }
 }
 
+/// Operands that the operator changes.
+std::vector<at::Tensor> written_tensors(const c10::FunctionSchema& schema, const std::vector<c10::IValue>& arguments) {
+  std::vector<at::Tensor> written;
+  for (size_t i = 0; i < arguments.size() && i < schema.arguments().size(); ++i) {
+    const auto* alias = schema.arguments()[i].alias_info();
+    if (alias && alias->isWrite()) collect_tensors(arguments[i], written);
+  }
+  return written;
+}
+
+void check_plain(const at::Tensor& value) {
+  user_check(!value.is_sparse() && !value.is_quantized() && !value.is_complex(),
+             "a constant is sparse, quantized or complex; espq takes plain tensors");
+}
+
 const c10::TensorImpl* address(const at::Tensor& tensor) { return tensor.unsafeGetTensorImpl(); }
 
 }  // namespace
@@ -118,8 +133,11 @@ void Tracer::add_input(const std::string& name, const at::Tensor& example) {
   bind(example, &variable);
 }
 
-void Tracer::name_constant(const at::Tensor& constant, const std::string& name) {
-  if (constant.defined()) constants_.try_emplace(address(constant), Constant{constant, name});
+void Tracer::name_constant(const at::Tensor& constant, const std::string& name, Origin origin) {
+  if (!constant.defined()) return;
+  constants_.try_emplace(address(constant), Constant{constant, name});
+  if (origin == Origin::File && constant.has_storage())
+    kept_.try_emplace(constant.storage().unsafeGetStorageImpl(), Kept{constant, name});
 }
 
 void Tracer::bind(const at::Tensor& tensor, Variable* variable) {
@@ -146,12 +164,23 @@ bool Tracer::find_cell(const at::Tensor& tensor) const {
 }
 
 Variable* Tracer::parameter(const Place& place, const std::string& suffix, const at::Tensor& value) {
-  user_check(!value.is_sparse() && !value.is_quantized() && !value.is_complex(),
-             "a constant is sparse, quantized or complex; espq takes plain tensors");
-  // A copy: the program may write to the tensor later on.
+  check_plain(value);
   return &draft.graph.add_parameter(
       draft.parameter_name(place.module_path, suffix),
       value.detach().to(at::kCPU, graph_dtype(value.scalar_type())).clone(at::MemoryFormat::Contiguous));
+}
+
+/// A constant's value for one parameter of the graph: the memory that the file was read to where nobody else has it,
+/// so that large networks are held once.
+at::Tensor Tracer::constant_value(const at::Tensor& constant) {
+  const auto kept = constant.has_storage() ? kept_.find(constant.storage().unsafeGetStorageImpl()) : kept_.end();
+  const bool whole = kept != kept_.end() && !kept->second.shared && constant.is_contiguous() &&
+                     constant.scalar_type() == graph_dtype(constant.scalar_type()) && constant.is_cpu() &&
+                     static_cast<size_t>(constant.numel()) * constant.element_size() == constant.storage().nbytes();
+  if (!whole)
+    return constant.detach().to(at::kCPU, graph_dtype(constant.scalar_type())).clone(at::MemoryFormat::Contiguous);
+  kept->second.shared = true;
+  return constant.detach();
 }
 
 Variable* Tracer::variable(const at::Tensor& tensor, const Place& place) {
@@ -166,7 +195,9 @@ Variable* Tracer::variable(const at::Tensor& tensor, const Place& place) {
   }
   Constant& constant = constants_.try_emplace(address(tensor), Constant{tensor, {}}).first->second;
   if (!constant.variable) {
-    constant.variable = parameter(place, "constant", tensor);
+    check_plain(tensor);
+    constant.variable =
+        &draft.graph.add_parameter(draft.parameter_name(place.module_path, "constant"), constant_value(tensor));
     if (!constant.name.empty() && !draft.graph.find_variable(constant.name))
       draft.graph.rename(*constant.variable, constant.name);
   }
@@ -222,6 +253,19 @@ bool Tracer::is_tensor_operator(const c10::FunctionSchema& schema, const std::ve
   return false;
 }
 
+/// What a module holds when forward() begins must be the same in every run.
+void Tracer::check_written(const at::Tensor& written, const std::string& name, const Place& place) const {
+  // These write down what a tensor is, not what it holds; batch normalization writes in training only, which is refused
+  // with what to do about it.
+  for (const char* harmless : {"aten::detach_", "aten::requires_grad_", "batch_norm"})
+    if (name.find(harmless) != std::string::npos) return;
+  const auto kept = written.has_storage() ? kept_.find(written.storage().unsafeGetStorageImpl()) : kept_.end();
+  user_check(kept == kept_.end(),
+             "{}: {} writes to '{}' of the module, which keeps the result from one run to the next; "
+             "make such state an input and an output of the network",
+             place.text(), name, kept == kept_.end() ? "" : kept->second.name);
+}
+
 void Tracer::forget_constants(const at::Tensor& written) {
   for (auto& [unused, constant] : constants_)
     if (constant.variable && constant.tensor.is_alias_of(written)) constant.variable = nullptr;
@@ -239,13 +283,12 @@ void Tracer::call(const c10::FunctionSchema& schema, size_t count,
   user_check(!is_forbidden(name), "{}: {} is refused: a network has no business with it", place.text(), name);
   user_check(!is_random(name), "{}: {} makes random numbers, which a chip does not have", place.text(), name);
   std::vector<c10::IValue> arguments(stack.end() - static_cast<std::ptrdiff_t>(count), stack.end());
+  const std::vector<at::Tensor> written = written_tensors(schema, arguments);
+  for (const at::Tensor& tensor : written) check_written(tensor, name, place);
   try {
-    if (is_tensor_operator(schema, arguments)) return trace(schema, std::move(arguments), kernel, stack, place);
-    for (size_t i = 0; i < arguments.size() && i < schema.arguments().size(); ++i) {
-      const auto* alias = schema.arguments()[i].alias_info();
-      if (alias && alias->isWrite())
-        for (const at::Tensor& written : tensors_in(arguments[i])) forget_constants(written);
-    }
+    if (is_tensor_operator(schema, arguments))
+      return trace(schema, std::move(arguments), written, kernel, stack, place);
+    for (const at::Tensor& tensor : written) forget_constants(tensor);
     kernel(stack);
   } catch (const UserError&) {
     throw;
@@ -257,15 +300,9 @@ void Tracer::call(const c10::FunctionSchema& schema, size_t count,
 }
 
 void Tracer::trace(const c10::FunctionSchema& schema, std::vector<c10::IValue> arguments,
-                   const std::function<void(torch::jit::Stack&)>& kernel, torch::jit::Stack& stack,
-                   const Place& place) {
+                   const std::vector<at::Tensor>& written, const std::function<void(torch::jit::Stack&)>& kernel,
+                   torch::jit::Stack& stack, const Place& place) {
   const std::string& name = schema.name();
-  std::vector<at::Tensor> written;
-  for (size_t i = 0; i < arguments.size() && i < schema.arguments().size(); ++i) {
-    const auto* alias = schema.arguments()[i].alias_info();
-    if (!alias || !alias->isWrite()) continue;
-    for (const at::Tensor& tensor : tensors_in(arguments[i])) written.push_back(tensor);
-  }
   for (const at::Tensor& tensor : written) prepare_write(tensor, place);
   const size_t below = stack.size() - arguments.size();
   kernel(stack);

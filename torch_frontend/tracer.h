@@ -41,8 +41,12 @@ class Tracer {
   // --- what the readers call
   // ------------------------------------------------------------------------------------------
   void add_input(const std::string& name, const at::Tensor& example);
+  enum class Origin {
+    File,  ///< a parameter or buffer, the same in every run: the network must not write to it
+    Run,
+  };
   /// Name of a parameter or buffer; the first name stays.
-  void name_constant(const at::Tensor& constant, const std::string& name);
+  void name_constant(const at::Tensor& constant, const std::string& name, Origin origin = Origin::File);
   void add_output(const std::string& name, const at::Tensor& value, const Place& place);
   /// Does any tensor in it depend on the inputs' values?
   bool varies(const c10::IValue& value) const;
@@ -68,6 +72,7 @@ class Tracer {
                               AttributeMap attributes, size_t outputs = 1) {
     return draft.emit(place, type, std::move(inputs), std::move(attributes), outputs);
   }
+  /// A constant with a copy of the value, which the program may write to later on.
   Variable* parameter(const Place& place, const std::string& suffix, const at::Tensor& value);
 
  private:
@@ -86,6 +91,12 @@ class Tracer {
     std::string name;
     Variable* variable = nullptr;
   };
+  /// Memory of a parameter or buffer.
+  struct Kept {
+    at::Tensor tensor;  // keeps the address taken
+    std::string name;
+    bool shared = false;  // with a parameter of the graph
+  };
   struct Refusal {
     std::string target, reason;
     std::vector<Place> places;
@@ -95,6 +106,7 @@ class Tracer {
   std::unordered_map<const c10::TensorImpl*, Cell> cells_;
   std::unordered_map<const c10::StorageImpl*, Memory> memories_;
   std::unordered_map<const c10::TensorImpl*, Constant> constants_;
+  std::unordered_map<const c10::StorageImpl*, Kept> kept_;
   std::vector<Refusal> refusals_;
   std::vector<CallRecord> records_;
   std::unordered_map<const Variable*, at::Tensor> values_;
@@ -106,9 +118,12 @@ class Tracer {
   void record_value(Variable* variable, const at::Tensor& tensor);
   bool is_tensor_operator(const c10::FunctionSchema& schema, const std::vector<c10::IValue>& arguments) const;
   [[noreturn]] void fail(const Place& place, const std::string& name, const std::string& reason) const;
+  void check_written(const at::Tensor& written, const std::string& name, const Place& place) const;
+  at::Tensor constant_value(const at::Tensor& constant);
   void forget_constants(const at::Tensor& written);
   void trace(const c10::FunctionSchema& schema, std::vector<c10::IValue> arguments,
-             const std::function<void(torch::jit::Stack&)>& kernel, torch::jit::Stack& stack, const Place& place);
+             const std::vector<at::Tensor>& written, const std::function<void(torch::jit::Stack&)>& kernel,
+             torch::jit::Stack& stack, const Place& place);
   // in_place.cpp
   void prepare_write(const at::Tensor& written, const Place& place);
   void write(const at::Tensor& written, Variable* value, const Place& place);

@@ -209,10 +209,44 @@ class Comparer {
   }
 };
 
+/// One operand or constant of a layer of B, as the layer reads it, against the values of A.
+class OperandComparer {
+ public:
+  OperandComparer(std::string name, bool constant, Grid grid, Rounding rounding)
+      : name_(std::move(name)), constant_(constant), grid_(std::move(grid)), rounding_(rounding), sums_(grid_) {}
+
+  /// The largest value that the grid holds.
+  double range() const { return std::ldexp(1.0, grid_.exponent() + grid_.bits); }
+
+  void add(const at::Tensor& reference) {
+    const at::Tensor values = reference.to(at::kFloat).reshape({1, -1});
+    sums_.add(values, fake_quantize(values, grid_.exponents, -1, grid_.bits, rounding_));
+  }
+
+  /// The noise power that clipping makes, where that is most of it; else 0.
+  double loss() const {
+    const TensorError error = sums_.result();
+    return error.grid->clipped_noise < 0.5 ? 0 : error.mean_squared_error * error.grid->clipped_noise;
+  }
+
+  ClippedOperand result() const {
+    const GridError grid = *sums_.result().grid;
+    return {name_, constant_, grid.bits, grid.exponent, grid.needed_exponent, grid.clipped};
+  }
+
+ private:
+  std::string name_;
+  bool constant_;
+  Grid grid_;
+  Rounding rounding_;
+  TensorErrorSums sums_;
+};
+
 /// What every layer of B adds by itself: it runs alone, on the values of A.
 class OwnComparer {
  public:
-  OwnComparer(const Runnable& b, const GraphMatch& match, WantedVariables& of_a, const Side& side) : side_(side) {
+  OwnComparer(const Graph& a, const Runnable& b, const GraphMatch& match, WantedVariables& of_a, const Side& side)
+      : a_(a), b_(b), side_(side) {
     for (const auto* list : {&match.inputs, &match.layers})
       for (const TensorMatch& one : *list) reference_.emplace(one.b, &one);
     for (const TensorMatch& layer : match.layers) {
@@ -220,16 +254,14 @@ class OwnComparer {
       std::vector<const Variable*> feeds;
       collect(*layer.b->producer(), operations, feeds);
       std::reverse(operations.begin(), operations.end());
-      Part& part = parts_.emplace_back(Part{&layer,
-                                            {},
-                                            {},
-                                            side.compile(std::move(operations), feeds, *layer.b),
-                                            TensorErrorSums(value_grid(b, *layer.b))});
+      Part& part = parts_.emplace_back(Part{
+          &layer, {}, {}, side.compile(operations, feeds, *layer.b), TensorErrorSums(value_grid(b, *layer.b)), {}, {}});
       for (const Variable* feed : feeds) {
         part.feeds.push_back(reference_.at(feed));
         part.places.push_back(of_a.place_of(*part.feeds.back()->a));
       }
       part.places.push_back(of_a.place_of(*layer.a));
+      find_operands(operations, feeds, part);
     }
   }
 
@@ -244,6 +276,7 @@ class OwnComparer {
       const TensorMatch& layer = *part.layer;
       const at::Tensor got = side_.values_of(*layer.b, part.piece.run(feeds).at(0));
       part.sums.add(values_a[part.places.back()], to_order_of_a(got, layers.order_of(layer)));
+      for (auto& [feed, operand] : part.operands) operand.add(values_a[part.places[feed]]);
     }
   }
 
@@ -252,6 +285,7 @@ class OwnComparer {
       const TensorError error = parts_[i].sums.result();
       OwnNoise& own = layers[i].own.emplace();
       own.noise_to_signal = error.noise_to_signal;
+      own.operand = most_clipped(parts_[i]);
       if (!error.grid) continue;
       own.clipped = error.grid->clipped_noise;
       own.saturated = error.grid->saturated_noise;
@@ -266,10 +300,77 @@ class OwnComparer {
     std::vector<size_t> places;  ///< in the values of A: of the feeds, then of the layer
     Piece piece;
     TensorErrorSums sums;
+    std::map<size_t, OperandComparer> operands;  ///< by feed
+    std::vector<OperandComparer> constants;
   };
+  const Graph& a_;
+  const Runnable& b_;
   const Side& side_;
   std::map<const Variable*, const TensorMatch*> reference_;
   std::vector<Part> parts_;
+
+  static std::optional<ClippedOperand> most_clipped(const Part& part) {
+    const OperandComparer* most = nullptr;
+    double largest = 0;
+    const auto look = [&](const OperandComparer& operand) {
+      const double loss = operand.loss();
+      if (loss > largest) most = &operand, largest = loss;
+    };
+    for (const auto& [feed, operand] : part.operands) look(operand);
+    for (const OperandComparer& constant : part.constants) look(constant);
+    return most ? std::optional(most->result()) : std::nullopt;
+  }
+
+  /// The grid on which an operation reads one of its operands.
+  Grid reading_grid(const Operation& operation, size_t slot) const {
+    if (b_.graph.is_chip()) return variable_grid(operation.input(slot));
+    if (!operation.quantized() || operation.input_quant()[slot].is_float()) return {};
+    return slot_grid(b_.graph, operation.input_quant()[slot]);
+  }
+
+  /// The compared tensor that reaches `variable` without arithmetic; nullptr when there is none.
+  static const Variable* origin(const Variable& variable, const std::vector<const Variable*>& feeds) {
+    const Variable* place = &variable;
+    while (std::find(feeds.begin(), feeds.end(), place) == feeds.end()) {
+      const Operation* producer = place->producer();
+      if (!producer || !producer->input(0)) return nullptr;
+      const QuantizationRule& rule = definition_of(*producer).quantization;
+      if (!rule.converts && !rule.passive) return nullptr;
+      place = producer->input(0);
+    }
+    return place;
+  }
+
+  void find_operands(const std::vector<const Operation*>& operations, const std::vector<const Variable*>& feeds,
+                     Part& part) const {
+    for (const Operation* operation : operations) {
+      for (size_t slot = 0; slot < operation->inputs().size(); ++slot) {
+        const Variable* variable = operation->input(slot);
+        if (!variable || !is_operand_of_arithmetic(definition_of(*operation).input_spec(slot).role)) continue;
+        const Grid grid = reading_grid(*operation, slot);
+        if (!grid.quantized() || grid.exponents.size() != 1) continue;
+        if (variable->is_parameter())
+          add_constant(*variable, grid, part);
+        else if (const Variable* feed = origin(*variable, feeds))
+          add_operand(static_cast<size_t>(std::find(feeds.begin(), feeds.end(), feed) - feeds.begin()), grid, part);
+      }
+    }
+  }
+
+  /// Of several grids on the way the one that holds least.
+  void add_operand(size_t feed, const Grid& grid, Part& part) const {
+    OperandComparer operand(part.feeds[feed]->b->name(), false, grid, b_.graph.target()->rounding);
+    const auto [found, is_new] = part.operands.emplace(feed, operand);
+    if (!is_new && operand.range() < found->second.range()) found->second = std::move(operand);
+  }
+
+  /// Constants keep their names; what was rebuilt for the chip has no counterpart.
+  void add_constant(const Variable& constant, const Grid& grid, Part& part) const {
+    const Variable* original = a_.find_variable(constant.name());
+    if (!original || !original->is_parameter() || original->value().numel() != constant.value().numel()) return;
+    OperandComparer& added = part.constants.emplace_back(constant.name(), true, grid, b_.graph.target()->rounding);
+    added.add(original->value());
+  }
 
   /// The producer and what lies between it and compared tensors, last first.
   void collect(const Operation& producer, std::vector<const Operation*>& operations,
@@ -308,7 +409,7 @@ Comparison compare(const Runnable& a, const Runnable& b, const Dataset& data, co
   Comparer layers(a, b, options.per_layer ? match.layers : std::vector<TensorMatch>{}, side_a.wanted, side_b.wanted);
   const bool explain = options.per_layer && a.precision == Precision::Float && b.precision != Precision::Float;
   std::optional<OwnComparer> own;
-  if (explain) own.emplace(b, match, side_a.wanted, side_b);
+  if (explain) own.emplace(a.graph, b, match, side_a.wanted, side_b);
   const Feeder feeder(a.graph, b.graph, match.inputs);
   Comparison comparison;
   comparison.batches = std::min(options.batches, data.size());

@@ -29,7 +29,16 @@ enum class Cause {
   Saturation,  ///< results stand at an end of the range although the float values lie inside
   Alignment,   ///< the step is coarser than the values need, because the tensor shares its exponent with another one
   Resolution,  ///< rounding to the step of the grid
+  Operands,    ///< an operand or a constant lies outside the range of the grid on which the layer reads it
   Parameters,  ///< none of these: rounded operands, weights and biases, integer arithmetic
+};
+
+/// An operand or a constant that clipping changes more than rounding does, on the grid on which its layer reads it.
+struct ClippedOperand {
+  std::string name;
+  bool constant = false;
+  int bits = 0, exponent = 0, needed_exponent = 0;  ///< as in GridError
+  double clipped = 0;                               ///< share of the reference's values outside the range
 };
 
 /// What a layer adds by itself: it alone runs quantized, on the reference's values.
@@ -37,6 +46,7 @@ struct OwnNoise {
   double noise_to_signal = 0;
   /// Shares of its power: on clipped values, on saturated results, and expected from rounding (see GridError).
   double clipped = 0, saturated = 0, rounding = 0;
+  std::optional<ClippedOperand> operand = {};  ///< the one that loses most by it
 };
 
 /// How a tensor lies on the grid that quantizes it. One least significant bit (LSB) is 2^exponent.

@@ -60,6 +60,23 @@ Json to_json(const GridError& grid) {
           {"reference_values", to_json(grid.values)}};
 }
 
+Json to_json(const ClippedOperand& operand) {
+  return {{"name", operand.name},
+          {"constant", operand.constant},
+          {"bits", operand.bits},
+          {"exponent", operand.exponent},
+          {"needed_exponent", operand.needed_exponent},
+          {"clipped_share", operand.clipped}};
+}
+
+Json to_json(const OwnNoise& own) {
+  return {{"noise_to_signal", own.noise_to_signal},
+          {"clipped_share", own.clipped},
+          {"saturated_share", own.saturated},
+          {"rounding_share", own.rounding},
+          {"clipped_operand", own.operand ? to_json(*own.operand) : Json(nullptr)}};
+}
+
 Json to_json(const TensorError& error) {
   Json json = {{"name", error.name},
                {"reference", error.reference},
@@ -77,11 +94,7 @@ Json to_json(const TensorError& error) {
                {"mean_error", error.mean_error},
                {"mean_absolute_error", error.mean_absolute_error}};
   json["grid"] = error.grid ? to_json(*error.grid) : Json(nullptr);
-  json["own"] = error.own ? Json{{"noise_to_signal", error.own->noise_to_signal},
-                                 {"clipped_share", error.own->clipped},
-                                 {"saturated_share", error.own->saturated},
-                                 {"rounding_share", error.own->rounding}}
-                          : Json(nullptr);
+  json["own"] = error.own ? to_json(*error.own) : Json(nullptr);
   json["cause"] = cause_name(error.cause);
   json["carried_from"] = error.carried_from ? Json(*error.carried_from) : Json(nullptr);
   json["explanation"] = error.explanation;
@@ -171,9 +184,9 @@ std::string to_text(const Comparison& comparison, size_t rows) {
   for (size_t index : sources) {
     if (rows-- == 0) break;
     const TensorError& error = comparison.layers[index];
-    text +=
-        fmt::format("{} ({} '{}'): {:.4g} % of its own, {}: {}.\n  Try {}.\n", error.name, error.type, error.operation,
-                    error.own->noise_to_signal * 100, cause_name(error.cause), error.explanation, error.advice);
+    text += fmt::format("{} ({} '{}'): {:.4g} % of its own, {}: {}.\n", error.name, error.type, error.operation,
+                        error.own->noise_to_signal * 100, cause_name(error.cause), error.explanation);
+    if (!error.advice.empty()) text += fmt::format("  Try {}.\n", error.advice);
   }
   return text;
 }

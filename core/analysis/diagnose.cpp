@@ -1,5 +1,7 @@
 #include "core/analysis/diagnose.h"
 
+#include <fmt/ranges.h>
+
 #include <unordered_map>
 #include <unordered_set>
 
@@ -58,13 +60,31 @@ const TensorError* alignment_partner(const Errors& errors, const Variable& varia
 
 double percent(double share) { return share * 100; }
 
-void set(TensorError& error, Cause cause, std::string explanation, std::string advice) {
+void set(TensorError& error, Cause cause, std::string explanation, const std::vector<std::string>& remedies) {
   error.cause = cause;
   error.explanation = std::move(explanation);
-  error.advice = std::move(advice);
+  error.advice = fmt::format("{}", fmt::join(remedies, ", or "));
 }
 
-void explain_rounding(TensorError& error, const TensorError* partner) {
+/// Whether the layer computes with 8 bits and the chip library could compute it with 16.
+bool may_widen(const TensorError& error, const Variable& variable) {
+  const Operation* producer = variable.producer();
+  if (!producer || (error.grid && error.grid->bits > 8)) return false;
+  const auto is_wide = [](const Variable* input) {
+    return input && !input->is_parameter() && input->storage() && input->storage()->dtype == at::kShort;
+  };
+  if (std::any_of(producer->inputs().begin(), producer->inputs().end(), is_wide)) return false;
+  return has_kernel(definition_of(*producer), RuntimeLevel::V3_3_9, Width::Int16);
+}
+
+/// `remedies`, behind them what 16 bits would do where they can be had.
+std::vector<std::string> with_width(std::vector<std::string> remedies, const TensorError& error,
+                                    const Variable& variable, std::string width = "16 bits for this layer") {
+  if (may_widen(error, variable)) remedies.push_back(std::move(width));
+  return remedies;
+}
+
+void explain_rounding(TensorError& error, const Variable& variable, const TensorError* partner) {
   const GridError& grid = *error.grid;
   const int finer = grid.exponent - grid.needed_exponent;
   const std::string rounding = fmt::format("rounding to steps of 2^{} makes {:.0f} % of the noise", grid.exponent,
@@ -73,17 +93,36 @@ void explain_rounding(TensorError& error, const TensorError* partner) {
     return set(error, Cause::Alignment,
                fmt::format("{}; the values would fit 2^{}, but '{}' with the same exponent needs coarser steps",
                            rounding, grid.needed_exponent, partner->name),
-               "another choice of alignment for the operator that joins them, 16 bits for it, or a network that brings "
-               "both to similar ranges");
-  set(error, Cause::Resolution,
-      finer > 0 ? fmt::format("{}; the values would fit steps of 2^{}", rounding, grid.needed_exponent) : rounding,
-      finer > 0
-          ? "calibrate with data like this (the calibration data had larger values), or 16 bits for this layer"
-          : "16 bits for this layer and the one behind it; percentile or kl calibration, if a few outliers stretch "
-            "the range");
+               with_width({"another alignment for the operator that joins them",
+                           "a network that brings both to similar ranges"},
+                          error, variable, "16 bits for that operator and this layer"));
+  if (finer > 0)
+    return set(
+        error, Cause::Resolution, fmt::format("{}; the values would fit steps of 2^{}", rounding, grid.needed_exponent),
+        with_width({"calibration with data like this (the calibration data had larger values)"}, error, variable));
+  set(error, Cause::Resolution, rounding,
+      with_width({"percentile or kl calibration, if a few outliers stretch the range"}, error, variable,
+                 "16 bits for this layer and the one behind it"));
+}
+
+/// The grid on which the layer reads an operand clips it.
+void explain_operand(TensorError& error, const Variable& variable, const ClippedOperand& operand) {
+  const std::string what = fmt::format(
+      "{} '{}' is clipped where the layer reads it: {:.3g} % of its values lie beyond the "
+      "range of {} bits at 2^{}; 2^{} would hold them",
+      operand.constant ? "the constant" : "the operand", operand.name, percent(operand.clipped), operand.bits,
+      operand.exponent, operand.needed_exponent);
+  const Operation* producer = variable.producer();
+  const bool aligned = producer && definition_of(*producer).quantization.alignment != AlignmentClass::None;
+  std::vector<std::string> remedies;
+  if (aligned) remedies.emplace_back("another alignment for this operator (large holds all its operands)");
+  if (!operand.constant) remedies.emplace_back("more or other calibration data, minmax calibration for this layer");
+  if (operand.constant && !aligned) remedies.emplace_back("minmax as parameter_observer for this layer");
+  set(error, Cause::Operands, what, with_width(std::move(remedies), error, variable));
 }
 
 void explain_parameters(TensorError& error, const Variable& variable) {
+  if (error.own->operand) return explain_operand(error, variable, *error.own->operand);
   const Operation* producer = variable.producer();
   const auto is_parameter = [](const Variable* input) { return input && input->is_parameter(); };
   const auto per_channel = [](const Variable* input) {
@@ -91,16 +130,15 @@ void explain_parameters(TensorError& error, const Variable& variable) {
   };
   if (!producer || std::none_of(producer->inputs().begin(), producer->inputs().end(), is_parameter))
     return set(error, Cause::Parameters, "the rounded operands and the integer arithmetic of the operator make it",
-               "16 bits for this layer");
+               with_width({}, error, variable));
   const bool channels = std::any_of(producer->inputs().begin(), producer->inputs().end(), per_channel);
+  std::vector<std::string> remedies = {"training of the quantized weights"};
+  if (!channels && definition_of(*producer).linear && definition_of(*producer).linear->row_exponents)
+    remedies.emplace_back("a chip with one exponent per output channel");
   set(error, Cause::Parameters,
       "with exact operands, no clipping and little rounding of the result there is still this noise: the rounded "
-      "operands "
-      "and weights make it",
-      channels
-          ? "16 bits for this layer, or training of the quantized weights"
-          : "16 bits for this layer, equalization, training of the quantized weights, or a chip with one exponent per "
-            "output channel");
+      "operands and weights make it",
+      with_width(std::move(remedies), error, variable));
 }
 
 void diagnose_one(const Graph& b, const Errors& errors, TensorError& error) {
@@ -121,15 +159,15 @@ void diagnose_one(const Graph& b, const Errors& errors, TensorError& error) {
                     "noise; 2^{} would hold them",
                     percent(error.grid->clipped), error.grid->bits, error.grid->exponent, percent(own.clipped),
                     error.grid->needed_exponent),
-        "more or other calibration data, minmax calibration for this layer, or 16 bits");
+        with_width({"more or other calibration data", "minmax calibration for this layer"}, error, variable));
   if (own.saturated >= kMainPart)
     return set(
         error, Cause::Saturation,
         fmt::format("results at the ends of the range, where the float values are not, make {:.0f} % of the noise",
                     percent(own.saturated)),
-        "see that sums fit the accumulator and biases their integers (recipe options accumulators and "
-        "derive.fit_bias)");
-  if (own.rounding >= kMainPart) return explain_rounding(error, alignment_partner(errors, variable, *error.grid));
+        with_width({"the recipe's option accumulators, which makes room for the sums"}, error, variable));
+  if (own.rounding >= kMainPart)
+    return explain_rounding(error, variable, alignment_partner(errors, variable, *error.grid));
   explain_parameters(error, variable);
 }
 
@@ -147,6 +185,8 @@ std::string_view cause_name(Cause cause) {
       return "alignment";
     case Cause::Resolution:
       return "resolution";
+    case Cause::Operands:
+      return "operands";
     case Cause::Parameters:
       return "parameters";
   }

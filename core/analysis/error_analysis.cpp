@@ -4,6 +4,7 @@
 #include <ATen/Parallel.h>
 
 #include <atomic>
+#include <cmath>
 #include <exception>
 #include <mutex>
 #include <thread>
@@ -21,6 +22,16 @@ std::vector<const Operation*> computing_operations(const Graph& graph) {
   std::vector<const Operation*> result;
   for (const Operation* operation : graph.operations())
     if (operation->quantized() && definition_of(*operation).has_weights()) result.push_back(operation);
+  return result;
+}
+
+/// All that make numbers of their own.
+std::vector<const Operation*> arithmetic_operations(const Graph& graph) {
+  std::vector<const Operation*> result;
+  for (const Operation* operation : graph.operations())
+    if (operation->quantized() && !definition_of(*operation).quantization.passive &&
+        at::isFloatingType(operation->output()->dtype()))
+      result.push_back(operation);
   return result;
 }
 
@@ -127,7 +138,8 @@ void share_out(size_t count, size_t threads, const std::function<void(size_t)>& 
 
 std::vector<OperationError> without_errors(const std::vector<const Operation*>& operations) {
   std::vector<OperationError> errors;
-  for (const Operation* operation : operations) errors.push_back({operation->name(), operation->type(), 0});
+  for (const Operation* operation : operations)
+    errors.push_back({operation->name(), operation->type(), operation->output()->name(), 0});
   return errors;
 }
 
@@ -148,19 +160,26 @@ void average(std::vector<OperationError>& errors, const Graph& graph, const Data
 
 }  // namespace
 
-std::vector<OperationError> graphwise_errors(const Graph& quantized, const Dataset& data,
-                                             const ErrorAnalysisOptions& options) {
-  const std::vector<const Operation*> operations = computing_operations(quantized);
-  std::vector<OperationError> errors = without_errors(operations);
-  std::vector<const Variable*> outputs;
-  for (const Operation* operation : operations) outputs.push_back(operation->output());
-  if (operations.empty()) return errors;
+AccumulatedErrors graphwise_errors(const Graph& quantized, const Dataset& data, const ErrorAnalysisOptions& options) {
+  AccumulatedErrors errors{{}, without_errors(arithmetic_operations(quantized))};
+  std::vector<OperationError> rows;  // outputs, then operations
+  std::vector<const Variable*> tensors;
+  for (const Variable* output : quantized.outputs()) {
+    if (!at::isFloatingType(output->dtype())) continue;
+    const Operation* producer = output->producer();
+    errors.outputs.push_back({producer ? producer->name() : "", producer ? producer->type() : "", output->name(), 0});
+    tensors.push_back(output);
+  }
+  for (const Operation* operation : arithmetic_operations(quantized)) tensors.push_back(operation->output());
+  for (const auto* list : {&errors.outputs, &errors.operations}) rows.insert(rows.end(), list->begin(), list->end());
+  if (rows.empty()) return errors;
   Executor reference = float_executor(quantized), simulated(quantized, Precision::Simulated);
-  average(errors, quantized, data, options.batches, [&](const Tensors& inputs, double weight) {
-    const Tensors want = reference.run(inputs, outputs), got = simulated.run(inputs, outputs);
-    for (size_t i = 0; i < errors.size(); ++i) errors[i].value += weight * measure(options.measure, got[i], want[i]);
+  average(rows, quantized, data, options.batches, [&](const Tensors& inputs, double weight) {
+    const Tensors want = reference.run(inputs, tensors), got = simulated.run(inputs, tensors);
+    for (size_t i = 0; i < rows.size(); ++i) rows[i].value += weight * measure(options.measure, got[i], want[i]);
   });
-  return errors;
+  const auto first_operation = rows.begin() + static_cast<std::ptrdiff_t>(errors.outputs.size());
+  return {{rows.begin(), first_operation}, {first_operation, rows.end()}};
 }
 
 std::vector<OperationError> layerwise_errors(const Graph& source, const Dataset& data,
@@ -190,30 +209,50 @@ std::vector<OperationError> layerwise_errors(const Graph& source, const Dataset&
   return errors;
 }
 
+namespace {
+
+std::string figure(double value, Measure kind) {
+  return kind == Measure::MeanSquaredError ? fmt::format("{:.6g}", value) : fmt::format("{:.3f} %", value * 100);
+}
+
+}  // namespace
+
 std::string error_table(std::vector<OperationError> errors, Measure kind, size_t rows) {
-  if (errors.empty()) return "no quantized computing operation\n";
+  if (errors.empty()) return "no quantized operation\n";
   const bool larger_is_better = kind == Measure::Cosine;
   std::stable_sort(errors.begin(), errors.end(), [&](const OperationError& a, const OperationError& b) {
     return larger_is_better ? a.value < b.value : a.value > b.value;
   });
   errors.resize(std::min(errors.size(), rows));
-  size_t width = 5;
+  size_t width = 5, type_width = 0;
   double high = errors[0].value;
   for (const OperationError& error : errors) {
     width = std::max(width, error.operation.size());
+    type_width = std::max(type_width, error.type.size());
     high = std::max(high, error.value);
   }
   const char* title = kind == Measure::NoiseToSignal ? "noise / signal power"
                       : kind == Measure::Cosine      ? "cosine similarity"
                                                      : "mean squared error";
-  std::string text = fmt::format("{:<{}}  {}\n", "layer", width, title);
+  std::string text = fmt::format("{:<{}}  {:<{}}  {}\n", "layer", width, "", type_width, title);
   for (const OperationError& error : errors) {
     const std::string bar = text_bar(high > 0 ? error.value / high : 0);
-    const std::string value = kind == Measure::MeanSquaredError ? fmt::format("{:.6g}", error.value)
-                                                                : fmt::format("{:.3f} %", error.value * 100);
-    text += fmt::format("{:<{}}  {}  {}\n", error.operation, width, bar, value);
+    text += fmt::format("{:<{}}  {:<{}}  {}  {}\n", error.operation, width, error.type, type_width, bar,
+                        figure(error.value, kind));
   }
   return text;
+}
+
+std::string to_text(const AccumulatedErrors& errors, Measure measure, size_t rows) {
+  std::string text;
+  for (const OperationError& output : errors.outputs) {
+    text += fmt::format("output {}: ", output.tensor);
+    text += measure == Measure::NoiseToSignal
+                ? fmt::format("SNR {:.1f} dB (noise / signal power {})\n", -10 * std::log10(output.value),
+                              figure(output.value, measure))
+                : figure(output.value, measure) + "\n";
+  }
+  return text + error_table(errors.operations, measure, rows);
 }
 
 }  // namespace espq

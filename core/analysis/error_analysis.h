@@ -12,6 +12,7 @@ namespace espq {
 struct OperationError {
   std::string operation;
   std::string type;
+  std::string tensor;  ///< what was measured
   double value = 0;
 };
 
@@ -20,10 +21,13 @@ struct ErrorAnalysisOptions {
   size_t batches = 8;  ///< at most this many batches of the data set are used
 };
 
-/// Accumulated error: the whole graph quantized against the whole graph in float, measured on the output of every
-/// quantized computing operation (Conv, Gemm, MatMul ...), in file order. Every value counts.
-std::vector<OperationError> graphwise_errors(const Graph& quantized, const Dataset& data,
-                                             const ErrorAnalysisOptions& options = {});
+/// Accumulated error: the whole graph quantized against the whole graph in float. Every value counts.
+struct AccumulatedErrors {
+  std::vector<OperationError> outputs;     ///< of the network, floating ones; `operation` is what writes the output
+  std::vector<OperationError> operations;  ///< every quantized one that computes something, in file order
+};
+AccumulatedErrors graphwise_errors(const Graph& quantized, const Dataset& data,
+                                   const ErrorAnalysisOptions& options = {});
 
 /// Error that one operation alone causes: only that operation is quantized, measured on the graph outputs (mean over
 /// them; those that it does not reach have no error). Float values are computed once per batch and only what follows
@@ -31,7 +35,10 @@ std::vector<OperationError> graphwise_errors(const Graph& quantized, const Datas
 std::vector<OperationError> layerwise_errors(const Graph& quantized, const Dataset& data,
                                              const ErrorAnalysisOptions& options = {});
 
-/// Rows sorted from the largest error down, with a bar per row; what `espq quantize` prints.
+/// Rows sorted from the largest error down, with a bar per row.
 std::string error_table(std::vector<OperationError> errors, Measure measure, size_t rows);
+
+/// What `espq quantize` prints: the outputs, then the operations with the largest error.
+std::string to_text(const AccumulatedErrors& errors, Measure measure, size_t rows);
 
 }  // namespace espq

@@ -193,7 +193,8 @@ nlohmann::ordered_json to_json(const std::vector<SlotStatistics>& statistics) {
 nlohmann::ordered_json to_json(const std::vector<OperationError>& errors) {
   auto list = nlohmann::ordered_json::array();
   for (const OperationError& error : errors)
-    list.push_back({{"operation", error.operation}, {"type", error.type}, {"value", error.value}});
+    list.push_back(
+        {{"operation", error.operation}, {"type", error.type}, {"tensor", error.tensor}, {"value", error.value}});
   return list;
 }
 

@@ -154,27 +154,43 @@ BoardKernel neg_board(const BoardContext& context) {
 }
 
 // ---------------------------------------------------------------------------------------------- limits
-const Limit kSlopesInnermost{
-    .what = "slopes along another axis than the innermost, or tensors of less than four dimensions",
-    .remedy = "let PRelu work on [N, C, H, W]",
-    .asked = [](const Operation& operation, const Deployment&, Width width) {
-      const Variable* slope = operation.input(1);
-      const auto shape = model_shape(operation.input(0));
-      return width != Width::Float && shape && shape->size() != 4 && slope && slope->shape() &&
-             c10::multiply_integers(*slope->shape()) > 1;
-    }};
-const Limit kOneSlope{.what = "one slope for all channels at 16 bit",
-                      .remedy = "give the operation 8 bits (a lookup table), or one slope per channel",
-                      .asked = [](const Operation& operation, const Deployment&, Width width) {
-                        const Variable* slope = operation.input(1);
-                        return width == Width::Int16 && slope && slope->shape() &&
-                               c10::multiply_integers(*slope->shape()) == 1;
-                      }};
+/// One slope at 8 bits becomes a table.
+bool becomes_table(const Operation& operation, Width width) {
+  const Variable* slope = operation.input(1);
+  return width == Width::Int8 && slope && slope->is_parameter() && slope->value().numel() == 1;
+}
+
+/// The slopes must have the shape [C, 1, 1]; kernels read dimension 3 of the input. At 16 bits and in float one slope
+/// in the shape [1, 1, 1] does as well.
+const Limit kSlopes{.what = "slopes other than [C, 1, 1] for a tensor of four dimensions",
+                    .remedy = "Reshape the tensor to [N, C, H, W], and give one slope per channel",
+                    .asked = [](const Operation& operation, const Deployment&, Width width) {
+                      const Variable* slope = operation.input(1);
+                      if (becomes_table(operation, width) || !slope || !slope->is_parameter()) return false;
+                      const auto shape = model_shape(operation.input(0));
+                      if (shape && shape->size() != 4) return true;
+                      const at::IntArrayRef slopes = slope->value().sizes();
+                      if (slopes.size() != 3 || slopes[1] != 1 || slopes[2] != 1) return true;
+                      return shape && slopes[0] != (*shape)[1] && !(slopes[0] == 1 && width != Width::Int8);
+                    }};
+const Limit kSlopedSamples{.what = "more than one sample at a time",
+                           .remedy = "give the network a batch of 1",
+                           .asked = [](const Operation& operation, const Deployment& deployment, Width width) {
+                             return !width.is_float() && !becomes_table(operation, width) &&
+                                    kOneSample.asked(operation, deployment, width);
+                           }};
+
+/// Its float kernel takes the smallest positive number for a lower bound that is left out.
+const Limit kOpenBelow{.what = "an upper bound alone in float",
+                       .remedy = "give a lower bound, too",
+                       .asked = [](const Operation& operation, const Deployment&, Width width) {
+                         return width.is_float() && !operation.input(1) && operation.input(2);
+                       }};
 
 const Limit kSwishFactor{.what = "another alpha than 1 without a lookup table",
                          .remedy = "let the quantizer make a table of it (8 bits, or tables at 16 bits)",
                          .asked = [](const Operation& operation, const Deployment&, Width width) {
-                           return width == Width::Int16 && operation.float_attribute("alpha", 1) != 1;
+                           return width != Width::Int8 && operation.float_attribute("alpha", 1) != 1;
                          }};
 
 template <at::Tensor (*Function)(const at::Tensor&)>
@@ -232,7 +248,7 @@ Operators activation_operators() {
        .forward = unary<at::hardswish>,
        .quantization = kFunction,
        .layout = LayoutRule::Elementwise,
-       .chip = {.board = hard_swish_board, .kernels = kAllWidths}},
+       .chip = {.board = hard_swish_board, .kernels = kAllWidths, .note = "divides by 6 as a factor of 0.166667"}},
       {.name = "Swish",
        .inputs = {{"X"}},
        .outputs = {{"Y"}},
@@ -240,7 +256,7 @@ Operators activation_operators() {
        .forward = swish,
        .quantization = kFunction,
        .layout = LayoutRule::Elementwise,
-       .chip = {.board = swish_board, .kernels = kAllWidths, .limits = {kSwishFactor}},
+       .chip = {.board = swish_board, .kernels = kAllWidths, .limits = {kSwishFactor}, .note = "alpha is never read"},
        .training = {.node = swish_training}},
       {.name = "Elu",
        .inputs = {{"X"}},
@@ -299,14 +315,20 @@ Operators activation_operators() {
        .forward = clip,
        .quantization = {.quantizable = true, .fused_activation = true, .table_int8 = true},
        .layout = LayoutRule::Elementwise,
-       .chip = {.board = clip_board, .kernels = kAllWidths}},
+       .chip = {.board = clip_board,
+                .kernels = kAllWidths,
+                .limits = {needs_constants<1, 2>("bounds that the network computes"), kOpenBelow}}},
       {.name = "PRelu",
        .inputs = {{"X"}, {"slope"}},
        .outputs = {{"Y"}},
        .forward = prelu,
        .quantization = {.quantizable = true, .passes_codes = runs_plain_prelu, .table_int8 = true},
        .layout = LayoutRule::Elementwise,
-       .chip = {.board = prelu_board, .kernels = kAllWidths, .limits = {kSlopesInnermost, kOneSlope}}},
+       .chip = {.board = prelu_board,
+                .kernels = kAllWidths,
+                .limits = {needs_constants<1>("slopes that the network computes"), kSlopes, kSlopedSamples},
+                .note = "one slope for all channels becomes a table at 8 bits. What the vector kernel of the S3 does "
+                        "with negative codes at 16 bits was not seen on a board"}},
   };
 }
 

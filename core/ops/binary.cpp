@@ -181,6 +181,25 @@ BoardKernel value_board(const BoardContext& context) {
 }
 
 // ---------------------------------------------------------------------------------------------- definitions
+/// Groups of neighbouring dimensions along which two shapes broadcast alike: both full, or one of them 1 throughout.
+size_t broadcast_groups(const Shape& a, const Shape& b) {
+  const size_t rank = std::max(a.size(), b.size());
+  const auto extent = [&](const Shape& shape, size_t i) {
+    return i + shape.size() < rank ? 1 : shape[i + shape.size() - rank];
+  };
+  enum class Kind { Equal, First, Second };
+  size_t groups = 0;
+  std::optional<Kind> last;
+  for (size_t i = 0; i < rank; ++i) {
+    const int64_t x = extent(a, i), y = extent(b, i);
+    if (x == 1 && y == 1) continue;
+    const Kind kind = x == y ? Kind::Equal : x == 1 ? Kind::First : Kind::Second;
+    groups += kind != last;
+    last = kind;
+  }
+  return groups;
+}
+
 const Limit kLeftShift{
     .what = "a result finer than the product of the operands' grids",
     .remedy = "let the quantizer fit the shift (derive.fit_shift), or calibrate with data that excites the result",
@@ -191,6 +210,33 @@ const Limit kLeftShift{
           return width != Width::Float && a && b && result && *result < *a + *b;
         },
     .holds = [](const Deployment& deployment) { return deployment.target.vector_unit; }};
+
+/// The chip library merges neighbouring dimensions that broadcast alike, and loops over four.
+const Limit kBroadcast{.what = "operands that broadcast along more than four groups of dimensions",
+                       .remedy = "merge dimensions with a Reshape, or expand an operand",
+                       .asked = [](const Operation& operation, const Deployment&, Width) {
+                         const auto a = model_shape(operation.input(0)), b = model_shape(operation.input(1));
+                         return a && b && broadcast_groups(*a, *b) > 4;
+                       }};
+
+/// A tensor without axes where it reaches the kernel: products of vectors and reductions have one there.
+bool is_scalar_on_chip(const Variable* value) {
+  if (!value || !value->shape() || !value->shape()->empty()) return false;
+  const Operation* producer = value->producer();
+  return !producer || !(producer->type() == "MatMul" || producer->type().starts_with("Reduce"));
+}
+
+const Limit kScalars{.what = "two operands without axes",
+                     .remedy = "give one of them the shape [1]",
+                     .asked = [](const Operation& operation, const Deployment&, Width) {
+                       return is_scalar_on_chip(operation.input(0)) && is_scalar_on_chip(operation.input(1));
+                     }};
+
+const Limit kFloorModulo{.what = "fmod = 0: the result has the sign of the dividend",
+                         .remedy = "write a - b * floor(a / b), or fmod = 1 where both are positive",
+                         .asked = [](const Operation& operation, const Deployment&, Width) {
+                           return operation.int_attribute("fmod", 0) == 0;
+                         }};
 
 constexpr QuantizationRule kAligned{.quantizable = true, .alignment = AlignmentClass::Elementwise};
 constexpr QuantizationRule kComparison{
@@ -205,7 +251,7 @@ Operators arithmetic() {
        .forward = binary<add>,
        .quantization = kAligned,
        .layout = LayoutRule::Broadcast,
-       .chip = {.board = add_board<1>, .kernels = kAllWidths},
+       .chip = {.board = add_board<1>, .kernels = kAllWidths, .limits = {kBroadcast, kScalars}},
        .training = {.node = add_training}},
       {.name = "Sub",
        .inputs = {{"A"}, {"B"}},
@@ -213,21 +259,21 @@ Operators arithmetic() {
        .forward = binary<subtract>,
        .quantization = kAligned,
        .layout = LayoutRule::Broadcast,
-       .chip = {.board = add_board<-1>, .kernels = kAllWidths}},
+       .chip = {.board = add_board<-1>, .kernels = kAllWidths, .limits = {kBroadcast, kScalars}}},
       {.name = "Mul",
        .inputs = {{"A"}, {"B"}},
        .outputs = {{"C"}},
        .forward = binary<at::mul>,
        .quantization = {.quantizable = true, .product = true},
        .layout = LayoutRule::Broadcast,
-       .chip = {.board = multiply_board, .kernels = kAllWidths, .limits = {kLeftShift}}},
+       .chip = {.board = multiply_board, .kernels = kAllWidths, .limits = {kLeftShift, kBroadcast, kScalars}}},
       {.name = "Div",
        .inputs = {{"A"}, {"B"}},
        .outputs = {{"C"}},
        .forward = binary<divide>,
        .quantization = {.quantizable = true},
        .layout = LayoutRule::Broadcast,
-       .chip = {.board = divide_board, .kernels = kAllWidths}},
+       .chip = {.board = divide_board, .kernels = kAllWidths, .limits = {kBroadcast, kScalars}}},
       {.name = "Mod",
        .inputs = {{"A"}, {"B"}},
        .outputs = {{"C"}},
@@ -235,13 +281,15 @@ Operators arithmetic() {
        .forward = modulo,
        .quantization = {.quantizable = true},
        .layout = LayoutRule::Broadcast,
-       .chip = {.board = value_board<chip_modulo>, .kernels = kAllWidths}},
+       .chip = {.board = value_board<chip_modulo>,
+                .kernels = kAllWidths,
+                .limits = {kFloorModulo, kBroadcast, kScalars}}},
       {.name = "Pow",
        .inputs = {{"A"}, {"B"}},
        .outputs = {{"C"}},
        .forward = power,
        .layout = LayoutRule::Broadcast,
-       .chip = {.board = value_board<chip_power>, .kernels = kAllWidths}},
+       .chip = {.board = value_board<chip_power>, .kernels = kAllWidths, .limits = {kBroadcast, kScalars}}},
   };
 }
 
@@ -254,7 +302,7 @@ OperatorDefinition on_codes(std::string_view name, ForwardFunction forward, cons
           .forward = forward,
           .quantization = quantization,
           .layout = LayoutRule::Broadcast,
-          .chip = {.board = board_on_codes, .kernels = kernels}};
+          .chip = {.board = board_on_codes, .kernels = kernels, .limits = {kBroadcast, kScalars}}};
 }
 
 OperatorDefinition of_many(std::string_view name, ForwardFunction forward, const QuantizationRule& quantization) {

@@ -8,6 +8,7 @@
 #include "core/ops/training/conv_gradient.h"
 #include "core/ops/training/training.h"
 #include "core/ops/window.h"
+#include "core/ops/window_limits.h"
 #include "core/support/error.h"
 
 namespace espq {
@@ -137,12 +138,22 @@ const Limit kGroups{.what = "other groups than one, or one per channel with as m
                              (weight->shape()->at(0) != groups || weight->shape()->at(1) != 1);
                     }};
 
+/// Filters and biases lie in the file as its kernels read them: packed, or in lanes of the accumulator's width.
+const Limit kComputedFilter = needs_constants<1, 2>("a filter or a bias that the network computes");
+
+std::vector<Limit> conv_limits() {
+  std::vector<Limit> limits = convolution_limits();
+  limits.insert(limits.end(), {kGroups, kComputedFilter});
+  return limits;
+}
+
 int first_axis(const Operation&) { return 0; }
 int second_axis(const Operation&) { return 1; }
 
 std::vector<AttributeSpec> window_attributes(std::vector<AttributeSpec> more = {}) {
-  std::vector<AttributeSpec> result{text("auto_pad", "NOTSET"), integers("dilations"), integer("group", 1),
-                                    integers("kernel_shape"),   integers("pads"),      integers("strides")};
+  std::vector<AttributeSpec> result{text("auto_pad", "NOTSET"), stated(integers("dilations")),
+                                    integer("group", 1),        integers("kernel_shape"),
+                                    integers("pads"),           stated(integers("strides"))};
   result.insert(result.end(), more.begin(), more.end());
   return result;
 }
@@ -175,7 +186,11 @@ Operators conv_operators() {
        .quantization = {.quantizable = true},
        .linear = LinearRule{.row_axis = first_axis, .packing = WeightPacking::Filter},
        .layout = LayoutRule::ChannelsLast,
-       .chip = {.board = conv_board, .kernels = kIntegerWidths, .fused_relu = true, .limits = {kSpatialAxes, kGroups}},
+       .chip = {.board = conv_board,
+                .kernels = kIntegerWidths,
+                .fused_relu = true,
+                .limits = conv_limits(),
+                .note = "auto_pad is never read; every group other than 1 means one filter per channel"},
        .training = {.node = conv_training}},
       {.name = "ConvTranspose",
        .inputs = {{"X"}, operand("W", OperandRole::Weight), optional(operand("B", OperandRole::Bias))},
@@ -189,7 +204,7 @@ Operators conv_operators() {
       {.name = "InsertZeros",
        .inputs = {{"X"}},
        .outputs = {{"Y"}},
-       .attributes = {required(integers("stride")), integers("output_padding")},
+       .attributes = {required(integers("stride")), stated(integers("output_padding"))},
        .forward = insert_zeros_forward,
        .quantization = {.quantizable = true},
        .layout = LayoutRule::ChannelsLast,

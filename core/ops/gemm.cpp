@@ -3,6 +3,7 @@
 #include <ATen/ATen.h>
 
 #include "core/ops/families.h"
+#include "core/ops/limits.h"
 #include "core/ops/row.h"
 #include "core/support/error.h"
 
@@ -57,6 +58,18 @@ const Limit kTurnedData{
                 Width width) { return width != Width::Float && operation.int_attribute("transA", 0) != 0; },
     .kind = Refusal::Kind::Unwritable};
 
+/// A bias of one element is read as one of N, a matrix as its first row.
+const Limit kBiasShape{.what = "a C that is not one constant per column of the result",
+                       .remedy = "expand it to [N], or add it behind",
+                       .asked = [](const Operation& operation, const Deployment&, Width) {
+                         const Variable* bias = operation.input(2);
+                         if (!bias || is_computed(operation, 2)) return bias != nullptr;
+                         const auto result = model_shape(operation.output());
+                         if (!result || result->empty()) return false;
+                         const at::Tensor& value = bias->value();
+                         return value.dim() == 0 || value.size(-1) != result->back() || value.numel() != result->back();
+                       }};
+
 // ------------------------------------------------------------------------------------------------ MatMul
 Tensors matmul_forward(const ForwardContext& context, const Tensors& inputs) {
   const at::Tensor right = context.target && is_packed(context.operation)
@@ -64,6 +77,13 @@ Tensors matmul_forward(const ForwardContext& context, const Tensors& inputs) {
                                : inputs[1];
   return {at::matmul(inputs[0], right)};
 }
+
+const Limit kMatMulRank{.what = "more than four dimensions",
+                        .remedy = "merge batch dimensions with a Reshape",
+                        .asked = [](const Operation& operation, const Deployment&, Width) {
+                          const auto a = model_shape(operation.input(0)), b = model_shape(operation.input(1));
+                          return (a && a->size() > 4) || (b && b->size() > 4);
+                        }};
 
 }  // namespace
 
@@ -103,7 +123,8 @@ Operators gemm_operators() {
        .chip = {.board = gemm_board,
                 .kernels = kIntegerWidths,
                 .fused_relu = true,
-                .limits = {kComputedMatrix, kFactors, kTurnedData}}},
+                .limits = {kComputedMatrix, kFactors, kTurnedData, kBiasShape},
+                .note = "all axes of the data but the last one count rows"}},
       {.name = "MatMul",
        .inputs = {{"A"}, operand("B", OperandRole::Weight)},
        .outputs = {{"Y"}},
@@ -117,7 +138,10 @@ Operators gemm_operators() {
        .chip = {.board = matmul_board,
                 .kernels = kIntegerWidths,
                 .fused_relu = true,
-                .note = "chip library 3.3.9 wants a computed operand B packed in blocks of output columns"}},
+                .limits = {kMatMulRank},
+                .note =
+                    "wants a computed operand B packed in blocks of output columns and reads no attribute that says "
+                    "otherwise; the product of two vectors has the shape [1]"}},
   };
 }
 

@@ -2,6 +2,7 @@
 #include "core/ops/arguments.h"
 #include "core/ops/board/chip_math.h"
 #include "core/ops/families.h"
+#include "core/ops/limits.h"
 #include "core/ops/row.h"
 #include "core/support/error.h"
 
@@ -159,6 +160,28 @@ Tensors triangle(const ForwardContext& context, const Tensors& in) {
   return one(context.operation.int_attribute("upper") != 0 ? at::triu(in[0], diagonal) : at::tril(in[0], diagonal));
 }
 
+// ---------------------------------------------------------------------------------------------- limits
+const Limit kNegativeIndices{
+    .what = "negative indices",
+    .remedy = "count from the front",
+    .asked = [](const Operation& operation, const Deployment&, Width) { return has_negative(operation.input(1)); }};
+
+/// It multiplies codes and gives the product on their own grid.
+const Limit kScatteredProduct{.what = "reduction mul of integers",
+                              .remedy = "leave the operation in float, or multiply with a Mul",
+                              .asked = [](const Operation& operation, const Deployment&, Width width) {
+                                return !width.is_float() && operation.string_attribute("reduction", "none") == "mul";
+                              }};
+
+/// What it swaps are the elements behind dimension 1.
+const Limit kInnerAxes{.what = "other axes than the first two, or axes that count from the end",
+                       .remedy = "put Transposes around it",
+                       .asked = [](const Operation& operation, const Deployment&, Width) {
+                         const int64_t batch = operation.int_attribute("batch_axis", 1);
+                         const int64_t time = operation.int_attribute("time_axis", 0);
+                         return batch < 0 || batch > 1 || time < 0 || time > 1;
+                       }};
+
 }  // namespace
 
 Operators indexing_operators() {
@@ -169,14 +192,20 @@ Operators indexing_operators() {
        .attributes = {text("reduction", "none")},
        .forward = scatter_nd,
        .quantization = {.quantizable = true, .alignment = AlignmentClass::Concat},
-       .chip = {.board = scatter_nd_board, .kernels = kAllWidths}},
+       .chip = {.board = scatter_nd_board,
+                .kernels = kAllWidths,
+                .limits = {kNegativeIndices, kScatteredProduct},
+                .note = "indices may be computed, but must not be negative"}},
       {.name = "ReverseSequence",
        .inputs = {{"input"}, index_operand("sequence_lens")},
        .outputs = {{"output"}},
        .attributes = {integer("batch_axis", 1), integer("time_axis", 0)},
        .forward = reverse_sequence,
        .quantization = {.quantizable = true, .passive = true},
-       .chip = {.board = board_on_codes, .kernels = kIntegerWidths}},
+       .chip = {.board = board_on_codes,
+                .kernels = kIntegerWidths,
+                .limits = {kInnerAxes},
+                .note = "the float kernel swaps its values as integers"}},
       {.name = "GatherElements",
        .inputs = {{"data"}, index_operand("indices")},
        .outputs = {{"output"}},

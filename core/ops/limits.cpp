@@ -1,5 +1,7 @@
 #include "core/ops/limits.h"
 
+#include <ATen/ATen.h>
+
 #include "core/graph/match.h"
 
 namespace espq {
@@ -9,6 +11,13 @@ const Limit kSpatialAxes{.what = "more than two spatial axes",
                          .asked = [](const Operation& operation, const Deployment&, Width) {
                            return rank_of(operation.input(0)).value_or(0) > 4;
                          }};
+
+const Limit kOneSample{.what = "more than one sample at a time",
+                       .remedy = "give the network a batch of 1",
+                       .asked = [](const Operation& operation, const Deployment&, Width) {
+                         const auto shape = model_shape(operation.input(0));
+                         return shape && !shape->empty() && shape->front() > 1;
+                       }};
 
 std::optional<Shape> model_shape(const Variable* value) {
   if (!value || !value->shape() || value->permutation().empty()) return value ? value->shape() : std::nullopt;
@@ -20,6 +29,20 @@ std::optional<Shape> model_shape(const Variable* value) {
 std::optional<int> stored_exponent(const Variable* value) {
   if (!value || !value->storage() || value->storage()->exponents.empty()) return std::nullopt;
   return value->storage()->exponents[0];
+}
+
+bool is_computed(const Operation& operation, size_t slot) {
+  const Variable* value = operation.input(slot);
+  return value && !value->is_parameter();
+}
+
+bool has_negative(const Variable* value) {
+  return value && value->is_parameter() && value->value().lt(0).any().item<bool>();
+}
+
+std::optional<int64_t> element_count(const Variable* value) {
+  if (!value || !value->shape()) return std::nullopt;
+  return c10::multiply_integers(*value->shape());
 }
 
 std::string_view library_name(RuntimeLevel level) {

@@ -1,6 +1,8 @@
 // Operators that pick, join and rearrange elements.
+#include "core/graph/match.h"
 #include "core/ops/arguments.h"
 #include "core/ops/families.h"
+#include "core/ops/limits.h"
 #include "core/ops/row.h"
 #include "core/support/error.h"
 
@@ -148,15 +150,147 @@ Tensors space_to_depth(const ForwardContext& context, const Tensors& in) {
 Tensors where(const ForwardContext&, const Tensors& in) { return one(at::where(in[0].to(at::kBool), in[1], in[2])); }
 
 // ---------------------------------------------------------------------------------------------- definitions
-const Limit kWrap{.what = "mode wrap",
-                  .remedy = "use constant, edge or reflect",
-                  .asked = [](const Operation& operation, const Deployment&, Width) {
-                    return operation.string_attribute("mode", "constant") == "wrap";
-                  }};
-const Limit kPadAxes{
-    .what = "an axes operand",
-    .remedy = "give pads for every axis",
-    .asked = [](const Operation& operation, const Deployment&, Width) { return operation.input(3) != nullptr; }};
+const Limit kOneOperand{
+    .what = "a single operand",
+    .remedy = "leave the Concat out",
+    .asked = [](const Operation& operation, const Deployment&, Width) { return operation.inputs().size() < 2; }};
+
+/// Without sizes it takes the number of outputs for the size of a chunk, and has no default for that number.
+const Limit kChunks{.what = "a missing list of sizes",
+                    .remedy = "give the sizes as operand",
+                    .asked = [](const Operation& operation, const Deployment&, Width) {
+                      if (operation.input(1)) return false;
+                      const int64_t count = operation.int_attribute("num_outputs", 0);
+                      const Variable* data = operation.input(0);
+                      if (count == 0 || !data->shape() || data->shape()->empty()) return true;
+                      const auto rank = static_cast<int64_t>(data->shape()->size());
+                      const int64_t axis = wrap_axis(operation, operation.int_attribute("axis", 0), rank);
+                      return ((*data->shape())[axis] + count - 1) / count != count;
+                    }};
+
+/// Half-open range along an axis of `size` elements, walked forwards.
+struct Range {
+  int64_t start, end;
+  bool operator==(const Range&) const = default;
+};
+
+/// What the standard selects. A negative step walks the axis mirrored.
+Range standard_range(int64_t start, int64_t end, int64_t step, int64_t size) {
+  start = std::max(start, INT64_MIN / 2) + (start < 0 ? size : 0);
+  end = std::max(end, INT64_MIN / 2) + (end < 0 ? size : 0);
+  if (step < 0) {
+    start = size - 1 - start;
+    end = size - 1 - end;
+  }
+  return {std::clamp<int64_t>(start, 0, size), std::clamp<int64_t>(end, 0, size)};
+}
+
+/// What chip library 3.3.9 selects: numbers of 32 bits, mirrored before they are wrapped, and no bound at the front.
+Range library_range(int64_t start, int64_t end, int64_t step, int64_t size) {
+  const auto narrow = [](int64_t value) { return std::clamp<int64_t>(value, INT32_MIN, INT32_MAX); };
+  const auto mirrored = [](int64_t value) { return static_cast<int32_t>(static_cast<uint32_t>(-value - 1)); };
+  start = step < 0 ? mirrored(narrow(start)) : narrow(start);
+  end = std::min<int64_t>(step < 0 ? mirrored(narrow(end)) : narrow(end), size);
+  return {start < 0 ? start + size : start % (size + 1), end < 0 ? end + size : end};
+}
+
+const Limit kSliceRange{
+    .what = "a start in front of the axis or behind it, or an empty result",
+    .remedy = "give starts and ends within the axis",
+    .asked = [](const Operation& operation, const Deployment&, Width) {
+      const auto read = [&](size_t slot) { return integer_constant(operation.input(slot)); };
+      const auto starts = read(1), ends = read(2), axes = read(3), steps = read(4);
+      const Variable* data = operation.input(0);
+      if (!starts || !ends || !data->shape() || starts->size() != ends->size()) return false;
+      const auto rank = static_cast<int64_t>(data->shape()->size());
+      for (size_t i = 0; i < starts->size(); ++i) {
+        const int64_t axis = wrap_axis(operation, axes ? axes->at(i) : static_cast<int64_t>(i), rank);
+        const int64_t size = (*data->shape())[axis], step = steps ? steps->at(i) : 1;
+        const Range wanted = standard_range((*starts)[i], (*ends)[i], step, size);
+        if (wanted.start >= wanted.end || wanted != library_range((*starts)[i], (*ends)[i], step, size)) return true;
+      }
+      return false;
+    }};
+
+const Limit kNegativeIndex{
+    .what = "negative indices",
+    .remedy = "count from the front",
+    .asked = [](const Operation& operation, const Deployment&, Width) { return has_negative(operation.input(1)); }};
+
+// ------------------------------------------------------------------------------------------------ Pad
+std::string pad_mode(const Operation& operation) { return operation.string_attribute("mode", "constant"); }
+
+const Limit kWrap{
+    .what = "mode wrap",
+    .remedy = "use constant, edge or reflect",
+    .asked = [](const Operation& operation, const Deployment&, Width) { return pad_mode(operation) == "wrap"; }};
+
+/// The operand is never read: pads must be there for every axis.
+const Limit kPadAxes{.what = "an axes operand",
+                     .remedy = "give pads for every axis",
+                     .asked = [](const Operation& operation, const Deployment&, Width) {
+                       if (!operation.input(3)) return false;
+                       const auto axes = integer_constant(operation.input(3));
+                       const auto rank = rank_of(operation.input(0));
+                       if (!axes || !rank || static_cast<int64_t>(axes->size()) != *rank) return true;
+                       for (int64_t i = 0; i < *rank; ++i)
+                         if (wrap_axis(operation, axes->at(i), *rank) != i) return true;
+                       return false;
+                     }};
+
+const Limit kCrop{
+    .what = "negative pads",
+    .remedy = "crop with a Slice",
+    .asked = [](const Operation& operation, const Deployment&, Width) { return has_negative(operation.input(1)); }};
+
+/// Pads for every axis and the shape that they are for; nullopt when they are not known.
+std::optional<std::pair<std::vector<int64_t>, Shape>> known_pads(const Operation& operation) {
+  const auto pads = integer_constant(operation.input(1));
+  const auto& shape = operation.input(0)->shape();
+  if (!pads || !shape || pads->size() != 2 * shape->size()) return std::nullopt;
+  return std::pair(*pads, *shape);
+}
+
+const Limit kFarReflection{.what = "mode reflect beyond the axis",
+                           .remedy = "pad by less than the axis holds, or in steps",
+                           .asked = [](const Operation& operation, const Deployment&, Width) {
+                             const auto known = known_pads(operation);
+                             if (pad_mode(operation) != "reflect" || !known) return false;
+                             const auto& [pads, shape] = *known;
+                             for (size_t i = 0; i < pads.size(); ++i)
+                               if (pads[i] >= std::max<int64_t>(shape[i % shape.size()], 1)) return true;
+                             return false;
+                           }};
+
+/// Five dimensions are taken for four, the first two of them merged; more of them are constant padding's alone.
+const Limit kPadRank{.what = "mode edge or reflect of the outer dimensions of a tensor of five or more",
+                     .remedy = "merge dimensions that are not padded with a Reshape",
+                     .asked = [](const Operation& operation, const Deployment&, Width) {
+                       const auto known = known_pads(operation);
+                       if (pad_mode(operation) == "constant" || !known || known->second.size() < 5) return false;
+                       const auto& [pads, shape] = *known;
+                       if (shape.size() > 5 || pads[0] != 0 || pads[5] != 0) return true;
+                       return shape[0] > 1 && (pads[1] != 0 || pads[6] != 0);
+                     }};
+
+// ------------------------------------------------------------------------------------------------ blocks
+/// It takes the channel modulo the block size for the new channel.
+const Limit kDepthFirst{.what = "mode DCR, except for as many new channels as the block size",
+                        .remedy = "use mode CRD, with the channels in front of it permuted",
+                        .asked = [](const Operation& operation, const Deployment&, Width) {
+                          const auto shape = model_shape(operation.input(0));
+                          const int64_t block = operation.int_attribute("blocksize");
+                          return operation.string_attribute("mode", "DCR") != "CRD" && shape && shape->size() == 4 &&
+                                 (*shape)[1] != block * block * block;
+                        }};
+
+const Limit kBlockOrder{.what = "more than one channel (it numbers the new ones channel by channel)",
+                        .remedy = "permute the channels of the Conv behind, or use Reshape and Transpose",
+                        .asked = [](const Operation& operation, const Deployment&, Width) {
+                          const auto shape = model_shape(operation.input(0));
+                          return operation.int_attribute("blocksize") != 1 && shape && shape->size() == 4 &&
+                                 (*shape)[1] > 1;
+                        }};
 
 }  // namespace
 
@@ -169,7 +303,7 @@ Operators movement_operators() {
        .forward = concat,
        .quantization = {.quantizable = true, .alignment = AlignmentClass::Concat},
        .layout = LayoutRule::Concat,
-       .chip = {.board = board_on_codes, .kernels = kAllWidths}},
+       .chip = {.board = board_on_codes, .kernels = kAllWidths, .limits = {kOneOperand}}},
       {.name = "Split",
        .inputs = {{"input"}, optional(index_operand("split"))},
        .outputs = {variadic("outputs")},
@@ -177,7 +311,11 @@ Operators movement_operators() {
        .forward = split,
        .quantization = {.quantizable = true, .passive = true},
        .layout = LayoutRule::Axis,
-       .chip = {.board = board_on_codes, .kernels = kAllWidths}},
+       .chip = {.board = board_on_codes,
+                .kernels = kAllWidths,
+                .needs_all_outputs = true,
+                .limits = {needs_constants<1>("sizes that the network computes"), kChunks},
+                .note = "takes num_outputs for the size of a chunk where no sizes are given"}},
       {.name = "Slice",
        .inputs = {{"data"},
                   index_operand("starts"),
@@ -188,24 +326,31 @@ Operators movement_operators() {
        .forward = slice,
        .quantization = {.quantizable = true, .passive = true},
        .layout = LayoutRule::Slice,
-       .chip = {.board = board_on_codes, .kernels = kAllWidths}},
+       .chip = {.board = board_on_codes,
+                .kernels = kAllWidths,
+                .limits = {needs_constants<1, 2, 3, 4>("a range that the network computes"), kSliceRange}}},
       {.name = "Gather",
        .inputs = {{"data"}, index_operand("indices")},
        .outputs = {{"output"}},
        .attributes = {integer("axis", 0)},
        .forward = gather,
        .quantization = {.quantizable = true, .passive = true},
-       .chip = {.board = board_on_codes, .kernels = kAllWidths}},
+       .chip = {.board = board_on_codes,
+                .kernels = kAllWidths,
+                .limits = {needs_constants<1>("indices that the network computes"), kNegativeIndex}}},
       {.name = "Pad",
        .inputs = {{"data"},
                   index_operand("pads"),
                   optional(operand("constant_value", OperandRole::Follows)),
                   optional(index_operand("axes"))},
        .outputs = {{"output"}},
-       .attributes = {text("mode", "constant")},
+       .attributes = {stated(text("mode", "constant"))},
        .forward = pad,
        .quantization = {.quantizable = true, .passive = true},
-       .chip = {.board = board_on_codes, .kernels = kAllWidths, .limits = {kWrap, kPadAxes}}},
+       .chip = {.board = board_on_codes,
+                .kernels = kAllWidths,
+                .limits = {needs_constants<1, 2, 3>("pads or a value that the network computes"), kWrap, kPadAxes,
+                           kCrop, kFarReflection, kPadRank}}},
       {.name = "DepthToSpace",
        .inputs = {{"data"}},
        .outputs = {{"output"}},
@@ -213,7 +358,7 @@ Operators movement_operators() {
        .forward = depth_to_space,
        .quantization = {.quantizable = true},
        .layout = LayoutRule::ChannelsLast,
-       .chip = {.board = board_on_codes, .kernels = kAllWidths}},
+       .chip = {.board = board_on_codes, .kernels = kAllWidths, .limits = {kDepthFirst}}},
       {.name = "SpaceToDepth",
        .inputs = {{"data"}},
        .outputs = {{"output"}},
@@ -223,6 +368,7 @@ Operators movement_operators() {
        .layout = LayoutRule::ChannelsLast,
        .chip = {.board = board_on_codes,
                 .kernels = kAllWidths,
+                .limits = {kBlockOrder},
                 .note = "orders the new channels channel by channel, ONNX block by block"}},
       {.name = "Where",
        .inputs = {index_operand("condition"), operand("X", OperandRole::Mask), operand("Y", OperandRole::Mask)},

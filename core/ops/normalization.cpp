@@ -5,6 +5,7 @@
 #include "core/ops/arguments.h"
 #include "core/ops/board/chip_math.h"
 #include "core/ops/families.h"
+#include "core/ops/limits.h"
 #include "core/ops/row.h"
 #include "core/support/error.h"
 
@@ -225,6 +226,31 @@ BoardKernel lp_normalization_board(const BoardContext& context) {
   };
 }
 
+// ---------------------------------------------------------------------------------------------- limits
+/// Scale and bias are read as long as what they are for.
+const Limit kShortFactors{.what = "a scale or bias that broadcasts over the normalized axes",
+                          .remedy = "expand it to their shape",
+                          .asked = [](const Operation& operation, const Deployment&, Width) {
+                            const auto shape = model_shape(operation.input(0));
+                            if (!shape || shape->empty()) return false;
+                            const auto rank = static_cast<int64_t>(shape->size());
+                            const int64_t axis = wrap_axis(operation, operation.int_attribute("axis", -1), rank);
+                            const int64_t length = product({shape->begin() + axis, shape->end()});
+                            for (const size_t slot : {1, 2})
+                              if (const auto count = element_count(operation.input(slot)); count && count != length)
+                                return true;
+                            return false;
+                          }};
+
+/// It would write both with the operation's width; no exact kernel is there for them.
+const Limit kStatistics{.what = "the outputs Mean and InvStdDev",
+                        .remedy = "compute them with ReduceMean",
+                        .asked = [](const Operation& operation, const Deployment&, Width) {
+                          for (size_t i = 1; i < operation.outputs().size(); ++i)
+                            if (operation.output(i)) return true;
+                          return false;
+                        }};
+
 }  // namespace
 
 Operators normalization_operators() {
@@ -235,14 +261,17 @@ Operators normalization_operators() {
        .attributes = {real("epsilon", 1e-5f), integer("axis", -1), integer("stash_type", 1)},
        .forward = layer_normalization,
        .quantization = {.quantizable = true},
-       .chip = {.board = layer_normalization_board, .kernels = kAllWidths}},
+       .chip = {.board = layer_normalization_board, .kernels = kAllWidths, .limits = {kShortFactors, kStatistics}}},
       {.name = "RMSNormalization",
        .inputs = {{"X"}, operand("scale", OperandRole::Float)},
        .outputs = {{"Y"}},
        .attributes = {real("epsilon", 1e-5f), integer("axis", -1), integer("stash_type", 1)},
        .forward = rms_normalization,
        .quantization = {.quantizable = true},
-       .chip = {.board = rms_normalization_board, .kernels = kAllWidths}},
+       .chip = {.board = rms_normalization_board,
+                .kernels = kAllWidths,
+                .limits = {kShortFactors},
+                .note = "the scale is float32 at every width"}},
       {.name = "LpNormalization",
        .inputs = {{"X"}},
        .outputs = {{"Y"}},

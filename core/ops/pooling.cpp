@@ -12,6 +12,7 @@
 #include "core/ops/training/max_pool_gradient.h"
 #include "core/ops/training/training.h"
 #include "core/ops/window.h"
+#include "core/ops/window_limits.h"
 #include "core/support/error.h"
 
 namespace espq {
@@ -248,36 +249,27 @@ BoardKernel global_average_board(const BoardContext& context) {
 }
 
 // ------------------------------------------------------------------------------------------------ definitions
-const Limit kDilation{.what = "a dilated window",
-                      .remedy = "pool without dilation",
-                      .asked = [](const Operation& operation, const Deployment&, Width) {
-                        const auto dilations = operation.ints_attribute("dilations", {});
-                        return std::any_of(dilations.begin(), dilations.end(), [](int64_t d) { return d != 1; });
-                      }};
+const Limit kIndices{.what = "the output Indices",
+                     .remedy = "leave it out",
+                     .asked = [](const Operation& operation, const Deployment&, Width) {
+                       return operation.outputs().size() > 1 && operation.output(1) != nullptr;
+                     }};
 
-/// Sizes are rounded down on the chip.
-const Limit kCeil{.what = "ceil_mode where it gives another size",
-                  .remedy = "pad the input, or pool without ceil_mode",
-                  .asked = [](const Operation& operation, const Deployment&, Width) {
-                    const auto shape = model_shape(operation.input(0));
-                    if (operation.int_attribute("ceil_mode", 0) == 0 || !shape ||
-                        operation.string_attribute("auto_pad", "NOTSET") != "NOTSET")
-                      return false;
-                    const auto kernel = operation.ints_attribute("kernel_shape");
-                    const auto strides = operation.ints_attribute("strides", std::vector<int64_t>(kernel.size(), 1));
-                    const auto pads = operation.ints_attribute("pads", std::vector<int64_t>(2 * kernel.size(), 0));
-                    if (shape->size() != kernel.size() + 2) return false;
-                    for (size_t axis = 0; axis < kernel.size(); ++axis) {
-                      const int64_t room = shape->at(axis + 2) + pads[axis] + pads[axis + kernel.size()] - kernel[axis];
-                      if (room % strides[axis] != 0) return true;
-                    }
-                    return false;
-                  }};
+/// The limits of every pool and those of one.
+std::vector<Limit> pool_limits_and(Limit more) {
+  std::vector<Limit> limits = pool_limits();
+  limits.push_back(more);
+  return limits;
+}
 
 std::vector<AttributeSpec> window_attributes(AttributeSpec more) {
-  return {
-      text("auto_pad", "NOTSET"), integer("ceil_mode", 0), integers("dilations"), required(integers("kernel_shape")),
-      integers("pads"),           integers("strides"),     std::move(more)};
+  return {text("auto_pad", "NOTSET"),
+          integer("ceil_mode", 0),
+          integers("dilations"),
+          required(integers("kernel_shape")),
+          integers("pads"),
+          stated(integers("strides")),
+          std::move(more)};
 }
 
 }  // namespace
@@ -291,7 +283,10 @@ Operators pooling_operators() {
        .forward = max_pool_forward,
        .quantization = {.quantizable = true, .passive = true},
        .layout = LayoutRule::ChannelsLast,
-       .chip = {.board = board_on_codes, .kernels = kIntegerWidths, .limits = {kSpatialAxes, kDilation, kCeil}},
+       .chip = {.board = board_on_codes,
+                .kernels = kIntegerWidths,
+                .limits = pool_limits_and(kIndices),
+                .note = "auto_pad, ceil_mode and dilations are never read"},
        .training = {.node = max_pool_training}},
       {.name = "AveragePool",
        .inputs = {{"X"}},
@@ -302,8 +297,9 @@ Operators pooling_operators() {
        .layout = LayoutRule::ChannelsLast,
        .chip = {.board = average_pool_board,
                 .kernels = kAllWidths,
-                .limits = {kSpatialAxes, kDilation, kCeil},
-                .note = "divides by the whole kernel area"}},
+                .limits = pool_limits_and(kPartialArea),
+                .note = "divides by the whole kernel area; auto_pad, ceil_mode, dilations and count_include_pad are "
+                        "never read"}},
       {.name = "GlobalMaxPool",
        .inputs = {{"X"}},
        .outputs = {{"Y"}},
@@ -317,7 +313,7 @@ Operators pooling_operators() {
        .forward = global_average_forward,
        .quantization = {.quantizable = true, .alignment = AlignmentClass::Pooling},
        .layout = LayoutRule::ChannelsLast,
-       .chip = {.board = global_average_board, .kernels = kAllWidths, .limits = {kSpatialAxes}}},
+       .chip = {.board = global_average_board, .kernels = kAllWidths, .limits = {kSpatialAxes, kOneSample}}},
   };
 }
 

@@ -3,6 +3,7 @@
 #include "core/ops/arguments.h"
 #include "core/ops/board/chip_math.h"
 #include "core/ops/families.h"
+#include "core/ops/limits.h"
 #include "core/ops/row.h"
 #include "core/support/error.h"
 
@@ -129,6 +130,19 @@ BoardKernel convert_board(const BoardContext& context) {
   return board_on_values(context);
 }
 
+/// Its kernel writes 16 codes at a time and leaves the second half of the last block as it was.
+const Limit kHalfBlock{.what = "int8 to int16 where more than 50 codes leave a last block of 8 of 16",
+                       .remedy = "keep both sides at one width, or change the size",
+                       .asked =
+                           [](const Operation& operation, const Deployment&, Width) {
+                             const Variable *from = operation.input(0), *to = operation.output();
+                             const auto count = element_count(from);
+                             return from && from->storage() && to->storage() && count &&
+                                    from->storage()->dtype == at::kChar && to->storage()->dtype == at::kShort &&
+                                    *count > 50 && *count % 16 == 8;
+                           },
+                       .holds = [](const Deployment& deployment) { return deployment.target.vector_unit; }};
+
 OperatorDefinition conversion(std::string_view name, ForwardFunction forward) {
   return {.name = name,
           .inputs = {{"x"}, index_operand("scale"), optional(index_operand("zero_point"))},
@@ -141,6 +155,7 @@ OperatorDefinition conversion(std::string_view name, ForwardFunction forward) {
           .first_stage = Stage::Chip,
           .chip = {.board = convert_board,
                    .kernels = kAllWidths,
+                   .limits = {kHalfBlock},
                    .note = "converts between the exponents of input and output; scale and zero point are ignored"}};
 }
 

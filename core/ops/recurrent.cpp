@@ -1,6 +1,7 @@
 // GRU and LSTM in float. Their arithmetic on the chip is in recurrent_board.cpp.
 #include "core/ops/recurrent.h"
 
+#include "core/graph/match.h"
 #include "core/ops/arguments.h"
 #include "core/ops/families.h"
 #include "core/ops/limits.h"
@@ -20,17 +21,27 @@ struct Cell {
   at::Tensor peepholes;                  ///< [directions, 3 * hidden]; may be undefined
 };
 
-void check_activations(const Operation& operation, std::vector<std::string> cycle) {
+std::string lower_case(std::string name) {
+  std::transform(name.begin(), name.end(), name.begin(), [](unsigned char c) { return std::tolower(c); });
+  return name;
+}
+
+/// The functions of every direction are those that the standard assumes.
+bool are_default_activations(std::string_view type, const std::vector<std::string>& names) {
+  const std::vector<std::string> cycle =
+      type == "GRU" ? std::vector<std::string>{"sigmoid", "tanh"} : std::vector<std::string>{"sigmoid", "tanh", "tanh"};
+  for (size_t i = 0; i < names.size(); ++i)
+    if (lower_case(names[i]) != cycle[i % cycle.size()]) return false;
+  return true;
+}
+
+void check_activations(const Operation& operation) {
   const auto found = operation.attributes().find("activations");
   if (found == operation.attributes().end()) return;
   const auto& names = std::get<std::vector<std::string>>(found->second);
-  for (size_t i = 0; i < names.size(); ++i) {
-    std::string name = names[i];
-    std::transform(name.begin(), name.end(), name.begin(), [](unsigned char c) { return std::tolower(c); });
-    user_check(name == cycle[i % cycle.size()],
-               "operation '{}' ({}): activation '{}' is not supported; only the default ones are", operation.name(),
-               operation.type(), names[i]);
-  }
+  user_check(are_default_activations(operation.type(), names),
+             "operation '{}' ({}): activations {} are not supported; only the default ones are", operation.name(),
+             operation.type(), fmt::join(names, ", "));
 }
 
 /// Ragged batches would need a mask for every step; no chip network has them.
@@ -143,12 +154,12 @@ Tensors run_directions(const Cell& cell, Direction (*run)(const Cell&, int64_t, 
 }
 
 Tensors gru(const ForwardContext& context, const Tensors& in) {
-  check_activations(context.operation, {"sigmoid", "tanh"});
+  check_activations(context.operation);
   return run_directions(make_cell(context.operation, in, 3), run_gru);
 }
 
 Tensors lstm(const ForwardContext& context, const Tensors& in) {
-  check_activations(context.operation, {"sigmoid", "tanh", "tanh"});
+  check_activations(context.operation);
   return run_directions(make_cell(context.operation, in, 4), run_lstm);
 }
 
@@ -170,9 +181,57 @@ const Limit kResetBefore{.what = "linear_before_reset = 0",
                            return operation.int_attribute("linear_before_reset", 0) == 0;
                          }};
 
+/// Y has the order of layout 0 whatever the attribute says.
+const Limit kLayout{.what = "layout = 1",
+                    .remedy = "use layout 0, with Transposes around the cell",
+                    .asked = [](const Operation& operation, const Deployment&, Width) {
+                      return operation.int_attribute("layout", 0) != 0;
+                    }};
+const Limit kClip{.what = "clip",
+                  .remedy = "export the cell without clip, or unroll it",
+                  .asked = [](const Operation& operation, const Deployment&, Width) {
+                    return operation.float_attribute("clip", 0.0f) > 0;
+                  }};
+const Limit kActivations{.what = "other activations than the default ones",
+                         .remedy = "unroll the cell",
+                         .asked = [](const Operation& operation, const Deployment&, Width) {
+                           const auto found = operation.attributes().find("activations");
+                           return found != operation.attributes().end() &&
+                                  !are_default_activations(operation.type(),
+                                                           std::get<std::vector<std::string>>(found->second));
+                         }};
+const Limit kLengths{.what = "sequences shorter than the input (sequence_lens)",
+                     .remedy = "cut the input to the length, and leave the operand out",
+                     .asked = [](const Operation& operation, const Deployment&, Width) {
+                       if (!operation.input(4)) return false;
+                       const auto lengths = integer_constant(operation.input(4));
+                       const auto shape = model_shape(operation.input(0));
+                       if (!lengths || !shape || shape->size() != 3) return true;
+                       const int64_t steps = shape->at(operation.int_attribute("layout", 0) == 0 ? 0 : 1);
+                       return std::any_of(lengths->begin(), lengths->end(),
+                                          [&](int64_t length) { return length != steps; });
+                     }};
+const Limit kPeepholes{.what = "peepholes",
+                       .remedy = "unroll the cell",
+                       .asked = [](const Operation& operation, const Deployment&, Width) {
+                         const Variable* peepholes = operation.input(7);
+                         return peepholes && !(peepholes->is_parameter() && !peepholes->value().any().item<bool>());
+                       }};
+const Limit kInputForget{.what = "input_forget = 1",
+                         .remedy = "unroll the cell",
+                         .asked = [](const Operation& operation, const Deployment&, Width) {
+                           return operation.int_attribute("input_forget", 0) != 0;
+                         }};
+
+std::vector<Limit> cell_limits(std::vector<Limit> more) {
+  std::vector<Limit> limits{kReverse, kBatch, kLayout, kClip, kActivations, kLengths};
+  limits.insert(limits.end(), more.begin(), more.end());
+  return limits;
+}
+
 std::vector<AttributeSpec> cell_attributes(AttributeSpec more) {
-  return {texts("activations"),         reals("activation_alpha"), reals("activation_beta"), real("clip"),
-          text("direction", "forward"), integer("hidden_size"),    integer("layout", 0),     std::move(more)};
+  return {texts("activations"),         reals("activation_alpha"),      reals("activation_beta"), real("clip"),
+          text("direction", "forward"), stated(integer("hidden_size")), integer("layout", 0),     std::move(more)};
 }
 
 }  // namespace
@@ -199,8 +258,9 @@ Operators recurrent_operators() {
        .quantization = {.quantizable = true, .alignment = AlignmentClass::Recurrent},
        .chip = {.board = gru_board,
                 .kernels = kAllWidths,
-                .limits = {kReverse, kBatch, kResetBefore},
-                .note = "default activations only"}},
+                .needs_all_outputs = true,
+                .limits = cell_limits({kResetBefore}),
+                .note = "activations, clip and sequence_lens are never read; the cell needs Y and Y_h in the file"}},
       {.name = "LSTM",
        .inputs = {{"X"},
                   operand("W", OperandRole::Weight),
@@ -214,10 +274,13 @@ Operators recurrent_operators() {
        .attributes = cell_attributes(integer("input_forget", 0)),
        .forward = lstm,
        .quantization = {.quantizable = true, .alignment = AlignmentClass::Recurrent},
-       .chip = {.board = lstm_board,
-                .kernels = kAllWidths,
-                .limits = {kReverse, kBatch},
-                .note = "default activations only"}},
+       .chip =
+           {.board = lstm_board,
+            .kernels = kAllWidths,
+            .needs_all_outputs = true,
+            .limits = cell_limits({kPeepholes, kInputForget}),
+            .note =
+                "activations, clip, sequence_lens and P are never read; the cell needs Y, Y_h and Y_c in the file"}},
   };
 }
 

@@ -2,6 +2,7 @@
 
 #include <limits>
 
+#include "core/graph/match.h"
 #include "core/ops/arguments.h"
 #include "core/ops/board/chip_math.h"
 #include "core/ops/families.h"
@@ -216,8 +217,62 @@ const Limit kSmallSquares{.what = "an input exponent of -16 or less at 16 bit",
                             return width == Width::Int16 && exponent && *exponent <= -16;
                           }};
 
+/// Which axes are reduced; nullopt when that is not known. Axes are those of the tensor as the graph holds it.
+std::optional<std::vector<bool>> reduced_axes(const Operation& operation) {
+  const auto rank = rank_of(operation.input(0));
+  if (!rank || is_computed(operation, 1)) return std::nullopt;
+  auto axes = operation.ints_attribute("axes", {});
+  if (const auto given = integer_constant(operation.input(1))) axes = *given;
+  std::vector<bool> reduced(*rank, axes.empty() && operation.int_attribute("noop_with_empty_axes", 0) == 0);
+  for (const int64_t axis : axes) reduced[wrap_axis(operation, axis, *rank)] = true;
+  return reduced;
+}
+
+bool reduces_all(const std::vector<bool>& reduced) {
+  return std::find(reduced.begin(), reduced.end(), false) == reduced.end();
+}
+
+/// Only the operand is read: an attribute stands for all axes.
+const Limit kAxesAttribute{.what = "axes as attribute",
+                           .remedy = "give them as operand",
+                           .asked = [](const Operation& operation, const Deployment&, Width) {
+                             if (operation.input(1) || operation.ints_attribute("axes", {}).empty()) return false;
+                             const auto reduced = reduced_axes(operation);
+                             return reduced && !reduces_all(*reduced);
+                           }};
+
+const Limit kNothingReduced{.what = "a reduction of no axis",
+                            .remedy = "leave the operation out, or compute it element by element",
+                            .asked = [](const Operation& operation, const Deployment&, Width) {
+                              const auto reduced = reduced_axes(operation);
+                              return reduced && std::find(reduced->begin(), reduced->end(), true) == reduced->end();
+                            }};
+
+const Limit kInterleavedAxes{
+    .what = "reduced axes that leave more than four groups of neighbours (five or more dimensions)",
+    .remedy = "reduce in two steps",
+    .asked = [](const Operation& operation, const Deployment&, Width) {
+      const auto reduced = reduced_axes(operation);
+      if (!reduced) return false;
+      size_t groups = 0;
+      for (size_t axis = 0; axis < reduced->size(); ++axis)
+        groups += axis == 0 || (*reduced)[axis] != (*reduced)[axis - 1];
+      return groups > 4;
+    }};
+
+const Limit kNoAxisLeft{.what = "a result without axes: it gives the shape [1]",
+                        .remedy = "reduce with keepdims = 1, and Reshape the result to [1]",
+                        .asked = [](const Operation& operation, const Deployment&, Width) {
+                          const auto reduced = reduced_axes(operation);
+                          const auto result = model_shape(operation.output());
+                          return reduced && !reduced->empty() && reduces_all(*reduced) &&
+                                 operation.int_attribute("keepdims", 1) == 0 && (!result || result->empty());
+                        }};
+
 OperatorDefinition reduction(std::string_view name, ForwardFunction forward, BoardFactory board,
                              const QuantizationRule& quantization, std::vector<Limit> limits = {}) {
+  limits.insert(limits.end(), {needs_constants<1>("axes that the network computes"), kAxesAttribute, kNothingReduced,
+                               kInterleavedAxes, kNoAxisLeft});
   return {.name = name,
           .inputs = {{"data"}, optional(index_operand("axes"))},
           .outputs = {{"reduced"}},
@@ -225,7 +280,10 @@ OperatorDefinition reduction(std::string_view name, ForwardFunction forward, Boa
           .forward = forward,
           .quantization = quantization,
           .layout = LayoutRule::Reduce,
-          .chip = {.board = board, .kernels = kAllWidths, .limits = std::move(limits)}};
+          .chip = {.board = board,
+                   .kernels = kAllWidths,
+                   .limits = std::move(limits),
+                   .note = "axes are read from the operand; a result without axes has the shape [1]"}};
 }
 
 }  // namespace

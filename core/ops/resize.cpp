@@ -1,7 +1,9 @@
 #include "core/ops/resize.h"
 
+#include <algorithm>
 #include <cmath>
 
+#include "core/graph/match.h"
 #include "core/ops/arguments.h"
 #include "core/ops/families.h"
 #include "core/ops/limits.h"
@@ -262,6 +264,90 @@ const Limit kOtherAxes{.what = "a change of batch or channels",
                                 (from->at(0) != to->at(0) || from->at(1) != to->at(1));
                        }};
 
+const Limit kFlat{.what = "tensors of less than three dimensions",
+                  .remedy = "Reshape them to [N, C, W]",
+                  .asked = [](const Operation& operation, const Deployment&, Width) {
+                    return rank_of(operation.input(0)).value_or(3) < 3;
+                  }};
+
+/// The plan of a Resize whose shapes and operands are known before it runs.
+std::optional<ResizePlan> known_plan(const Operation& operation) {
+  const auto shape = model_shape(operation.input(0));
+  if (!shape || shape->size() < 3) return std::nullopt;
+  Tensors operands{at::empty(*shape, at::TensorOptions(at::kMeta))};
+  bool sized = false;
+  for (size_t slot = 1; slot < 4; ++slot) {
+    const Variable* operand = operation.input(slot);
+    if (operand && !operand->is_parameter()) return std::nullopt;
+    operands.push_back(operand ? operand->value() : at::Tensor());
+    sized |= slot > 1 && operand && operand->value().numel() > 0;
+  }
+  return sized ? std::optional(plan_resize(operation, operands)) : std::nullopt;
+}
+
+/// Scale of an axis as chip library 3.3.9 takes it.
+float library_scale(const ResizePlan& plan, size_t axis) {
+  if (!plan.sizes_given) return plan.scales[axis];
+  return static_cast<float>(plan.output[axis]) / static_cast<float>(plan.input[axis]);
+}
+
+/// Where chip library 3.3.9 reads for output element x: asymmetric and rounded down in mode nearest, else half_pixel or
+/// align_corners (which divides by 0 for one output).
+double library_position(const ResizePlan& plan, size_t axis, int64_t x) {
+  const auto last = static_cast<float>(plan.input[axis] - 1), place = static_cast<float>(x);
+  const float inverse = 1 / library_scale(plan, axis);
+  if (plan.mode == "nearest") return std::min(std::floor(place * inverse), last);
+  if (plan.coordinates != "align_corners") return std::clamp((place + 0.5f) * inverse - 0.5f, 0.0f, last);
+  const auto end = static_cast<float>(plan.output[axis] - 1);
+  return end == 0 ? last : place * last / end;
+}
+
+/// Where the standard reads; nullopt outside a cropped region, whose elements are not read.
+std::optional<double> standard_position(const Operation& operation, const ResizePlan& plan, size_t axis, int64_t x) {
+  const double position = source_position(operation, plan, axis, static_cast<double>(x));
+  const auto last = static_cast<double>(plan.input[axis] - 1);
+  if (plan.coordinates == "tf_crop_and_resize" && (position < 0 || position > last)) return std::nullopt;
+  const double read =
+      plan.mode == "nearest" ? static_cast<double>(nearest_tap(operation, plan, position).first) : position;
+  return std::clamp(read, 0.0, last);
+}
+
+const Limit kCoordinates{
+    .what = "other coordinates than its own (nearest: asymmetric, rounded down; linear: half_pixel or align_corners)",
+    .remedy = "use nearest with asymmetric and floor, or linear with half_pixel or align_corners",
+    .asked = [](const Operation& operation, const Deployment&, Width) {
+      const auto plan = known_plan(operation);
+      if (!plan || (plan->mode != "nearest" && plan->mode != "linear")) return false;
+      for (size_t axis = 2; axis < plan->input.size(); ++axis)
+        for (int64_t x = 0; x < plan->output[axis]; ++x) {
+          const auto wanted = standard_position(operation, *plan, axis, x);
+          if (!wanted || std::abs(*wanted - library_position(*plan, axis, x)) > 1e-3) return true;
+        }
+      return false;
+    }};
+
+const Limit kAntialias{.what = "antialias where it makes an axis shorter",
+                       .remedy = "resize without antialias, or pool first",
+                       .asked = [](const Operation& operation, const Deployment&, Width) {
+                         if (operation.int_attribute("antialias", 0) == 0) return false;
+                         const auto plan = known_plan(operation);
+                         return plan && plan->mode != "nearest" &&
+                                std::any_of(plan->scales.begin(), plan->scales.end(), [](float s) { return s < 1; });
+                       }};
+
+/// The vector kernel of other factors than 2 x 2 leaves out the first 16 channels together with the registers that it
+/// needs for the rest.
+const Limit kFewChannels{.what = "nearest with less than 16 channels, except by 2 x 2",
+                         .remedy = "resize in steps of 2 x 2, or with 16 channels",
+                         .asked =
+                             [](const Operation& operation, const Deployment&, Width) {
+                               const auto plan = known_plan(operation);
+                               if (!plan || plan->mode != "nearest" || plan->input[1] >= 16) return false;
+                               return plan->input.size() != 4 || library_scale(*plan, 2) != 2 ||
+                                      library_scale(*plan, 3) != 2;
+                             },
+                         .holds = [](const Deployment& deployment) { return deployment.target.vector_unit; }};
+
 }  // namespace
 
 Operators resize_operators() {
@@ -270,7 +356,7 @@ Operators resize_operators() {
        .inputs =
            {{"X"}, optional(index_operand("roi")), optional(index_operand("scales")), optional(index_operand("sizes"))},
        .outputs = {{"Y"}},
-       .attributes = {text("mode", "nearest"), text("coordinate_transformation_mode", "half_pixel"),
+       .attributes = {stated(text("mode", "nearest")), text("coordinate_transformation_mode", "half_pixel"),
                       text("nearest_mode", "round_prefer_floor"), text("keep_aspect_ratio_policy", "stretch"),
                       integers("axes"), integer("antialias", 0), real("cubic_coeff_a", -0.75f),
                       integer("exclude_outside", 0), real("extrapolation_value", 0.0f)},
@@ -279,8 +365,11 @@ Operators resize_operators() {
        .layout = LayoutRule::Resize,
        .chip = {.board = resize_board,
                 .kernels = {.int8 = true},
-                .limits = {kSpatialAxes, kCubic, kOtherAxes},
-                .note = "nearest is asymmetric and rounds down; linear is half_pixel or align_corners"}},
+                .limits = {needs_constants<2, 3>("a size that the network computes"), kSpatialAxes, kFlat, kOneSample,
+                           kCubic, kOtherAxes, kAntialias, kCoordinates, kFewChannels},
+                .note = "nearest is asymmetric and rounds down, linear is half_pixel or align_corners, whatever the "
+                        "attributes say; roi, axes, antialias, exclude_outside and keep_aspect_ratio_policy are never "
+                        "read, and sizes win over scales"}},
   };
 }
 

@@ -1,8 +1,10 @@
 // Operators that change shape, order or dtype, and those that make tensors from shapes.
 #include <ATen/ExpandUtils.h>
 
+#include "core/graph/match.h"
 #include "core/ops/arguments.h"
 #include "core/ops/families.h"
+#include "core/ops/limits.h"
 #include "core/ops/row.h"
 #include "core/support/error.h"
 
@@ -143,15 +145,25 @@ Tensors range(const ForwardContext& context, const Tensors& in) {
 /// Moves values without arithmetic: the output shares the scale of operand 0.
 constexpr QuantizationRule kMoves{.quantizable = true, .passive = true};
 
+/// Every axis counts from the rank with one axis more, however many are added.
+const Limit kAxesFromEnd{.what = "several axes that count from the end",
+                         .remedy = "count axes from the front",
+                         .asked = [](const Operation& operation, const Deployment&, Width) {
+                           const auto axes = integer_constant(operation.input(1));
+                           return axes && axes->size() > 1 && has_negative(operation.input(1));
+                         }};
+
 Operators reshaping() {
   return {
       {.name = "Reshape",
        .inputs = {{"data"}, index_operand("shape")},
        .outputs = {{"output"}},
-       .attributes = {integer("allowzero", 0)},
+       .attributes = {stated(integer("allowzero", 0))},
        .forward = reshape,
        .quantization = kMoves,
-       .chip = {.board = board_on_codes, .kernels = kAllWidths}},
+       .chip = {.board = board_on_codes,
+                .kernels = kAllWidths,
+                .limits = {needs_constants<1>("a shape that the network computes")}}},
       {.name = "Flatten",
        .inputs = {{"data"}},
        .outputs = {{"output"}},
@@ -164,17 +176,21 @@ Operators reshaping() {
        .outputs = {{"output"}},
        .forward = squeeze,
        .quantization = kMoves,
-       .chip = {.board = board_on_codes, .kernels = kAllWidths}},
+       .chip = {.board = board_on_codes,
+                .kernels = kAllWidths,
+                .limits = {needs_constants<1>("axes that the network computes")}}},
       {.name = "Unsqueeze",
        .inputs = {{"data"}, index_operand("axes")},
        .outputs = {{"output"}},
        .forward = unsqueeze,
        .quantization = kMoves,
-       .chip = {.board = board_on_codes, .kernels = kAllWidths}},
+       .chip = {.board = board_on_codes,
+                .kernels = kAllWidths,
+                .limits = {needs_constants<1>("axes that the network computes"), kAxesFromEnd}}},
       {.name = "Transpose",
        .inputs = {{"data"}},
        .outputs = {{"output"}},
-       .attributes = {integers("perm")},
+       .attributes = {stated(integers("perm"))},
        .forward = transpose,
        .quantization = kMoves,
        .chip = {.board = board_on_codes, .kernels = kAllWidths}},

@@ -1,4 +1,6 @@
 #pragma once
+#include <fmt/ranges.h>
+
 #include <algorithm>
 #include <nlohmann/json.hpp>
 #include <string>
@@ -50,7 +52,7 @@ class JsonWriter {
   nlohmann::ordered_json json_ = nlohmann::ordered_json::object();
 };
 
-/// Reads what is there and keeps the rest. finish() rejects unknown keys, naming the nearest known one.
+/// Reads what is there and keeps the rest. finish() rejects unknown keys, naming the nearest known one and all others.
 class JsonReader {
  public:
   /// `where` names the object in messages, e.g. "recipe.json: calibration".
@@ -68,7 +70,8 @@ class JsonReader {
   void finish() const {
     for (const auto& [key, unused] : json_.items())
       if (std::find(known_.begin(), known_.end(), key) == known_.end())
-        user_error("{}: unknown key '{}'; did you mean '{}'?", where_, key, nearest_name(key, known_));
+        user_error("{}: unknown key '{}'; did you mean '{}'? It has {}", where_, key, nearest_name(key, known_),
+                   fmt::join(known_, ", "));
   }
 
  private:
@@ -151,16 +154,19 @@ void read_fields(const nlohmann::json& json, T& options, const std::string& sour
   reader.finish();
 }
 
-/// The same from text, which may also not be JSON at all.
-template <typename T>
-void from_json(std::string_view text, T& options, const std::string& source) {
-  nlohmann::json json;
+/// Throws UserError naming `source` when the text is no JSON.
+inline nlohmann::json parse_json(std::string_view text, const std::string& source) {
   try {
-    json = nlohmann::json::parse(text);
+    return nlohmann::json::parse(text);
   } catch (const nlohmann::json::parse_error& error) {
     user_error("{}: not valid JSON ({})", source, error.what());
   }
-  read_fields(json, options, source);
+}
+
+/// read_fields() from text.
+template <typename T>
+void from_json(std::string_view text, T& options, const std::string& source) {
+  read_fields(parse_json(text, source), options, source);
 }
 
 }  // namespace espq

@@ -126,9 +126,11 @@ std::string sources(const Comparison& comparison) {
     text += fmt::format(
         "<section class=\"card\"><h3>{}</h3><p class=\"soft\">{} <code>{}</code></p><p><span "
         "class=\"cause\">{}</span></p>"
-        "<p>{}.</p><p><strong>Try:</strong> {}.</p>{}",
+        "<p>{}.</p>",
         escape(error.name), escape(error.type), escape(error.operation), cause_name(error.cause),
-        escape(error.explanation), escape(error.advice), figures(error));
+        escape(error.explanation));
+    if (!error.advice.empty()) text += fmt::format("<p><strong>Try:</strong> {}.</p>", escape(error.advice));
+    text += figures(error);
     if (error.grid) text += value_histogram(error) + error_histogram(error);
     text += "</section>";
   }

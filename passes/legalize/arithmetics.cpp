@@ -86,15 +86,32 @@ std::string split_prelu(Rewriter& rewriter) {
   return "PRelu became Relu, Clip, Mul and Add";
 }
 
-/// The kernel takes [N, C, H, W] with one slope per channel.
+/// Several samples: channels in front, and all positions of all samples along one axis.
+void turn_samples(Rewriter& rewriter, const Shape& shape) {
+  Shape order, turned = shape;
+  for (size_t axis = 0; axis < shape.size(); ++axis) order.push_back(static_cast<int64_t>(axis));
+  std::swap(order[0], order[1]);
+  std::swap(turned[0], turned[1]);
+  rewriter.before(0, "Transpose", "turned", {}, {{"perm", order}});
+  const Shape plane{1, shape[1], c10::multiply_integers(shape) / shape[1], 1};
+  rewriter.before(0, "Reshape", "plane", {&rewriter.constant("plane_shape", plane)});
+  rewriter.after("Transpose", "turned_back", {}, {{"perm", order}});
+  rewriter.after("Reshape", "back", {&rewriter.constant("turned_shape", turned)});
+}
+
+/// The kernel takes [1, C, H, W] with one slope per channel.
 std::string prelu(Rewriter& rewriter) {
   Operation& operation = rewriter.origin();
   Variable* slope = operation.input(1);
   const Shape shape = rewriter.shape(0);
-  if (!slope || !slope->is_parameter() || shape.empty() || shape[0] != 1) return {};
+  if (!slope || !slope->is_parameter() || shape.empty()) return {};
   const auto slopes = channel_slopes(slope->value(), shape);
-  if (!slopes || shape.size() > 4) return split_prelu(rewriter);
+  if (!slopes || (shape.size() > 4 && shape[0] == 1)) return split_prelu(rewriter);
   set_constant(rewriter.graph(), operation, 1, *slopes, operation.name() + "_slope");
+  if (shape[0] > 1 && shape.size() > 1) {
+    turn_samples(rewriter, shape);
+    return "PRelu of several samples turned";
+  }
   if (shape.size() == 4) return "slopes of PRelu stated per channel";
   Shape plane = shape.size() == 1 ? Shape{1, shape[0]} : shape;
   plane.resize(4, 1);

@@ -18,11 +18,14 @@ struct LegalizeOptions {
   /// A convolution of several groups becomes one of one group, with zeros between the groups, while its weights stay
   /// within this many elements; beyond it becomes one convolution per group.
   int64_t max_widened_weights = int64_t{1} << 16;
+  /// A recurrent cell that the library does not have is written down step by step for up to so many steps.
+  int64_t max_unrolled_steps = 32;
 };
 
 template <class Fields>
 void describe(Fields& fields, LegalizeOptions& options) {
   fields("max_widened_weights", options.max_widened_weights);
+  fields("max_unrolled_steps", options.max_unrolled_steps);
 }
 
 /// Name of the operation of the network that an operation was made for, by the name of the latter.

@@ -114,6 +114,27 @@ void Rewriter::remake(std::vector<Variable*> outputs) {
   set_shapes(made);
 }
 
+void Rewriter::replace(const std::vector<Variable*>& values) {
+  const std::vector<Variable*> outputs = origin_.outputs();
+  const std::string name = origin_.name();
+  const auto width = origin_.width();
+  graph_.remove(origin_);
+  bool named = false;
+  for (size_t slot = 0; slot < outputs.size(); ++slot) {
+    if (!outputs[slot]) continue;
+    const std::string own = named ? free_operation_name(graph_, fmt::format("{}_output{}", name, slot)) : name;
+    named = true;
+    Variable& shape =
+        graph_.add_parameter(free_variable_name(graph_, own + "_shape"), integer_tensor(*values.at(slot)->shape()));
+    Operation& last = graph_.add_operation("Reshape", own, {values[slot], &shape}, {outputs[slot]});
+    normalize_attributes(last);
+    last.set_width(width);
+    set_shapes(last);
+    const auto known = origins_.find(name);
+    if (own != name) origins_[own] = known == origins_.end() ? name : known->second;
+  }
+}
+
 namespace {
 
 bool is_permutation(std::vector<int64_t> indices, int64_t size) {

@@ -46,6 +46,11 @@ class Rewriter {
   /// done with the rewriter afterwards.
   void remake(std::vector<Variable*> outputs);
 
+  /// The origin is taken away: what it wrote are the values of the list, one per output, from now on (entries of
+  /// outputs that it does not have are ignored). The first takes over its name. Nothing may be done with the rewriter
+  /// afterwards.
+  void replace(const std::vector<Variable*>& values);
+
   /// `value` with its axis `axis` read at `indices` (none negative): by permuted rows of the linear layer in front
   /// where that is possible, else a Gather. `value` is operand 0 of the origin, or was made by this rewriter.
   Variable& pick(Variable& value, int64_t axis, const std::vector<int64_t>& indices, std::string_view part);
@@ -90,5 +95,6 @@ std::vector<RewriteRule> resize_rewrites();
 std::vector<RewriteRule> movement_rewrites();
 std::vector<RewriteRule> arithmetic_rewrites();
 std::vector<RewriteRule> recurrent_rewrites();
+std::vector<RewriteRule> cell_rewrites();
 
 }  // namespace espq

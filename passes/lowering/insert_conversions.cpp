@@ -3,6 +3,7 @@
 #include <cmath>
 
 #include "core/ops/operator.h"
+#include "core/support/error.h"
 #include "passes/lowering/formats.h"
 #include "passes/lowering/steps.h"
 
@@ -40,6 +41,28 @@ bool same_format(const Graph& graph, const SlotQuant& written, const SlotQuant& 
   return slot_exponents(graph, written) == slot_exponents(graph, read);
 }
 
+/// From 8 to 16 bits the vector kernels take 16 elements at a time: where 8 are left over they are never written (chip
+/// library 3.3.9: RequantizeLinear of more than 50 elements; smaller tensors are converted one by one).
+bool loses_tail(const Graph& graph, const Variable& variable, const SlotQuant& written, const SlotQuant& read) {
+  if (!graph.target()->vector_unit || written.bits != 8 || read.bits != 16) return false;
+  if (slot_exponents(graph, written) == slot_exponents(graph, read)) return false;  // widened one by one
+  constexpr int64_t kOneByOne = 50;
+  internal_check(variable.shape().has_value(), "no shape: " + variable.name());
+  const int64_t elements = c10::multiply_integers(*variable.shape());
+  return elements > kOneByOne && elements % vector_length(8) == vector_length(16);
+}
+
+/// From integers to integers; where the kernel for it fails by way of floats, which hold the codes exactly.
+void insert_requantize(Graph& graph, PassReport& report, const Use& use, const SlotQuant& written,
+                       const SlotQuant& read, const Quirks& quirks) {
+  if (!quirks.requantize_loses_tail && loses_tail(graph, *use.operation->input(use.slot), written, read)) {
+    insert(graph, report, use, "DequantizeLinear", scale_of(graph, written), written);
+    insert(graph, report, use, "QuantizeLinear", scale_of(graph, read), read);
+    return;
+  }
+  insert(graph, report, use, "RequantizeLinear", scale_of(graph, read) / scale_of(graph, written), read);
+}
+
 /// Calls `visit` for every operand that another operation (`inputs` = false) or the caller of the graph (true) writes.
 template <typename Visit>
 void for_each_use(Graph& graph, bool inputs, Visit visit) {
@@ -70,7 +93,7 @@ void requantize(Graph& graph, const Quirks& quirks, PassReport& report) {
     const SlotQuant* written = writing_slot(variable);
     if (!read || !written || !has_format(graph, *read) || !has_format(graph, *written)) return;
     if (same_format(graph, *written, *read, quirks)) return;
-    insert(graph, report, use, "RequantizeLinear", scale_of(graph, *read) / scale_of(graph, *written), *read);
+    insert_requantize(graph, report, use, *written, *read, quirks);
   });
 }
 
@@ -89,12 +112,15 @@ void dequantize(Graph& graph, PassReport& report) {
   });
 }
 
-/// A graph input is stored in the format of its first quantized reader; the others need a conversion.
-void convert_inputs(Graph& graph, PassReport& report) {
+/// A graph input is stored in the format of its first quantized reader, of those with the most bits; the others need a
+/// conversion.
+void convert_inputs(Graph& graph, const Quirks& quirks, PassReport& report) {
   std::unordered_map<const Variable*, const SlotQuant*> stored;
   for_each_use(graph, true, [&](const Use& use, Variable& variable) {
     const SlotQuant* read = reading_slot(use);
-    if (read && has_format(graph, *read)) stored.emplace(&variable, read);
+    if (!read || !has_format(graph, *read)) return;
+    const auto [found, is_new] = stored.emplace(&variable, read);
+    if (!is_new && found->second->bits < read->bits) found->second = read;
   });
   for_each_use(graph, true, [&](const Use& use, Variable& variable) {
     const auto found = stored.find(&variable);
@@ -104,7 +130,7 @@ void convert_inputs(Graph& graph, PassReport& report) {
     if (reads_floats(use))
       insert(graph, report, use, "DequantizeLinear", scale_of(graph, written), written);
     else if (has_format(graph, *read) && !same_format(graph, written, *read, {}))
-      insert(graph, report, use, "RequantizeLinear", scale_of(graph, *read) / scale_of(graph, written), *read);
+      insert_requantize(graph, report, use, written, *read, quirks);
   });
 }
 
@@ -115,7 +141,7 @@ PassReport insert_conversions(Graph& graph, const Quirks& quirks) {
   quantize(graph, report);
   requantize(graph, quirks, report);
   dequantize(graph, report);
-  if (!quirks.one_format_per_graph_input) convert_inputs(graph, report);
+  if (!quirks.one_format_per_graph_input) convert_inputs(graph, quirks, report);
   return report;
 }
 

@@ -78,7 +78,7 @@ Conversion convert(const Graph& network, const Dataset& data, const Recipe& reci
   run([&](Graph& graph) { return quantize_parameters(graph, observers, recipe.calibration, quirks); });
   run([&](Graph& graph) { return calibrate(graph, data, observers, recipe.calibration, quirks); });
   // Needs the scales that it brings together.
-  run([&](Graph& graph) { return align_scales(graph, recipe.alignment, quirks); });
+  run([&](Graph& graph) { return align_scales(graph, data, recipe.alignment, quirks); });
   bring_to_rest(run, data, recipe);
   // Last, since passes know functions by their type and not as LUT.
   run([&](Graph& graph) {

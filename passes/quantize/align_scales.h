@@ -2,6 +2,7 @@
 #include <string_view>
 #include <vector>
 
+#include "core/data/dataset.h"
 #include "core/graph/graph.h"
 #include "core/support/enum_names.h"
 #include "passes/quirks.h"
@@ -15,6 +16,7 @@ enum class AlignMethod {
   Output,  ///< operands take the scale of output 0
   Input,   ///< outputs take the scale of operand 0
   Large,   ///< all operands take the widest of their scales
+  Best,    ///< operands and result take the scale with the smallest squared error on the calibration data
 };
 
 template <>
@@ -23,15 +25,16 @@ struct EnumNames<AlignMethod> {
 };
 
 struct AlignOptions {
-  AlignMethod elementwise = AlignMethod::Output;  ///< Add, Sub, Sum: None, Output or Large
-  AlignMethod concat = AlignMethod::Output;       ///< Concat, ScatterND: None, Output or Large
-  AlignMethod pooling = AlignMethod::None;        ///< AveragePool, GlobalAveragePool: None, Output or Input
-  AlignMethod resize = AlignMethod::Output;       ///< None, Output or Input
-  AlignMethod comparison = AlignMethod::Large;    ///< Greater, Less, Equal ...: None or Large
-  bool recurrent = true;                          ///< GRU, LSTM: the hidden state shares the scale of output 0
+  AlignMethod elementwise = AlignMethod::Best;  ///< Add, Sub, Sum: None, Output, Large or Best
+  AlignMethod concat = AlignMethod::Best;       ///< Concat, ScatterND: None, Output, Large or Best
+  AlignMethod pooling = AlignMethod::None;      ///< AveragePool, GlobalAveragePool: None, Output or Input
+  AlignMethod resize = AlignMethod::Output;     ///< None, Output or Input
+  AlignMethod comparison = AlignMethod::Large;  ///< Greater, Less, Equal ...: None or Large
+  bool recurrent = true;                        ///< GRU, LSTM: the hidden state shares the scale of output 0
   /// Also move the scale of a producer that feeds other operations too or only moves values; without it such an edge
   /// is requantized instead.
   bool force_overlap = false;
+  int64_t batches = 8;  ///< of the calibration data that Best looks at, at least one
 };
 
 template <class Fields>
@@ -43,12 +46,15 @@ void describe(Fields& fields, AlignOptions& options) {
   fields("comparison", options.comparison);
   fields("recurrent", options.recurrent);
   fields("force_overlap", options.force_overlap);
+  fields("batches", options.batches);
 }
 
-/// Aligns the operations of the table's alignment classes in insertion order; a chain of them ends on the last scale.
+/// Aligns the operations of the table's alignment classes in topological order; a chain of them ends on the last scale,
+/// unless that is finer than a sum in the chain bears. A producer whose result only this operation reads takes the
+/// common scale; other operands are requantized on their way, as are those of another width.
 /// Where the chip gives codes on as they are (MaxPool, Slice ...; PRelu at 16 bit and on chips without vector units),
 /// input and outputs take the widest of their scales, if no tie made them equal already.
-/// Throws UserError when a method does not fit its class.
-PassReport align_scales(Graph& graph, const AlignOptions& options, const Quirks& quirks = {});
+/// Throws UserError when a method does not fit its class, or there is no batch to look at.
+PassReport align_scales(Graph& graph, const Dataset& data, const AlignOptions& options, const Quirks& quirks = {});
 
 }  // namespace espq

@@ -2,6 +2,7 @@
 
 #include <ATen/ATen.h>
 #include <ATen/Parallel.h>
+#include <fmt/ranges.h>
 
 #include <cmath>
 #include <map>
@@ -24,6 +25,45 @@ struct Watched {
   std::vector<at::Tensor> cached;  ///< values of steps that phase 2 need not run again
 };
 
+/// Where the values of one graph input lie, over all batches.
+struct InputRange {
+  double lowest = std::numeric_limits<double>::infinity(), highest = -std::numeric_limits<double>::infinity();
+
+  void add(const at::Tensor& value) {
+    if (!value.is_floating_point() || value.numel() == 0) return;
+    const auto [low, high] = at::aminmax(value);
+    lowest = std::min(lowest, low.item<double>());
+    highest = std::max(highest, high.item<double>());
+  }
+};
+
+/// Largest magnitude of an input below which its scale is suspicious: pictures divided by 255 twice are there.
+constexpr double kTinyMagnitude = 1.0 / 128;
+
+/// What comes of inputs like that; nullopt of others.
+std::optional<std::string> doubts(const std::string& name, const InputRange& range) {
+  const double magnitude = std::max(-range.lowest, range.highest);
+  if (range.lowest > range.highest) return std::nullopt;  // no floats
+  if (magnitude == 0)
+    return fmt::format(
+        "calibration data: input '{}' is 0 in every batch, so nothing says how large its values are: the chip will "
+        "clip "
+        "every input to about 0; calibrate with inputs of the application",
+        name);
+  if (range.lowest == range.highest)
+    return fmt::format(
+        "calibration data: input '{}' is {:g} everywhere in every batch: grids fit what the network computes for this "
+        "one "
+        "value, and the chip will clip what other inputs give beyond it; calibrate with inputs of the application",
+        name, range.lowest);
+  if (magnitude < kTinyMagnitude)
+    return fmt::format(
+        "calibration data: input '{}' stays within {:.3g} and {:.3g}: the chip will clip larger inputs to that; if the "
+        "application scales its inputs otherwise, calibrate with inputs as it gives them",
+        name, range.lowest, range.highest);
+  return std::nullopt;
+}
+
 class Calibrator {
  public:
   Calibrator(Graph& graph, const Dataset& dataset, const ObserverTable& observers, const CalibrationOptions& options,
@@ -44,6 +84,7 @@ class Calibrator {
     // Slots that phase 1 settles round in phase 2: what phase 1 saw is then not what phase 2 will see.
     caching_ = two_phases && !settled_first;
     first_phase();
+    warn();
     settle(false);
     if (two_phases) {
       second_phase();
@@ -93,6 +134,26 @@ class Calibrator {
                  watched.operation->name(), watched.variable->name());
   }
 
+  void warn() {
+    for (size_t i = 0; i < ranges_.size(); ++i)
+      if (auto doubt = doubts(std::as_const(graph_).inputs()[i]->name(), ranges_[i]))
+        report_.warnings.push_back(*doubt);
+    std::vector<std::string> silent;
+    for (const Watched& watched : watched_)
+      if (!watched.observer.empty() && watched.observer.range() == 0 && watched.variable->producer())
+        silent.push_back(watched.operation->name());
+    if (silent.empty()) return;
+    std::sort(silent.begin(), silent.end());
+    silent.erase(std::unique(silent.begin(), silent.end()), silent.end());
+    const size_t count = silent.size();
+    constexpr size_t kNamed = 5;
+    silent.resize(std::min(count, kNamed));
+    report_.warnings.push_back(fmt::format(
+        "0 on all calibration data: what {} operation{} read or write ('{}'{}); whatever else comes there on the "
+        "chip is clipped to about 0. Where that is not meant, calibrate with data that excite them",
+        count, count == 1 ? "" : "s", fmt::join(silent, "', '"), count > kNamed ? " ..." : ""));
+  }
+
   void second_phase() {
     at::parallel_for(0, static_cast<int64_t>(watched_.size()), 1, [&](int64_t begin, int64_t end) {
       for (int64_t i = begin; i < end; ++i) {
@@ -120,7 +181,10 @@ class Calibrator {
       watched.last_step = step;
       observe(watched, event.raw);
     });
-    executor_.run(dataset_.inputs(graph_, static_cast<size_t>(step) % dataset_.size()));
+    const Tensors inputs = dataset_.inputs(graph_, static_cast<size_t>(step) % dataset_.size());
+    ranges_.resize(inputs.size());
+    for (size_t i = 0; i < inputs.size(); ++i) ranges_[i].add(inputs[i]);
+    executor_.run(inputs);
     executor_.set_hook(nullptr);
     report_.note("batch run");
     for (Watched& watched : watched_) watched.last_step = -1;
@@ -167,6 +231,7 @@ class Calibrator {
   bool caching_ = false;
   Executor executor_;
   std::vector<Watched> watched_;
+  std::vector<InputRange> ranges_;  ///< per graph input
   std::unordered_map<const SlotQuant*, size_t> index_;
   PassReport report_{"calibrate"};
 };

@@ -32,6 +32,8 @@ class Tier {
       if (same_width_only && !front.output_quant()[0].is_float()) return;
       if (!same_width_only) promote(front, *activation);
     }
+    const SlotQuant &result = front.output_quant()[0], &behind = activation->output_quant()[0];
+    if (result.bits != behind.bits && !quirks_.scales_ignore_width) return;
     SlotQuant& owner = activation->edit_output_quant(0);
     const bool fresh = graph_.scales().root(front.output_quant()[0].scale) != graph_.scales().root(owner.scale);
     slots_.carry(front.edit_output_quant(0), owner);
@@ -46,6 +48,7 @@ class Tier {
     if (output.bits >= front.output_quant()[0].bits) return;
     activation.set_width(front.width()->without_weights());
     output.bits = front.output_quant()[0].bits;
+    if (!quirks_.scales_ignore_width) activation.edit_input_quant(0).bits = output.bits;
     report_.count("Relu raised to the width of the operation in front");
   }
 

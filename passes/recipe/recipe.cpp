@@ -27,9 +27,22 @@ void describe(Fields& fields, Recipe& recipe) {
 
 namespace {
 
+/// The earlier spelling of `layers.NAME.width`: `widths.per_operation.NAME`. What `layers` says counts.
+nlohmann::json with_layers(nlohmann::json json) {
+  if (!json.is_object() || !json.contains("widths") || !json["widths"].is_object()) return json;
+  const auto earlier = json["widths"].find("per_operation");
+  if (earlier == json["widths"].end() || !earlier->is_object()) return json;
+  nlohmann::json layers = nlohmann::json::object();
+  for (const auto& [name, width] : earlier->items()) layers[name]["width"] = width;
+  if (json.contains("layers")) layers.merge_patch(json["layers"]);
+  json["layers"] = std::move(layers);
+  json["widths"].erase("per_operation");
+  return json;
+}
+
 Recipe parse_recipe(std::string_view text, const std::string& source) {
   Recipe recipe;
-  from_json(text, recipe, source);
+  read_fields(with_layers(parse_json(text, source)), recipe, source);
   return recipe;
 }
 

@@ -4,6 +4,8 @@
 #include <ATen/CPUGeneratorImpl.h>
 #include <gtest/gtest.h>
 
+#include <cmath>
+
 #include "core/analysis/statistics.h"
 #include "core/exec/executor.h"
 #include "tests/support/graph_builder.h"
@@ -118,15 +120,30 @@ TEST(GraphwiseErrors, AddUpAlongTheNetwork) {
   const GraphBuilder net = network();
   const Dataset data = batches();
   const Eager eager{net.graph};
-  const auto errors = graphwise_errors(net.graph, data);
-  ASSERT_EQ(errors.size(), 3u);
-  const auto want = [&](at::Tensor Eager::Values::*value) {
+  const AccumulatedErrors errors = graphwise_errors(net.graph, data);
+  const auto want = [&](auto value) {
     return mean(data, 3, [&](const at::Tensor& x) {
-      return noise(eager.run(x, {"first", "second", "side"}, true).*value, eager.run(x, {}, false).*value);
+      return noise(value(eager.run(x, {"first", "second", "side"}, true), true), value(eager.run(x, {}, false), false));
     });
   };
-  const double wanted[] = {want(&Eager::Values::first), want(&Eager::Values::second), want(&Eager::Values::side)};
-  for (size_t i = 0; i < 3; ++i) EXPECT_NEAR(errors[i].value, wanted[i], 1e-4 * wanted[i]) << errors[i].operation;
+  const double first = want([](const Eager::Values&values, bool) { return values.first; }),
+               relu = want([](const Eager::Values&values, bool quantized) {
+                 return quantized ? rounded(at::relu(values.first)) : at::relu(values.first);
+               }),
+               second = want([](const Eager::Values&values, bool) { return values.second; }),
+               side = want([](const Eager::Values&values, bool) { return values.side; });
+  const auto check = [](const std::vector<OperationError>& got, const std::vector<double>& wanted) {
+    ASSERT_EQ(got.size(), wanted.size());
+    for (size_t i = 0; i < wanted.size(); ++i)
+      EXPECT_NEAR(got[i].value, wanted[i], 1e-4 * wanted[i]) << got[i].operation;
+  };
+  check(errors.operations, {first, relu, second, side});  // every kind of operation
+  check(errors.outputs, {second, side});
+  EXPECT_EQ(errors.outputs[0].tensor, "second");
+  // The outputs first, in decibel.
+  const std::string text = to_text(errors, Measure::NoiseToSignal, 10);
+  EXPECT_TRUE(text.starts_with(fmt::format("output second: SNR {:.1f} dB", -10 * std::log10(second)))) << text;
+  EXPECT_NE(text.find("relu    Relu  "), std::string::npos) << text;
 }
 
 TEST(SlotStatistics, AgreeWithLibtorchOnAllValues) {

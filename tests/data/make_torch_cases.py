@@ -4,6 +4,7 @@ Usage: make_torch_cases.py FOLDER. Runs with any python3 that has torch 2.7 or l
 folder. cases.json lists what there is, or says why there is nothing.
 """
 
+import collections
 import hashlib
 import json
 import pathlib
@@ -288,6 +289,9 @@ case("max_pool1d", nn.MaxPool1d(3, 2), r(2, 3, 10))
 case("avg_pool1d", nn.AvgPool1d(3, 2, 1), r(2, 3, 10))
 case("adaptive_avg_pool1d", nn.AdaptiveAvgPool1d(5), r(2, 3, 10))
 case("adaptive_max_pool1d", nn.AdaptiveMaxPool1d(5), r(2, 3, 10))
+case("adaptive_max_pool1d_uneven", nn.AdaptiveMaxPool1d(4), r(2, 3, 10))
+case("adaptive_max_pool2d_uneven", nn.AdaptiveMaxPool2d(5), r(1, 3, 12, 12))
+case("adaptive_max_pool2d_wide", nn.AdaptiveMaxPool2d((7, 3)), r(2, 3, 5, 9))
 case("upsample_linear1d", nn.Upsample(scale_factor=2, mode="linear"), r(2, 3, 10))
 case("upsample_nearest1d", nn.Upsample(scale_factor=3), r(2, 3, 10))
 
@@ -467,6 +471,71 @@ case("same_tensor_twice", lambda x: (x, x + 0, torch.ones(2)), r(2, 3))
 case("half_casts", lambda x: (x.double() * 2).float(), r(2, 3))
 
 
+# --- what a module holds: indices, masks and small integers stay what they are ----------------------------------------
+
+
+class Held(nn.Module):
+    """A module with buffers and a function of itself and its input."""
+
+    def __init__(self, function, **buffers):
+        super().__init__()
+        self.function = function
+        for name, value in buffers.items():
+            self.register_buffer(name, value)
+
+    def forward(self, x):
+        return self.function(self, x)
+
+
+positions = torch.arange(6)
+case("buffer_index", Held(lambda m, x: x + m.table[:, m.index], table=r(4, 9), index=ints(9, 5, 5)), r(2, 4, 5, 5))
+case("buffer_positions", Held(lambda m, x: x + F.embedding(m.positions, m.table), positions=positions, table=r(6, 8)), r(1, 6, 8))
+case("buffer_causal", Held(lambda m, x: (x @ x.transpose(1, 2)).masked_fill(m.mask == 0, float("-inf")).softmax(-1) @ x,
+                           mask=torch.ones(1, 6, 6).tril()), r(1, 6, 8))
+case("buffer_mask", Held(lambda m, x: x.masked_fill(m.mask, -1.5), mask=r(4, 5) > 0), r(2, 4, 5))
+case("buffer_uint8_wraps", Held(lambda m, x: x * (m.factor + m.factor).float() / 64, factor=torch.tensor([[200], [3], [130], [255]], dtype=torch.uint8)), r(2, 4, 5))
+case("buffer_int8_wraps", Held(lambda m, x: x + (m.offset * 3).float(), offset=torch.tensor([100, -90, 5], dtype=torch.int8)), r(2, 3))
+case("buffer_integer_division", Held(lambda m, x: x * (m.count // 4).float(), count=torch.tensor([7, 9, 3])), r(2, 3))
+case("double_weights", nn.Sequential(nn.Linear(4, 3), nn.Tanh(), nn.Linear(3, 2)).double(), r(2, 4).double())
+case("double_buffer", Held(lambda m, x: x + m.offset, offset=r(3).double()), r(2, 3))
+
+
+class Plans(nn.Module):
+    """Keeps what does not depend on the input, which every run computes anew."""
+
+    def __init__(self):
+        super().__init__()
+        self.plan = torch.zeros(1)
+
+    def forward(self, x):
+        self.plan = torch.arange(x.shape[1]).to(x.dtype)
+        return x * self.plan
+
+
+case("constant_kept_script", Plans(), r(2, 3), script=True, pt2=False)
+
+
+class WithoutGradients(nn.Module):
+    """Parts with a graph of their own in a program of torch.export, with one result and with two."""
+
+    def __init__(self):
+        super().__init__()
+        self.conv = nn.Conv1d(2, 3, 3)
+
+    def forward(self, x):
+        with torch.no_grad():
+            y = self.conv(x)
+        y = y.relu()
+        with torch.autocast("cpu", enabled=False):
+            double, shifted = y * 2, y + x[:, :1, :4]
+        return double, shifted, x
+
+
+case("without_gradients", WithoutGradients(), r(1, 2, 6))
+case("ordered_dictionary", lambda x: collections.OrderedDict([("out", x + 1), ("aux", x * 2)]), r(2, 3))
+case("default_dictionary", lambda x: collections.defaultdict(list, {"boxes": (x + 1, x * 2)}), r(2, 3))
+
+
 def flat(value):
     if isinstance(value, torch.Tensor):
         return [value]
@@ -479,7 +548,8 @@ def write(name, function, inputs, script, pt2):
     module.eval()
     for parameter in module.parameters():
         parameter.requires_grad_(False)
-    with torch.no_grad():
+    # What torch.export writes under no_grad() has no parts without gradients.
+    with torch.set_grad_enabled(isinstance(module, WithoutGradients)):
         copies = [tensor.clone() for tensor in inputs]
         outputs = flat(module(*copies))
         scripted = torch.jit.script(module) if script else torch.jit.trace(module, tuple(t.clone() for t in inputs), strict=False, check_trace=False)
@@ -537,6 +607,44 @@ class State(nn.Module):
     def forward(self, x):
         self.last = self.last + x
         return self.last
+
+
+class Cache(nn.Module):
+    """A buffer that forward() writes to, in place."""
+
+    def __init__(self):
+        super().__init__()
+        self.register_buffer("cache", torch.zeros(2, 3))
+
+    def forward(self, x):
+        y = torch.cat([self.cache, x], 1)
+        self.cache.copy_(x * 2)
+        return y
+
+
+class PartCache(Cache):
+    def forward(self, x):
+        y = self.cache * 2 + x
+        self.cache[:, 1:] = x[:, :2]
+        return y
+
+
+class ConstantCache(Cache):
+    """The values that are written do not depend on the input."""
+
+    def forward(self, x):
+        self.cache.add_(1)
+        return x + self.cache
+
+
+class Counter(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.runs = 0
+
+    def forward(self, x):
+        self.runs = self.runs + 1
+        return x * self.runs
 
 
 class Endless(nn.Module):
@@ -615,8 +723,17 @@ def replaced(ending, edit):
 
 with torch.no_grad():
     for name, module in {"dynamic": Dynamic(), "many_sizes": ManySizes(), "state": State(), "endless": Endless(),
-                         "raises": Raises(), "set_state": SetState(), "reads_file": ReadsFile()}.items():
+                         "raises": Raises(), "set_state": SetState(), "reads_file": ReadsFile(),
+                         "counter": Counter()}.items():
         torch.jit.script(module.eval()).save(str(folder / f"bad_{name}.pt"))
+    for name, module in {"cache": Cache, "part_cache": PartCache, "constant_cache": ConstantCache}.items():
+        torch.jit.trace(module().eval(), r(2, 3), check_trace=False).save(str(folder / f"bad_{name}.pt"))
+        torch.jit.script(module().eval()).save(str(folder / f"bad_{name}_script.pt"))
+        program = torch.export.export(module().eval(), (r(2, 3),))
+        torch.export.save(program, folder / f"bad_{name}.pt2")
+        torch.export.save(program.run_decompositions({}), folder / f"bad_{name}_functional.pt2")
+    # Exported for zeros, on which every factor is right.
+    torch.export.save(torch.export.export(trained(nn.LayerNorm(64)), (torch.zeros(2, 64),)), folder / "recorded_zeros.pt2")
     strange, small, picture = Unsupported().eval(), Small().eval(), r(2, 3, 6, 6)
     torch.jit.trace(strange, r(2, 3, 3), check_trace=False).save(str(folder / "bad_unsupported.pt"))
     torch.export.save(torch.export.export(strange, (r(2, 3, 3),)), folder / "bad_unsupported.pt2")

@@ -76,6 +76,18 @@ TEST(Recipe, IsFoundByNameOrFile) {
                                          "default, esp-ppq-1.3.12")));
 }
 
+TEST(Recipe, ReadsTheEarlierSpellingOfWidths) {
+  const Recipe recipe =
+      from_text(R"({"widths": {"bits": 16, "per_operation": {"/a.b": "int8", "c": "float", "d": "int8"}},
+                                      "layers": {"c": {"observer": "kl"}, "d": {"width": "int16"}}})");
+  EXPECT_EQ(recipe.widths.bits, 16);
+  EXPECT_EQ(recipe.layers, (Layers{{"/a.b", {.width = Width::Int8}},
+                                   {"c", {.width = Width::Float, .observer = Observer::KlDivergence}},
+                                   {"d", {.width = Width::Int16}}}));
+  EXPECT_THAT([] { from_text(R"({"widths": {"per_operation": {"a": "int4"}}})"); },
+              ThrowsMessage<UserError>(HasSubstr("layers.a.width: 'int4' is not one of float, int8")));
+}
+
 TEST(Recipe, MistakesAreNamed) {
   const auto reading = [](const char* text) { return [text] { from_text(text); }; };
   EXPECT_THAT(reading(R"({"alignement": {}})"), ThrowsMessage<UserError>(HasSubstr("did you mean 'alignment'")));
@@ -83,7 +95,9 @@ TEST(Recipe, MistakesAreNamed) {
       reading(R"({"alignment": {"concatenation": "output"}})"),
       ThrowsMessage<UserError>(HasSubstr("my.json.alignment: unknown key 'concatenation'; did you mean 'concat'")));
   EXPECT_THAT(reading(R"({"alignment": {"concat": "outputs"}})"),
-              ThrowsMessage<UserError>(HasSubstr("'outputs' is not one of none, output, input, large")));
+              ThrowsMessage<UserError>(HasSubstr("'outputs' is not one of none, output, input, large, best")));
+  EXPECT_THAT(reading(R"({"widths": {"bit": 8}})"),
+              ThrowsMessage<UserError>(HasSubstr("did you mean 'bits'? It has bits, check_kernels")));
   EXPECT_THAT(reading(R"({"widths": {"bits": "8"}})"), ThrowsMessage<UserError>(HasSubstr("expected an integer")));
   EXPECT_THAT(reading(R"({"quirks": 3})"), ThrowsMessage<UserError>(HasSubstr("expected a JSON object")));
   EXPECT_THAT(reading(R"({"quirks": {"shifts_left": null}})"), ThrowsMessage<UserError>(HasSubstr("true or false")));

@@ -43,7 +43,7 @@ void run(GraphBuilder& network, const Settings& settings = {}) {
   tie_consumers(graph, quirks);
   quantize_parameters(graph, observers, settings.calibration, quirks);
   calibrate(graph, network.data(), observers, settings.calibration, quirks);
-  align_scales(graph, settings.alignment, quirks);
+  align_scales(graph, network.data(), settings.alignment, quirks);
   settle(graph, quirks);
 }
 
@@ -305,7 +305,7 @@ TEST(Alignment, SharedProducersMoveOnlyByForce) {
 
 TEST(Alignment, MethodsThatDoNotFitAreErrors) {
   GraphBuilder net = branching_network();
-  EXPECT_THAT([&] { align_scales(net.graph, {.pooling = AlignMethod::Large}); },
+  EXPECT_THAT([&] { align_scales(net.graph, net.data(), {.pooling = AlignMethod::Large}); },
               ThrowsMessage<UserError>(HasSubstr("alignment.pooling")));
 }
 

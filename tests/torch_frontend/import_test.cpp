@@ -84,9 +84,10 @@ TEST(TorchImport, EveryExportedProgramComputesWhatPythonComputed) {
   check_all(".pt2");
 }
 
-std::vector<std::string> names_of(const std::vector<const Operation*>& operations) {
+template <typename Objects>
+std::vector<std::string> names_of(const Objects& objects) {
   std::vector<std::string> names;
-  for (const Operation* operation : operations) names.push_back(operation->name());
+  for (const auto* object : objects) names.push_back(object->name());
   return names;
 }
 
@@ -128,6 +129,28 @@ TEST(TorchImport, ReadsTheLayoutsOfAllVersions) {
     const Tensors outputs = Executor(graph, Precision::Float).run(Tensors{arrays.at("in_0")});
     EXPECT_TRUE(at::allclose(outputs[0], arrays.at("out_0"), 1e-5, 1e-5)) << name;
   }
+}
+
+TEST(TorchImport, OutputsHaveTheKeysOfDictionaries) {
+  ESPQ_REQUIRE_TORCH_CASES();
+  const auto outputs_of = [](const std::string& name) {
+    const Graph graph = import_torch(TorchCase::folder() / name);
+    return names_of(graph.outputs());
+  };
+  EXPECT_THAT(outputs_of("ordered_dictionary.pt2"), ::testing::ElementsAre("out", "aux"));
+  EXPECT_THAT(outputs_of("default_dictionary.pt2"), ::testing::ElementsAre("boxes_0", "boxes_1"));
+}
+
+/// Zeros tell nothing. What LibTorch computes in one step rounds otherwise than what the graph computes in several:
+/// only the offset of a normalization of zeros is the same bit by bit.
+TEST(TorchImport, ChecksOnInputsThatTellSomething) {
+  ESPQ_REQUIRE_TORCH_CASES();
+  const auto file = TorchCase::folder() / "recorded_zeros.pt2";
+  const CheckedImport zeros = import_torch_checked(file, {.example = {{"input", at::zeros({2, 64})}}});
+  EXPECT_EQ(zeros.agreement.outputs.at(0).largest_error, 0);
+  const CheckedImport own = import_torch_checked(file);
+  EXPECT_TRUE(own.agreement.agrees());
+  EXPECT_GT(own.agreement.outputs.at(0).largest_error, 0);
 }
 
 TEST(TorchImport, BindsADynamicDimension) {

@@ -46,11 +46,32 @@ TEST(TorchRefusal, NamesTheLineOfControlFlowThatDependsOnValues) {
   EXPECT_THAT(refusal("bad_condition.pt2"), HasSubstr("control flow"));
 }
 
+/// Whatever the buffer's values are when forward() begins, the first run would see others than the second.
+TEST(TorchRefusal, NamesTheLineThatWritesToABuffer) {
+  ESPQ_REQUIRE_TORCH_CASES();
+  for (const std::string name : {"cache", "part_cache", "constant_cache"})
+    for (const std::string ending : {".pt", "_script.pt", ".pt2", "_functional.pt2"}) {
+      const std::string text =
+          refusal("bad_" + name + ending, ending.ends_with(".pt") ? shape({2, 3}) : TorchImportOptions{});
+      EXPECT_THAT(text, AllOf(HasSubstr("'cache'"), HasSubstr("make_torch_cases.py:"),
+                              HasSubstr("make such state an input and an output")))
+          << name << ending;
+    }
+}
+
+TEST(TorchRefusal, FindsACountOfTheRuns) {
+  ESPQ_REQUIRE_TORCH_CASES();
+  EXPECT_THAT(refusal("bad_counter.pt", shape({2, 3})), AllOf(HasSubstr("'runs'"), HasSubstr("make_torch_cases.py:")));
+}
+
 TEST(TorchRefusal, SaysWhatIsWrongWithShapes) {
   ESPQ_REQUIRE_TORCH_CASES();
   EXPECT_THAT(refusal("small.pt"), AllOf(HasSubstr("'x' has no shape"), HasSubstr("--input-shape x=")));
   EXPECT_THAT(refusal("small.pt", shape({2, 5, 6, 6})), AllOf(HasSubstr("example inputs"), HasSubstr("module 'conv'")));
   EXPECT_THAT(refusal("small.pt", {.input_shapes = {{"y", {1, 3, 6, 6}}}}), HasSubstr("no input 'y' (its inputs: x)"));
+  EXPECT_THAT(refusal("small.pt", {.input_shapes = {{"x", {1, 3, 6, 6}}}, .input_values = {{"rate", 3}}}),
+              HasSubstr("no input 'rate'"));
+  EXPECT_THAT(refusal("small.pt2", {.input_values = {{"rate", 3}}}), HasSubstr("no input 'rate'"));
   EXPECT_THAT(refusal("small.pt2", shape({2, 5, 6, 6})), HasSubstr("?x3x6x6"));
   EXPECT_THAT(refusal("small.pt2", shape({9, 3, 6, 6})), HasSubstr("1 to 8"));
   EXPECT_THAT(refusal("bad_raises.pt", shape({2, 3})), HasSubstr("four dimensions, please, not 2"));

@@ -42,13 +42,25 @@ void average_pool(Call& call) {
   call.result(batched.finish(result));
 }
 
-/// The matrix that averages `from` elements into `to` windows as LibTorch cuts them.
+struct Range {
+  int64_t start, end;
+};
+
+/// The windows into which LibTorch cuts `from` elements.
+std::vector<Range> adaptive_windows(int64_t from, int64_t to) {
+  std::vector<Range> windows;
+  for (int64_t i = 0; i < to; ++i) windows.push_back({i * from / to, ((i + 1) * from + to - 1) / to});
+  return windows;
+}
+
+/// The matrix that averages `from` elements into `to` windows.
 at::Tensor averaging_matrix(int64_t from, int64_t to) {
   at::Tensor matrix = at::zeros({from, to}, at::kFloat);
-  for (int64_t i = 0; i < to; ++i) {
-    const int64_t start = i * from / to, end = ((i + 1) * from + to - 1) / to;
-    matrix.slice(0, start, end).select(1, i).fill_(1.0 / static_cast<double>(end - start));
-  }
+  int64_t column = 0;
+  for (const Range& window : adaptive_windows(from, to))
+    matrix.slice(0, window.start, window.end)
+        .select(1, column++)
+        .fill_(1.0 / static_cast<double>(window.end - window.start));
   return matrix;
 }
 
@@ -67,6 +79,26 @@ Variable* average_by_matrices(const Call& call, Variable* value, const Shape& sh
     value = call.transpose(call.emit("MatMul", {call.transpose(value, order), matrix}), order);
   }
   return value;
+}
+
+/// Windows of unequal size: the elements of each in a row, the last one repeated up to the size of the largest window,
+/// which no maximum notices. Then all windows are of one size and lie side by side.
+Variable* largest_of_windows(const Call& call, Variable* value, const Shape& shape, const Integers& sizes) {
+  const size_t first = shape.size() - sizes.size();
+  Integers kernel;
+  for (size_t axis = 0; axis < sizes.size(); ++axis) {
+    const auto windows = adaptive_windows(shape[first + axis], sizes[axis]);
+    int64_t size = 0;
+    for (const Range& window : windows) size = std::max(size, window.end - window.start);
+    kernel.push_back(size);
+    Integers indices;
+    for (const Range& window : windows)
+      for (int64_t i = 0; i < size; ++i) indices.push_back(std::min(window.start + i, window.end - 1));
+    if (shape[first + axis] % sizes[axis] == 0) continue;
+    value = call.emit("Gather", {value, call.parameter("windows", indices)},
+                      {{"axis", static_cast<int64_t>(first + axis)}});
+  }
+  return call.emit("MaxPool", {value}, {{"kernel_shape", kernel}, {"strides", kernel}});
 }
 
 /// Adaptive pools have windows of one size when the output divides the input.
@@ -90,12 +122,9 @@ void adaptive(Call& call, bool largest) {
     value = call.emit(largest ? "MaxPool" : "AveragePool", {batched.input},
                       {{"kernel_shape", kernel}, {"strides", kernel}});
   } else {
-    call.check(!largest,
-               "its output size {} does not divide the input size; windows of unequal size need another network",
-               fmt::join(sizes, "x"));
     Shape full = shape;
     if (full.size() == axes + 1) full.insert(full.begin(), 1);
-    value = average_by_matrices(call, batched.input, full, sizes);
+    value = (largest ? largest_of_windows : average_by_matrices)(call, batched.input, full, sizes);
   }
   call.result(batched.finish(value));
 }

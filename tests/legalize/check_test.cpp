@@ -1,0 +1,46 @@
+#include "passes/pipeline/check.h"
+
+#include <gmock/gmock.h>
+
+#include "tests/support/graph_builder.h"
+
+namespace espq::test {
+namespace {
+
+using testing::ElementsAre;
+using testing::HasSubstr;
+
+TEST(Check, TellsOfEveryOperationByItsName) {
+  GraphBuilder net;
+  Variable* x = net.conv("conv", net.input("x", {1, 4, 8, 8}), 4);
+  x = net.op("GlobalMaxPool", "pool", {x});
+  net.outputs({net.op("CumSum", "sum", {x, net.constant(at::scalar_tensor(1, at::kLong))})});
+  const auto checked = check_network(net.graph, {});
+  ASSERT_EQ(checked.size(), 3U);
+  EXPECT_EQ(checked[0].verdict, Verdict::Runs);
+  EXPECT_EQ(checked[1].verdict, Verdict::Rewritten);
+  EXPECT_THAT(checked[1].rewrites, ElementsAre("GlobalMaxPool became MaxPool"));
+  EXPECT_EQ(checked[2].name, "sum");
+  EXPECT_EQ(checked[2].verdict, Verdict::CannotRun);
+  EXPECT_THAT(checked[2].refusals.at(0).why, HasSubstr("has no float kernel for it"));
+  EXPECT_TRUE(cannot_run(checked));
+}
+
+TEST(Check, AllowsKernelsOfTheApplication) {
+  GraphBuilder net;
+  net.outputs({net.op("CumSum", "sum", {net.input("x", {1, 8}), net.constant(at::scalar_tensor(1, at::kLong))})});
+  Recipe recipe;
+  recipe.widths.check_kernels = false;
+  EXPECT_FALSE(cannot_run(check_network(net.graph, recipe)));
+}
+
+TEST(Check, LeavesTheNetworkAsItIs) {
+  GraphBuilder net;
+  net.outputs({net.op("GlobalMaxPool", "pool", {net.input("x", {1, 4, 8, 8})})});
+  const uint64_t revision = net.graph.revision();
+  check_network(net.graph, {});
+  EXPECT_EQ(net.graph.revision(), revision);
+}
+
+}  // namespace
+}  // namespace espq::test
