@@ -75,6 +75,13 @@ const std::vector<RewriteCase>& cases() {
          grouped_conv(net, 4, 4, 1, {{"pads", Shape{3, 4, 0, 3}}});
        },
        {"padding of Conv became Pad"}},
+      {"conv_of_sequences",
+       [](GraphBuilder& net) {
+         Variable* x = net.input("x", {3, 4, 10});
+         net.outputs({net.op("Conv", "conv", {x, net.random({6, 4, 3}), net.random({6})},
+                             {{"pads", Shape{1, 0}}, {"strides", Shape{2}}})});
+       },
+       {"sequences of Conv became one picture"}},
       {"max_pool_ceil",
        [](GraphBuilder& net) {
          pool(net, "MaxPool", {{"kernel_shape", Shape{3, 2}}, {"strides", Shape{2, 2}}, {"ceil_mode", int64_t{1}}});
