@@ -123,6 +123,7 @@ struct OpsCommand {
   std::string target;                   ///< empty = all
   std::string runtime_level = "3.3.9";  ///< chip library whose kernels are meant
   bool json = false;
+  bool markdown = false;  ///< the page docs/operators.md
 };
 
 using Command = std::variant<QuantizeCommand, CheckCommand, RunCommand, ImportCommand, InspectCommand, DiffCommand,

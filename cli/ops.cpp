@@ -63,11 +63,99 @@ void print_rows(const std::vector<const OperatorDefinition*>& rows, const Questi
   std::cout << rows.size() << " operators\n";
 }
 
+// ---------------------------------------------------------------------------------------------- the page
+std::string code(std::string_view word) { return fmt::format("`{}`", word); }
+
+template <typename Names>
+std::string codes(const Names& names) {
+  std::vector<std::string> result;
+  for (const auto& name : names) result.push_back(code(name));
+  return fmt::format("{}", fmt::join(result, ", "));
+}
+
+/// A pipe would end the cell of a table.
+std::string cell(std::string_view text) {
+  std::string result(text);
+  for (size_t at = 0; (at = result.find('|', at)) != std::string::npos; at += 2) result.insert(at, 1, '\\');
+  return result;
+}
+
+std::string sentence(std::string_view note) {
+  std::string result(note);
+  result[0] = static_cast<char>(std::toupper(static_cast<unsigned char>(result[0])));
+  return result + ".";
+}
+
+/// Chips with the limit, by name where they are not all of them.
+std::string chips(const Limit& limit, RuntimeLevel level) {
+  std::vector<std::string_view> names;
+  for (const Target& target : all_targets())
+    if (!limit.holds || limit.holds({target, level})) names.push_back(target.name);
+  return names.size() == all_targets().size() ? "all" : codes(names);
+}
+
+std::string_view consequence(Refusal::Kind kind) {
+  switch (kind) {
+    case Refusal::Kind::Form:
+      return "wrong results, or the library stops";
+    case Refusal::Kind::Unwritable:
+      return "no file can say it";
+    case Refusal::Kind::Kernel:
+      return "needs a kernel of the application";
+  }
+  return "";
+}
+
+void print_section(const OperatorDefinition& row, const Question& question) {
+  std::cout << fmt::format("\n### {}\nKernels: {}.", row.name, fmt::join(question.widths(row), ", "));
+  std::vector<std::string_view> stated;
+  for (const AttributeSpec& attribute : row.attributes)
+    if (attribute.stated) stated.push_back(attribute.name);
+  if (!stated.empty()) std::cout << fmt::format(" Always in a file: {}.", codes(stated));
+  if (row.chip.needs_all_outputs) std::cout << " Files name all of its outputs.";
+  if (!row.chip.note.empty()) std::cout << "\n\n" << sentence(row.chip.note);
+  std::cout << "\n";
+  if (row.chip.limits.empty()) return;
+  std::cout << "\n| It does not take | Otherwise | Chips | Remedy |\n|---|---|---|---|\n";
+  for (const Limit& limit : row.chip.limits)
+    std::cout << fmt::format("| {} | {} | {} | {} |\n", cell(limit.what), consequence(limit.kind),
+                             chips(limit, question.level), cell(limit.remedy));
+}
+
+std::string_view without_kernel(const OperatorDefinition& row) {
+  if (!row.chip.note.empty()) return row.chip.note;
+  if (row.quantization.table_int8 && row.quantization.table_int16) return "as a lookup table, at 8 and at 16 bits";
+  if (row.quantization.table_int8) return "as a lookup table, at 8 bits";
+  return "only where a rewrite takes its place, or the application registers a kernel";
+}
+
+void print_page(const Question& question) {
+  std::cout
+      << "# Operators\n\n"
+         "<!-- Written by `espq ops --markdown`; a test compares the two. -->\n\n"
+      << fmt::format(
+             "What {} makes of each operator, compared with what ONNX means by it: the widths of its kernels, the\n"
+             "forms that it reads otherwise, and the attributes for which it has no default or another one (files\n"
+             "that espq writes always have them). Where a form is not taken, espq rewrites the operation if that "
+             "is\nexact, and refuses the network otherwise. [Runtime levels](runtime_levels.md) says what is known "
+             "of other\nversions of the library.\n\n## With a kernel\n",
+             library_name(question.level));
+  for (const OperatorDefinition& row : operators().all())
+    if (row.chip.registered()) print_section(row, question);
+  std::cout << "\n## Without a kernel\n\n| Operator | On the chip |\n|---|---|\n";
+  for (const OperatorDefinition& row : operators().all())
+    if (!row.chip.registered()) std::cout << fmt::format("| {} | {} |\n", row.name, cell(without_kernel(row)));
+}
+
 }  // namespace
 
 int ops(const OpsCommand& command) {
   const Question question{command.target.empty() ? nullptr : &find_target(command.target),
                           parse_enum<RuntimeLevel>(command.runtime_level, "--runtime-level")};
+  if (command.markdown) {
+    print_page(question);
+    return kSuccess;
+  }
   std::vector<const OperatorDefinition*> rows;
   for (const OperatorDefinition& definition : operators().all())
     if (!question.target || definition.chip.registered()) rows.push_back(&definition);

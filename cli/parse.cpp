@@ -233,7 +233,8 @@ void add_ops(CLI::App& app, Command& command) {
       ->type_name("NAME");
   verb->add_option("--runtime-level", options->runtime_level, "Of this chip library: 3.3.9 (the default) or newer")
       ->type_name("LEVEL");
-  verb->add_flag("--json", options->json, "As JSON");
+  CLI::Option* json = verb->add_flag("--json", options->json, "As JSON");
+  verb->add_flag("--markdown", options->markdown, "As the page docs/operators.md")->excludes(json);
   verb->callback([options, &command] { command = *options; });
 }
 

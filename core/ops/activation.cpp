@@ -167,7 +167,7 @@ const Limit kSlopes{.what = "slopes other than [C, 1, 1] for a tensor of four di
                     .asked = [](const Operation& operation, const Deployment&, Width width) {
                       const Variable* slope = operation.input(1);
                       if (becomes_table(operation, width) || !slope || !slope->is_parameter()) return false;
-                      const auto shape = model_shape(operation.input(0));
+                      const auto shape = image_shape(operation, operation.input(0));
                       if (shape && shape->size() != 4) return true;
                       const at::IntArrayRef slopes = slope->value().sizes();
                       if (slopes.size() != 3 || slopes[1] != 1 || slopes[2] != 1) return true;

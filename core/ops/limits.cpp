@@ -2,6 +2,8 @@
 
 #include <ATen/ATen.h>
 
+#include <algorithm>
+
 #include "core/graph/match.h"
 
 namespace espq {
@@ -23,6 +25,14 @@ std::optional<Shape> model_shape(const Variable* value) {
   if (!value || !value->shape() || value->permutation().empty()) return value ? value->shape() : std::nullopt;
   Shape shape = *value->shape();
   for (size_t i = 0; i < shape.size(); ++i) shape[value->permutation()[i]] = value->shape()->at(i);
+  return shape;
+}
+
+std::optional<Shape> image_shape(const Operation& operation, const Variable* value) {
+  auto shape = model_shape(value);
+  const bool from_file = operation.chip().kernels.has_value() && shape && value->permutation().empty();
+  if (from_file && (shape->size() == 3 || shape->size() == 4))
+    std::rotate(shape->begin() + 1, shape->end() - 1, shape->end());
   return shape;
 }
 

@@ -9,6 +9,9 @@ namespace espq {
 
 /// Shape of a tensor in the model's order, also in a chip graph; nullopt when it is not known.
 std::optional<Shape> model_shape(const Variable* value);
+/// The same of a tensor [N, C, spatial...] of an operation whose kernels want the channels last: what a file calls
+/// [N, spatial..., C], whose permutation it does not tell.
+std::optional<Shape> image_shape(const Operation& operation, const Variable* value);
 /// Exponent of a tensor of a chip graph; nullopt for floats, and before lowering.
 std::optional<int> stored_exponent(const Variable* value);
 /// An operand that is there and no constant.

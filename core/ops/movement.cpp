@@ -278,17 +278,18 @@ const Limit kPadRank{.what = "mode edge or reflect of the outer dimensions of a 
 const Limit kDepthFirst{.what = "mode DCR, except for as many new channels as the block size",
                         .remedy = "use mode CRD, with the channels in front of it permuted",
                         .asked = [](const Operation& operation, const Deployment&, Width) {
-                          const auto shape = model_shape(operation.input(0));
+                          const auto shape = image_shape(operation, operation.input(0));
                           const int64_t block = operation.int_attribute("blocksize");
                           return operation.string_attribute("mode", "DCR") != "CRD" && shape && shape->size() == 4 &&
                                  (*shape)[1] != block * block * block;
                         }};
 
-const Limit kBlockOrder{.what = "more than one channel (it numbers the new ones channel by channel)",
+const Limit kBlockOrder{.what = "more than one channel in ONNX's order (it numbers the new ones channel by channel)",
                         .remedy = "permute the channels of the Conv behind, or use Reshape and Transpose",
                         .asked = [](const Operation& operation, const Deployment&, Width) {
-                          const auto shape = model_shape(operation.input(0));
-                          return operation.int_attribute("blocksize") != 1 && shape && shape->size() == 4 &&
+                          const auto shape = image_shape(operation, operation.input(0));
+                          return operation.string_attribute("mode", "DCR") != "CRD" &&
+                                 operation.int_attribute("blocksize") != 1 && shape && shape->size() == 4 &&
                                  (*shape)[1] > 1;
                         }};
 

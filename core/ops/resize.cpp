@@ -259,7 +259,8 @@ const Limit kCubic{.what = "mode cubic",
 const Limit kOtherAxes{.what = "a change of batch or channels",
                        .remedy = "resize the spatial axes only",
                        .asked = [](const Operation& operation, const Deployment&, Width) {
-                         const auto from = model_shape(operation.input(0)), to = model_shape(operation.output());
+                         const auto from = image_shape(operation, operation.input(0));
+                         const auto to = image_shape(operation, operation.output());
                          return from && to && from->size() > 2 && from->size() == to->size() &&
                                 (from->at(0) != to->at(0) || from->at(1) != to->at(1));
                        }};
@@ -272,7 +273,7 @@ const Limit kFlat{.what = "tensors of less than three dimensions",
 
 /// The plan of a Resize whose shapes and operands are known before it runs.
 std::optional<ResizePlan> known_plan(const Operation& operation) {
-  const auto shape = model_shape(operation.input(0));
+  const auto shape = image_shape(operation, operation.input(0));
   if (!shape || shape->size() < 3) return std::nullopt;
   Tensors operands{at::empty(*shape, at::TensorOptions(at::kMeta))};
   bool sized = false;

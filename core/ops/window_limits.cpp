@@ -26,7 +26,7 @@ std::vector<int64_t> kernel_of(const Operation& operation) {
 }
 
 std::optional<Placed> placed(const Operation& operation) {
-  const auto shape = model_shape(operation.input(0));
+  const auto shape = image_shape(operation, operation.input(0));
   std::vector<int64_t> kernel = kernel_of(operation);
   if (!shape || kernel.empty() || shape->size() != kernel.size() + 2) return std::nullopt;
   Placed result{.window = read_window(operation, *shape, std::move(kernel)), .input = {}};

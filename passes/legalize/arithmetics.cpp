@@ -182,7 +182,7 @@ std::string matmul(Rewriter& rewriter) {
 
 std::vector<RewriteRule> arithmetic_rewrites() {
   return {{"Sum", sum},     {"Mean", mean}, {"Max", extremum}, {"Min", extremum},
-          {"PRelu", prelu}, {"Gemm", gemm}, {"MatMul", matmul}};
+          {"PRelu", prelu}, {"Gemm", gemm}, {"MatMul", matmul, true}};
 }
 
 }  // namespace espq

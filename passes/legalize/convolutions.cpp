@@ -102,8 +102,40 @@ std::string join_groups(Rewriter& rewriter) {
                                                                             : split(rewriter, filters, groups);
 }
 
+/// A list with one entry per axis of a window becomes one of a plane whose rows are no part of it.
+void add_row_axis(Operation& conv, const char* key, int64_t value, bool pads = false) {
+  if (!conv.has(key)) return;
+  Shape list = conv.ints_attribute(key);
+  list.insert(list.begin(), value);
+  if (pads) list.insert(list.begin() + 2, value);
+  conv.set_attribute(key, list);
+}
+
+/// Sequences side by side ([N, C, W]) are the rows of one picture, [1, C, N, W].
+std::string stack_sequences(Rewriter& rewriter) {
+  Operation& conv = rewriter.origin();
+  const Shape shape = rewriter.shape(0);
+  const Variable* weight = conv.input(1);
+  const auto result = conv.output()->shape();
+  if (shape.size() != 3 || shape[0] == 1 || !weight || !weight->is_parameter() || !result) return {};
+  const auto window = window_of(rewriter);
+  conv.set_attribute("pads", Shape{window->begin[0], window->end[0]});
+  conv.set_attribute("auto_pad", std::string("NOTSET"));
+  rewriter.before(0, "Transpose", "turned", {}, {{"perm", Shape{1, 0, 2}}});
+  const Shape picture{1, shape[1], shape[0], shape[2]}, turned{result->at(1), result->at(0), result->at(2)};
+  rewriter.before(0, "Reshape", "picture", {&rewriter.constant("picture_shape", picture)});
+  set_constant(rewriter.graph(), conv, 1, weight->value().unsqueeze(2), conv.name() + "_weight");
+  for (const char* key : {"kernel_shape", "strides", "dilations"}) add_row_axis(conv, key, 1);
+  add_row_axis(conv, "pads", 0, /*pads=*/true);
+  rewriter.after("Transpose", "turned_back", {}, {{"perm", Shape{1, 0, 2}}});
+  rewriter.after("Reshape", "sequences", {&rewriter.constant("sequences_shape", turned)});
+  return "sequences of Conv became one picture";
+}
+
 }  // namespace
 
-std::vector<RewriteRule> convolution_rewrites() { return {{"Conv", separate_padding}, {"Conv", join_groups}}; }
+std::vector<RewriteRule> convolution_rewrites() {
+  return {{"Conv", separate_padding}, {"Conv", join_groups}, {"Conv", stack_sequences}};
+}
 
 }  // namespace espq

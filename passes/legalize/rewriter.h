@@ -96,5 +96,6 @@ std::vector<RewriteRule> movement_rewrites();
 std::vector<RewriteRule> arithmetic_rewrites();
 std::vector<RewriteRule> recurrent_rewrites();
 std::vector<RewriteRule> cell_rewrites();
+std::vector<RewriteRule> reduction_rewrites();
 
 }  // namespace espq

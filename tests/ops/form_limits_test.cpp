@@ -265,6 +265,7 @@ std::vector<Case> rearrangements() {
       {"mode DCR", blocks("DepthToSpace", 4, 2), blocks("DepthToSpace", 4, 2, crd)},
       {"more than one channel", blocks("SpaceToDepth", 2, 2), blocks("SpaceToDepth", 1, 2)},
       {"more than one channel", blocks("SpaceToDepth", 2, 2), blocks("SpaceToDepth", 2, 1)},
+      {"more than one channel", blocks("SpaceToDepth", 2, 2), blocks("SpaceToDepth", 2, 2, crd)},
       {"negative indices", scatter({-1}, "none"), scatter({3}, "add")},
       {"reduction mul", scatter({0}, "mul"), scatter({0}, "mul", Width::Float)},
       {"first two", reverse(2, 0), reverse(0, 1)},

@@ -6,6 +6,7 @@
 #include <set>
 
 #include "core/exec/executor.h"
+#include "core/exec/executor.h"
 #include "core/support/error.h"
 #include "passes/pipeline/convert.h"
 #include "tests/support/graph_builder.h"

@@ -1,0 +1,105 @@
+// How far a network of these widths may be from the float network, measured on the float network alone: every tensor is
+// moved by as much as rounding it to a grid of its width and range moves it, at random, and the outputs are compared.
+// That counts what happens to an error on its way (a division, an exponential, a difference of large numbers), and it
+// asks nothing of the quantizer, the lowering or the kernels that are under test.
+#include <ATen/ATen.h>
+
+#include <map>
+
+#include "core/exec/executor.h"
+#include "core/ops/operator.h"
+#include "tests/random_networks/random.h"
+#include "tests/random_networks/trial.h"
+
+namespace espq::random_networks {
+namespace {
+
+constexpr int kDraws = 6;
+
+using Slot = std::tuple<const Operation*, int, bool>;
+
+Slot slot_of(const SlotEvent& event) { return {&event.operation, event.slot, event.is_output}; }
+
+class Noise {
+ public:
+  Noise(const Graph& network, const Recipe& recipe) : network_(network), recipe_(recipe) {}
+
+  void observe(const SlotEvent& event) {
+    if (!event.value.is_floating_point() || event.value.numel() == 0) return;
+    double& largest = largest_[slot_of(event)];
+    largest = std::max(largest, event.value.abs().max().item<double>());
+  }
+
+  void disturb(SlotEvent& event, Random& random) const {
+    const auto found = largest_.find(slot_of(event));
+    if (found == largest_.end() || !is_rounded(event)) return;
+    const double step = step_of(event, found->second);
+    if (step > 0) event.value = event.value + random.uniform(event.value.sizes().vec(), -0.5, 0.5) * step;
+  }
+
+ private:
+  const Graph& network_;
+  const Recipe& recipe_;
+  std::map<Slot, double> largest_;
+
+  /// Every result, and the operands that no operation made.
+  bool is_rounded(const SlotEvent& event) const {
+    if (event.is_output) return true;
+    const Variable* operand = event.operation.input(static_cast<size_t>(event.slot));
+    if (network_.is_input(operand)) return true;
+    const OperandRole role = definition_of(event.operation).input_spec(static_cast<size_t>(event.slot)).role;
+    return operand->is_parameter() && is_operand_of_arithmetic(role) && role != OperandRole::Statistics;
+  }
+
+  /// The narrowest width in use: operations of the network are not one by one those that are quantized.
+  int bits_of(const Operation& operation) const {
+    int bits = recipe_.widths.bits;
+    for (const auto& [name, options] : recipe_.layers)
+      if (options.width && !options.width->is_float())
+        bits = std::min({bits, options.width->activations, options.width->weights});
+    // Operators with 8-bit kernels alone compute with 8 bits.
+    const OperatorDefinition& definition = definition_of(operation);
+    return definition.chip.kernels.int8 && !definition.chip.kernels.int16 ? 8 : bits;
+  }
+
+  /// The step of the smallest grid of powers of two that holds everything.
+  double step_of(const SlotEvent& event, double largest) const {
+    if (largest == 0) return 0;
+    const OperatorDefinition& definition = definition_of(event.operation);
+    const int bits = bits_of(event.operation);
+    double step = std::exp2(std::ceil(std::log2(largest / quant_max(bits))));
+    // A 16-bit function is read from a table at every 32nd code: its operand is rounded as coarsely.
+    const bool table = bits == 16 && (definition.quantization.table_int16 || definition.only_as_table());
+    if (table && !event.is_output) step *= recipe_.tables.value_or(TableOptions()).step;
+    if (table && event.is_output) step *= recipe_.tables.value_or(TableOptions()).step;
+    // Gates and state of the recurrent cells are on one grid, whatever the width.
+    if (definition.quantization.alignment == AlignmentClass::Recurrent)
+      step = std::max(step, std::exp2(kGateExponent) * 4);
+    return step;
+  }
+};
+
+}  // namespace
+
+std::vector<double> expected_noise(const Graph& network, const Dataset& calibration, const Recipe& recipe,
+                                   const Tensors& inputs) {
+  Noise noise(network, recipe);
+  Executor executor(network, Precision::Float);
+  executor.set_hook([&](SlotEvent& event) { noise.observe(event); });
+  for (size_t batch = 0; batch < calibration.size(); ++batch) executor.run(calibration.inputs(network, batch));
+  executor.set_hook(nullptr);
+  const Tensors exact = executor.run(inputs);
+  std::vector<double> squares(exact.size());
+  Random random(1);
+  executor.set_hook([&](SlotEvent& event) { noise.disturb(event, random); });
+  for (int draw = 0; draw < kDraws; ++draw) {
+    const Tensors disturbed = executor.run(inputs);
+    for (size_t i = 0; i < exact.size(); ++i)
+      squares[i] = std::max(squares[i],
+                            (disturbed[i].to(at::kDouble) - exact[i].to(at::kDouble)).square().mean().item<double>());
+  }
+  for (double& square : squares) square = std::sqrt(square);
+  return squares;
+}
+
+}  // namespace espq::random_networks
