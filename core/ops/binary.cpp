@@ -200,16 +200,16 @@ size_t broadcast_groups(const Shape& a, const Shape& b) {
   return groups;
 }
 
-const Limit kLeftShift{
-    .what = "a result finer than the product of the operands' grids",
-    .remedy = "let the quantizer fit the shift (derive.fit_shift), or calibrate with data that excites the result",
-    .asked =
-        [](const Operation& operation, const Deployment&, Width width) {
-          const auto a = stored_exponent(operation.input(0)), b = stored_exponent(operation.input(1));
-          const auto result = stored_exponent(operation.output());
-          return width != Width::Float && a && b && result && *result < *a + *b;
-        },
-    .holds = [](const Deployment& deployment) { return deployment.target.vector_unit; }};
+const Limit kLeftShift{.what = "a result finer than the product of the operands' grids",
+                       .remedy = "calibrate with data that excites the result",
+                       .asked =
+                           [](const Operation& operation, const Deployment&, Width width) {
+                             const auto a = stored_exponent(operation.input(0)),
+                                        b = stored_exponent(operation.input(1));
+                             const auto result = stored_exponent(operation.output());
+                             return width != Width::Float && a && b && result && *result < *a + *b;
+                           },
+                       .holds = [](const Deployment& deployment) { return deployment.target.vector_unit; }};
 
 /// The chip library merges neighbouring dimensions that broadcast alike, and loops over four.
 const Limit kBroadcast{.what = "operands that broadcast along more than four groups of dimensions",

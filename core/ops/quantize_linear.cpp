@@ -1,3 +1,5 @@
+#include "core/ops/quantize_linear.h"
+
 #include <ATen/Parallel.h>
 
 #include "core/ops/arguments.h"
@@ -85,8 +87,8 @@ Tensors map(const at::Tensor& input, Function function) {
 
 /// Left shift on the vector units: the multiplier 2^count is held in one lane and wraps there (int8 on the S3 for
 /// int8 -> int8, int16 otherwise).
-float lane_multiplier(const BoardContext& context, int count) {
-  const bool int8_lane = context.target.int8_multipliers && context.inputs[0].bits == 8 && context.outputs[0].bits == 8;
+float lane_multiplier(const Target& target, int bits_in, int bits_out, int count) {
+  const bool int8_lane = target.int8_multipliers && bits_in == 8 && bits_out == 8;
   const int64_t power = count > 30 ? 0 : int64_t{1} << count;
   return static_cast<float>(int8_lane ? static_cast<int8_t>(power) : static_cast<int16_t>(power));
 }
@@ -105,7 +107,9 @@ BoardKernel convert_codes(const BoardContext& context) {
   const bool vector = context.target.vector_unit;
   const int shift = e_out - e_in;
   const bool wide_multiplier = context.inputs[0].bits == 16 && context.outputs[0].bits == 16 && shift < -14;
-  const float multiplier = shift < 0 ? lane_multiplier(context, -shift) : std::ldexp(1.0f, -shift);
+  const float multiplier =
+      shift < 0 ? lane_multiplier(context.target, context.inputs[0].bits, context.outputs[0].bits, -shift)
+                : std::ldexp(1.0f, -shift);
   return [=](const Tensors& in) {
     if (!vector || in[0].numel() <= 50 || wide_multiplier) {
       return map(in[0], [&](float q) { return round(q * scale * inverse); });
@@ -130,18 +134,20 @@ BoardKernel convert_board(const BoardContext& context) {
   return board_on_values(context);
 }
 
-/// Its kernel writes 16 codes at a time and leaves the second half of the last block as it was.
+/// Of a tensor of a chip graph; before lowering there is none.
+Grid stored_grid(const Variable* value) {
+  if (!value || !value->storage()) return {};
+  const at::ScalarType dtype = value->storage()->dtype;
+  return {dtype == at::kChar ? 8 : dtype == at::kShort ? 16 : 0, value->storage()->exponents};
+}
+
 const Limit kHalfBlock{.what = "int8 to int16 where more than 50 codes leave a last block of 8 of 16",
-                       .remedy = "keep both sides at one width, or change the size",
-                       .asked =
-                           [](const Operation& operation, const Deployment&, Width) {
-                             const Variable *from = operation.input(0), *to = operation.output();
-                             const auto count = element_count(from);
-                             return from && from->storage() && to->storage() && count &&
-                                    from->storage()->dtype == at::kChar && to->storage()->dtype == at::kShort &&
-                                    *count > 50 && *count % 16 == 8;
-                           },
-                       .holds = [](const Deployment& deployment) { return deployment.target.vector_unit; }};
+                       .remedy = "keep both sides at one width or exponent, or convert by way of floats",
+                       .asked = [](const Operation& operation, const Deployment& deployment, Width) {
+                         const Grid from = stored_grid(operation.input(0)), to = stored_grid(operation.output());
+                         const auto count = element_count(operation.input(0));
+                         return count && loses_half_block(deployment.target, *count, from, to);
+                       }};
 
 OperatorDefinition conversion(std::string_view name, ForwardFunction forward) {
   return {.name = name,
@@ -160,6 +166,19 @@ OperatorDefinition conversion(std::string_view name, ForwardFunction forward) {
 }
 
 }  // namespace
+
+bool loses_half_block(const Target& target, int64_t elements, const Grid& from, const Grid& to) {
+  constexpr int64_t kOneByOne = 50;
+  return target.vector_unit && from.bits == 8 && to.bits == 16 && from.exponents != to.exponents &&
+         elements > kOneByOne && elements % vector_length(8) == vector_length(16);
+}
+
+bool wraps_multiplier(const Target& target, const Grid& from, const Grid& to) {
+  const int left = from.exponent() - to.exponent();
+  const bool one_by_one = from.bits == 16 && to.bits == 16;  // where the multiplier is that large
+  return target.vector_unit && left > 0 && !one_by_one &&
+         lane_multiplier(target, from.bits, to.bits, left) != std::ldexp(1.0f, left);
+}
 
 Operators quantize_linear_operators() {
   return {conversion("QuantizeLinear", quantize), conversion("RequantizeLinear", requantize),

@@ -3,6 +3,7 @@
 #include <cmath>
 
 #include "core/ops/operator.h"
+#include "core/ops/quantize_linear.h"
 #include "core/support/error.h"
 #include "passes/lowering/formats.h"
 #include "passes/lowering/steps.h"
@@ -41,21 +42,15 @@ bool same_format(const Graph& graph, const SlotQuant& written, const SlotQuant& 
   return slot_exponents(graph, written) == slot_exponents(graph, read);
 }
 
-/// From 8 to 16 bits the vector kernels take 16 elements at a time: where 8 are left over they are never written (chip
-/// library 3.3.9: RequantizeLinear of more than 50 elements; smaller tensors are converted one by one).
-bool loses_tail(const Graph& graph, const Variable& variable, const SlotQuant& written, const SlotQuant& read) {
-  if (!graph.target()->vector_unit || written.bits != 8 || read.bits != 16) return false;
-  if (slot_exponents(graph, written) == slot_exponents(graph, read)) return false;  // widened one by one
-  constexpr int64_t kOneByOne = 50;
-  internal_check(variable.shape().has_value(), "no shape: " + variable.name());
-  const int64_t elements = c10::multiply_integers(*variable.shape());
-  return elements > kOneByOne && elements % vector_length(8) == vector_length(16);
-}
-
 /// From integers to integers; where the kernel for it fails by way of floats, which hold the codes exactly.
 void insert_requantize(Graph& graph, PassReport& report, const Use& use, const SlotQuant& written,
                        const SlotQuant& read, const Quirks& quirks) {
-  if (!quirks.requantize_loses_tail && loses_tail(graph, *use.operation->input(use.slot), written, read)) {
+  const Variable& variable = *use.operation->input(use.slot);
+  internal_check(variable.shape().has_value(), "no shape: " + variable.name());
+  const int64_t elements = c10::multiply_integers(*variable.shape());
+  const Grid from = slot_grid(graph, written), to = slot_grid(graph, read);
+  if (!quirks.requantize_loses_tail &&
+      (loses_half_block(*graph.target(), elements, from, to) || wraps_multiplier(*graph.target(), from, to))) {
     insert(graph, report, use, "DequantizeLinear", scale_of(graph, written), written);
     insert(graph, report, use, "QuantizeLinear", scale_of(graph, read), read);
     return;

@@ -98,6 +98,10 @@ class Aligner {
   /// The slot whose scale the producers should take, if any.
   SlotQuant* align(Operation& operation) {
     if (!quirks_.passed_codes_unaligned && passes_codes(operation)) return align_passed_codes(operation);
+    if (!quirks_.scales_ignore_width && cuts_another_width(operation)) {
+      operand_follows(operation, 0, operation.edit_output_quant(0));
+      return nullptr;
+    }
     if (definition_of(operation).quantization.alignment == AlignmentClass::Recurrent)
       return options_.recurrent ? align_hidden_state(operation) : nullptr;
     const AlignMethod method = method_of(operation);
@@ -149,6 +153,18 @@ class Aligner {
     aligned_ = {operands.front()};
     for (size_t i = 1; i < operands.size(); ++i) operand_follows(operation, operands[i], master);
     return &master;
+  }
+
+  /// A Relu or Clip that reads another width needs no more room for its operand than for its result: what lies beyond
+  /// is cut in any case.
+  bool cuts_another_width(const Operation& operation) const {
+    if (!definition_of(operation).quantization.fused_activation) return false;
+    const SlotQuant &operand = operation.input_quant()[0], &result = operation.output_quant()[0];
+    const Operation* producer = operation.input(0)->producer();
+    if (!producer || !producer->quantized() || !has_exponents(graph_, operand) || !has_exponents(graph_, result))
+      return false;
+    const SlotQuant& written = producer->output_quant()[operation.input(0)->producer_slot()];
+    return !written.is_float() && written.bits != operand.bits;
   }
 
   bool passes_codes(const Operation& operation) const {
