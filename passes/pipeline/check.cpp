@@ -3,8 +3,11 @@
 #include <algorithm>
 #include <map>
 
+#include "passes/legalize/decompose_group_normalization.h"
+#include "passes/legalize/rewrite_choices.h"
 #include "passes/pipeline/convert.h"
 #include "passes/run.h"
+#include "passes/simplify/remove_dead_code.h"
 
 namespace espq {
 
@@ -64,12 +67,22 @@ std::vector<CheckedOperation> check_network(const Graph& network, const Recipe& 
   Table table;
   for (CheckedOperation& operation : checked) table[operation.name] = &operation;
   Origins origins;
-  if (recipe.legalize)
+  const auto rewritten = [&](const std::string& name, const std::string& what) {
+    if (CheckedOperation* operation = find(table, origins, name)) {
+      operation->verdict = Verdict::Rewritten;
+      add_once(operation->rewrites, what);
+    }
+  };
+  if (recipe.legalize) {
+    for (const PassReport& report : {rewrite_choices(graph, &origins), decompose_group_normalization(graph, &origins)})
+      for (const ReportEntry& change : report.changes) rewritten(change.where, change.what);
+    remove_dead_code(graph);
+    for (const CheckedOperation& operation : checked)
+      if (!graph.find_operation(operation.name)) rewritten(operation.name, "taken into the operation behind it");
+    assign_widths(graph, recipe.widths, recipe.layers, recipe.quirks);
     for (const ReportEntry& change : legalize(graph, deployment, *recipe.legalize, &origins).changes)
-      if (CheckedOperation* operation = find(table, origins, change.where)) {
-        operation->verdict = Verdict::Rewritten;
-        add_once(operation->rewrites, change.what);
-      }
+      rewritten(change.where, change.what);
+  }
   for (const Refused& refused : refused_operations(graph, deployment, recipe.widths, recipe.quirks))
     if (CheckedOperation* operation = find(table, origins, refused.name)) {
       operation->verdict = Verdict::CannotRun;

@@ -2,6 +2,9 @@
 
 #include "core/exec/executor.h"
 #include "parity/format.h"
+#include "passes/legalize/bound_masks.h"
+#include "passes/legalize/decompose_group_normalization.h"
+#include "passes/legalize/rewrite_choices.h"
 #include "passes/quantize/calibrate.h"
 #include "passes/quantize/create_slots.h"
 #include "passes/quantize/quantize_parameters.h"
@@ -44,6 +47,9 @@ Graph prepare(const Graph& network, const Recipe& recipe, Report* report) {
   // Behind the rewrites, which know how to fold into a ConvTranspose but not into what it becomes.
   if (recipe.decompose_conv_transpose) run(decompose_conv_transpose);
   if (recipe.legalize) {
+    const bool chosen = run([](Graph& graph) { return rewrite_choices(graph); });
+    const bool normalized = run([](Graph& graph) { return decompose_group_normalization(graph); });
+    if (chosen || normalized) run(remove_dead_code);
     // What a chip runs depends on the width.
     run([&](Graph& graph) { return assign_widths(graph, recipe.widths, recipe.layers, recipe.quirks); });
     const Deployment deployment{find_target(recipe.target), recipe.lowering.runtime_level};
@@ -68,6 +74,8 @@ Conversion convert(const Graph& network, const Dataset& data, const Recipe& reci
   run([&](Graph& graph) {
     return require_runs(graph, {target, recipe.lowering.runtime_level}, recipe.widths, quirks);
   });
+  // No grid holds the infinity of a mask.
+  if (recipe.legalize) run([&](Graph& graph) { return bound_masks(graph, data); });
   run([&](Graph& graph) {
     return create_slots(graph, target, bits, observers, recipe.calibration, recipe.layers, quirks);
   });

@@ -82,6 +82,11 @@ const std::vector<Function>& functions() {
       {"Acosh", [](double x) { return std::log(x + std::sqrt(x * x - 1)); }, 1.25, 4},
       {"Atanh", [](double x) { return std::log((1 + x) / (1 - x)) / 2; }, -0.75, 0.75},
       {"Identity", [](double x) { return x; }},
+      {"ScalarFunction",
+       [](double x) { return x > 0.5 ? x : -x / 4; },
+       -4,
+       4,
+       {{"steps", std::vector<std::string>{"Greater x 0.5", "Mul x -0.25", "Where #0 x #1"}}}},
   };
   return all;
 }
