@@ -190,7 +190,9 @@ const Limit kOpenBelow{.what = "an upper bound alone in float",
 const Limit kSwishFactor{.what = "another alpha than 1 without a lookup table",
                          .remedy = "let the quantizer make a table of it (8 bits, or tables at 16 bits)",
                          .asked = [](const Operation& operation, const Deployment&, Width width) {
-                           return width != Width::Int8 && operation.float_attribute("alpha", 1) != 1;
+                           // At 16 bits the quantizer makes a table: only what is still a Swish on the chip is wrong.
+                           const bool table = width == Width::Int16 && !operation.chip().kernels;
+                           return width != Width::Int8 && !table && operation.float_attribute("alpha", 1) != 1;
                          }};
 
 template <at::Tensor (*Function)(const at::Tensor&)>

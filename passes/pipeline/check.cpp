@@ -29,6 +29,9 @@ CheckedOperation* find(const Table& table, const Origins& origins, const std::st
   return found == table.end() ? nullptr : found->second;
 }
 
+/// Whose changes are of single operations, and are what they become.
+bool is_rewrite(const PassReport& pass) { return pass.pass != "assign_widths" && pass.pass != "remove_dead_code"; }
+
 void add_once(std::vector<std::string>& list, const std::string& entry) {
   if (std::find(list.begin(), list.end(), entry) == list.end()) list.push_back(entry);
 }
@@ -57,7 +60,7 @@ std::vector<CheckedOperation> check_network(const Graph& network, const Recipe& 
   Recipe as_it_is = recipe;
   as_it_is.legalize.reset();
   Graph graph = prepare(network, as_it_is);
-  const Deployment deployment{find_target(recipe.target), recipe.lowering.runtime_level};
+  Graph chip_forms = graph.clone();
   assign_widths(graph, recipe.widths, recipe.layers, recipe.quirks);
   std::vector<CheckedOperation> checked;
   for (const Operation* operation : graph.topological_order()) {
@@ -67,23 +70,17 @@ std::vector<CheckedOperation> check_network(const Graph& network, const Recipe& 
   Table table;
   for (CheckedOperation& operation : checked) table[operation.name] = &operation;
   Origins origins;
-  const auto rewritten = [&](const std::string& name, const std::string& what) {
-    if (CheckedOperation* operation = find(table, origins, name)) {
-      operation->verdict = Verdict::Rewritten;
-      add_once(operation->rewrites, what);
-    }
-  };
-  if (recipe.legalize) {
-    for (const PassReport& report : {rewrite_choices(graph, &origins), decompose_group_normalization(graph, &origins)})
-      for (const ReportEntry& change : report.changes) rewritten(change.where, change.what);
-    remove_dead_code(graph);
-    for (const CheckedOperation& operation : checked)
-      if (!graph.find_operation(operation.name)) rewritten(operation.name, "taken into the operation behind it");
-    assign_widths(graph, recipe.widths, recipe.layers, recipe.quirks);
-    for (const ReportEntry& change : legalize(graph, deployment, *recipe.legalize, &origins).changes)
-      rewritten(change.where, change.what);
-  }
-  for (const Refused& refused : refused_operations(graph, deployment, recipe.widths, recipe.quirks))
+  Report report;
+  bring_to_chip_forms(chip_forms, recipe, report, &origins);
+  if (!recipe.legalize) assign_widths(chip_forms, recipe.widths, recipe.layers, recipe.quirks);
+  for (const PassReport& pass : report.passes)
+    for (const ReportEntry& change : pass.changes)
+      if (CheckedOperation* operation = is_rewrite(pass) ? find(table, origins, change.where) : nullptr) {
+        operation->verdict = Verdict::Rewritten;
+        add_once(operation->rewrites, change.what);
+      }
+  const Deployment deployment{find_target(recipe.target), recipe.lowering.runtime_level};
+  for (const Refused& refused : refused_operations(chip_forms, deployment, recipe.widths, recipe.quirks))
     if (CheckedOperation* operation = find(table, origins, refused.name)) {
       operation->verdict = Verdict::CannotRun;
       operation->refusals.push_back(refused.refusal);

@@ -46,19 +46,24 @@ Graph prepare(const Graph& network, const Recipe& recipe, Report* report) {
   if (recipe.quirks.format_like_incumbent) run(format_like_incumbent);
   // Behind the rewrites, which know how to fold into a ConvTranspose but not into what it becomes.
   if (recipe.decompose_conv_transpose) run(decompose_conv_transpose);
-  if (recipe.legalize) {
-    const bool chosen = run([](Graph& graph) { return rewrite_choices(graph); });
-    const bool normalized = run([](Graph& graph) { return decompose_group_normalization(graph); });
-    if (chosen || normalized) run(remove_dead_code);
-    // What a chip runs depends on the width.
-    run([&](Graph& graph) { return assign_widths(graph, recipe.widths, recipe.layers, recipe.quirks); });
-    const Deployment deployment{find_target(recipe.target), recipe.lowering.runtime_level};
-    if (run([&](Graph& graph) { return legalize(graph, deployment, *recipe.legalize); })) {
-      run(remove_dead_code);
-      run(separate_parameters);
-    }
-  }
+  bring_to_chip_forms(prepared, recipe, report ? *report : unread);
   return prepared;
+}
+
+void bring_to_chip_forms(Graph& simplified, const Recipe& recipe, Report& report, Origins* origins) {
+  if (!recipe.legalize) return;
+  PassSequence run(simplified, report);
+  // These take operators away that no chip has at any width.
+  run([&](Graph& graph) { return decompose_group_normalization(graph, origins); });
+  run([&](Graph& graph) { return rewrite_choices(graph, origins); });
+  // What a chip runs depends on the width.
+  run([&](Graph& graph) { return assign_widths(graph, recipe.widths, recipe.layers, recipe.quirks); });
+  const Deployment deployment{find_target(recipe.target), recipe.lowering.runtime_level};
+  run([&](Graph& graph) { return legalize(graph, deployment, *recipe.legalize, origins); });
+  run(remove_dead_code);
+  run(separate_parameters);
+  // What had no axes has one now (reductions).
+  infer_shapes(simplified, zero_inputs(simplified));
 }
 
 Conversion convert(const Graph& network, const Dataset& data, const Recipe& recipe) {
@@ -75,6 +80,8 @@ Conversion convert(const Graph& network, const Dataset& data, const Recipe& reci
     return require_runs(graph, {target, recipe.lowering.runtime_level}, recipe.widths, quirks);
   });
   // No grid holds the infinity of a mask.
+  if (recipe.legalize) run([&](Graph& graph) { return bound_masks(graph, data); });
+  // Grids hold no infinity.
   if (recipe.legalize) run([&](Graph& graph) { return bound_masks(graph, data); });
   run([&](Graph& graph) {
     return create_slots(graph, target, bits, observers, recipe.calibration, recipe.layers, quirks);

@@ -24,6 +24,10 @@ Conversion convert(const Graph& network, const Dataset& data, const Recipe& reci
 /// of every variable.
 Graph prepare(const Graph& network, const Recipe& recipe = {}, Report* report = nullptr);
 
+/// The middle of prepare(): the simplified network in forms that the chip runs (docs/legalize.md), every operation with
+/// its width. `origins` learns what new operations were made for. Does nothing when the recipe leaves it out.
+void bring_to_chip_forms(Graph& simplified, const Recipe& recipe, Report& report, Origins* origins = nullptr);
+
 /// The end of convert() for a quantized graph that has changed since, by training for instance: biases, shifts and
 /// accumulators come to rest, and the chip graph is made.
 Conversion finish(const Graph& quantized, const Dataset& data, const Recipe& recipe = {});
