@@ -7,8 +7,9 @@
 
 For every network that survived: onnxruntime runs the file on the recorded inputs; its outputs are held against espq's
 float results (they have to agree to float rounding) and against the board's (within four times the noise that rounding
-to the network's widths makes, as espq measured it on the float network). Prints a line for every network that differs
-and the counts.
+to the network's widths makes, as espq measured it on the float network). What onnxruntime refuses, or computes
+otherwise, is asked of the reference evaluator that the onnx package brings, the standard in code. Prints a line for
+every network that differs and the counts.
 """
 import pathlib
 import sys
@@ -16,6 +17,7 @@ import warnings
 
 import numpy as np
 import onnx
+import onnx.reference
 import onnxruntime
 
 MARGIN = 4  # as in tests/random_networks/trial.cpp
@@ -41,18 +43,8 @@ def run(path, inputs):
     return dict(zip(names, session.run(names, inputs)))
 
 
-def compare(path):
-    """A verdict and the lines to print."""
-    base = str(path)[: -len(".onnx")]
-    model = onnx.load(path)
-    inputs = {value.name: np.load(f"{base}.{value.name}.npy") for value in model.graph.input}
-    outputs = [value.name for value in model.graph.output]
-    if not pathlib.Path(f"{base}.{outputs[0]}.board.npy").exists():
-        return "not survived", []
-    try:
-        expected = run(path, inputs)
-    except Exception as error:  # every kind of failure of the peer is a line of the report
-        return "onnxruntime refuses", [str(error).splitlines()[0][:200]]
+def verdict_on(base, outputs, expected):
+    """"agrees", or which of espq's results differ, and the lines to print."""
     verdict, lines = "agrees", []
     for name in outputs:
         reference = np.asarray(expected[name])
@@ -60,16 +52,41 @@ def compare(path):
         board = np.load(f"{base}.{name}.board.npy")
         noise = float(np.load(f"{base}.{name}.expected.npy"))
         if list(reference.shape) != list(ours.shape):
-            return "float differs", [f"{name}: shape {list(ours.shape)}, onnxruntime has {list(reference.shape)}"]
+            return "float differs", [f"{name}: shape {list(ours.shape)}, not {list(reference.shape)}"]
         signal = size(reference)
         apart = size(ours.astype(np.float64) - reference.astype(np.float64))
         if not apart <= FLOAT_TOLERANCE * signal + 1e-6:
             verdict = "float differs"
-            lines.append(f"{name}: espq's float result is {decibels(signal, apart):.1f} dB from onnxruntime's")
+            lines.append(f"{name}: espq's float result is {decibels(signal, apart):.1f} dB from it")
         error = size(board.astype(np.float64) - reference.astype(np.float64))
         if not error <= MARGIN * noise + FLOAT_TOLERANCE * signal + 1e-6:
             verdict = "board differs" if verdict == "agrees" else verdict
             lines.append(f"{name}: board {decibels(signal, error):.1f} dB, {decibels(signal, noise):.1f} expected")
+    return verdict, lines
+
+
+def compare(path):
+    """A verdict and the lines to print."""
+    base = str(path)[: -len(".onnx")]
+    model = onnx.load(path)
+    outputs = [value.name for value in model.graph.output]
+    if not pathlib.Path(f"{base}.{outputs[0]}.board.npy").exists():
+        return "not survived", []
+    inputs = {value.name: np.load(f"{base}.{value.name}.npy") for value in model.graph.input}
+    try:
+        verdict, lines = verdict_on(base, outputs, run(path, inputs))
+        if verdict != "float differs":
+            return verdict, lines
+    except Exception as error:  # every kind of failure of the peer is a line of the report
+        verdict, lines = "onnxruntime refuses", [str(error).splitlines()[0][:200]]
+    try:
+        values = onnx.reference.ReferenceEvaluator(model).run(None, inputs)
+        second, _ = verdict_on(base, outputs, dict(zip(outputs, values)))
+        lines.append(f"with the reference evaluator it {second}")
+        if second == "agrees":
+            verdict = "agrees with the reference evaluator"
+    except Exception as error:
+        lines.append("the reference evaluator refuses: " + (str(error).splitlines() or [""])[0][:100])
     return verdict, lines
 
 

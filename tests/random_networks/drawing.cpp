@@ -10,11 +10,11 @@ namespace {
 
 constexpr size_t kBatches = 4;
 constexpr int64_t kMostElements = 6000;
-constexpr double kLargest = 3000;
+constexpr double kLargest = 3000, kSmallest = 1e-4;
 
 std::string serialized(onnx_file::Model model, const std::vector<Value>& wanted) {
   model.outputs.clear();
-  for (const Value& value : wanted) model.outputs.push_back(test::ModelBuilder::value(value.name, {}, value.dtype));
+  for (const Value& value : wanted) model.outputs.push_back(test::OnnxModelBuilder::value(value.name, {}, value.dtype));
   return onnx_file::serialize_model(model);
 }
 
@@ -53,7 +53,7 @@ at::Tensor Drawing::input_values(const Shape& shape, int64_t kind) {
 
 Value Drawing::graph_input(const Shape& shape) {
   Value value{.name = fmt::format("x{}", state_.model.inputs.size()), .shape = shape};
-  state_.model.inputs.push_back(test::ModelBuilder::value(value.name, shape));
+  state_.model.inputs.push_back(test::OnnxModelBuilder::value(value.name, shape));
   const int64_t kind = random.pick<int64_t>({0, 0, 0, 1, 2, 3});
   for (Dataset::Batch& batch : state_.batches) batch[value.name] = input_values(shape, kind);
   state_.values.push_back(value);
@@ -169,7 +169,9 @@ Drawing::Result Drawing::evaluate() {
         const at::Tensor values = results[i].to(at::kDouble);
         if (values.numel() == 0 || values.numel() > kMostElements) return Result::Useless;
         const double low = values.min().item<double>(), high = values.max().item<double>();
-        if (!std::isfinite(low) || !std::isfinite(high) || std::max(-low, high) > kLargest) return Result::Useless;
+        const double size = std::max(-low, high);
+        if (!std::isfinite(low) || !std::isfinite(high) || size > kLargest) return Result::Useless;
+        if (size > 0 && size < kSmallest) return Result::Useless;
         made[i].shape = results[i].sizes().vec();
         made[i].dtype = results[i].scalar_type();
         made[i].lowest = batch ? std::min(made[i].lowest, low) : low;
@@ -198,7 +200,7 @@ void Drawing::finish() {
       if (name.empty() || (is_read(model, name) && !random.chance(0.1))) continue;
       const bool known = value != state_.values.end();
       model.outputs.push_back(
-          test::ModelBuilder::value(name, known ? value->shape : Shape{}, known ? value->dtype : at::kFloat));
+          test::OnnxModelBuilder::value(name, known ? value->shape : Shape{}, known ? value->dtype : at::kFloat));
       if (!known) model.outputs.back().shape.reset();
     }
 }

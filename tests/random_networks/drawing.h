@@ -5,7 +5,7 @@
 
 #include "core/data/dataset.h"
 #include "core/graph/graph.h"
-#include "tests/onnx_frontend/model_builder.h"
+#include "tests/onnx_frontend/onnx_model_builder.h"
 #include "tests/random_networks/random.h"
 
 // How one network is drawn: nodes of an ONNX model are added one by one, each on what the nodes before it gave.

@@ -30,11 +30,16 @@ class Noise {
     largest = std::max(largest, event.value.abs().max().item<double>());
   }
 
+  /// Rounds constants, and everything else after moving it by up to half a step: what the value is on the grid depends
+  /// on how it was computed.
   void disturb(SlotEvent& event, Random& random) const {
     const auto found = largest_.find(slot_of(event));
     if (found == largest_.end() || !is_rounded(event)) return;
     const double step = step_of(event, found->second);
-    if (step > 0) event.value = event.value + random.uniform(event.value.sizes().vec(), -0.5, 0.5) * step;
+    if (step == 0) return;
+    const bool constant = !event.is_output && event.operation.input(static_cast<size_t>(event.slot))->is_parameter();
+    const double reach = constant ? 0 : 0.5;
+    event.value = at::round(event.value / step + random.uniform(event.value.sizes().vec(), -reach, reach)) * step;
   }
 
  private:
@@ -42,11 +47,17 @@ class Noise {
   const Recipe& recipe_;
   std::map<Slot, double> largest_;
 
+  /// A 16-bit function is read from a table that has every 32nd code: its operand is rounded as coarsely.
+  bool reads_table(const Operation& operation) const {
+    const OperatorDefinition& definition = definition_of(operation);
+    return bits_of(operation) == 16 && (definition.quantization.table_int16 || definition.only_as_table());
+  }
+
   /// Every result, and the operands that no operation made.
   bool is_rounded(const SlotEvent& event) const {
     if (event.is_output) return true;
     const Variable* operand = event.operation.input(static_cast<size_t>(event.slot));
-    if (network_.is_input(operand)) return true;
+    if (network_.is_input(operand) || reads_table(event.operation)) return true;
     const OperandRole role = definition_of(event.operation).input_spec(static_cast<size_t>(event.slot)).role;
     return operand->is_parameter() && is_operand_of_arithmetic(role) && role != OperandRole::Statistics;
   }
@@ -68,10 +79,7 @@ class Noise {
     const OperatorDefinition& definition = definition_of(event.operation);
     const int bits = bits_of(event.operation);
     double step = std::exp2(std::ceil(std::log2(largest / quant_max(bits))));
-    // A 16-bit function is read from a table at every 32nd code: its operand is rounded as coarsely.
-    const bool table = bits == 16 && (definition.quantization.table_int16 || definition.only_as_table());
-    if (table && !event.is_output) step *= recipe_.tables.value_or(TableOptions()).step;
-    if (table && event.is_output) step *= recipe_.tables.value_or(TableOptions()).step;
+    if (reads_table(event.operation) && !event.is_output) step *= recipe_.tables.value_or(TableOptions()).step;
     // Gates and state of the recurrent cells are on one grid, whatever the width.
     if (definition.quantization.alignment == AlignmentClass::Recurrent)
       step = std::max(step, std::exp2(kGateExponent) * 4);
@@ -89,17 +97,19 @@ std::vector<double> expected_noise(const Graph& network, const Dataset& calibrat
   for (size_t batch = 0; batch < calibration.size(); ++batch) executor.run(calibration.inputs(network, batch));
   executor.set_hook(nullptr);
   const Tensors exact = executor.run(inputs);
-  std::vector<double> squares(exact.size());
+  std::vector<double> largest(exact.size());
   Random random(1);
   executor.set_hook([&](SlotEvent& event) { noise.disturb(event, random); });
   for (int draw = 0; draw < kDraws; ++draw) {
     const Tensors disturbed = executor.run(inputs);
-    for (size_t i = 0; i < exact.size(); ++i)
-      squares[i] = std::max(squares[i],
-                            (disturbed[i].to(at::kDouble) - exact[i].to(at::kDouble)).square().mean().item<double>());
+    for (size_t i = 0; i < exact.size(); ++i) {
+      const double noise =
+          std::sqrt((disturbed[i].to(at::kDouble) - exact[i].to(at::kDouble)).square().mean().item<double>());
+      // Where rounding can lead out of what a function is defined for, any result is as good as another.
+      largest[i] = std::isnan(noise) ? INFINITY : std::max(largest[i], noise);
+    }
   }
-  for (double& square : squares) square = std::sqrt(square);
-  return squares;
+  return largest;
 }
 
 }  // namespace espq::random_networks

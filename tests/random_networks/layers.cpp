@@ -101,7 +101,11 @@ bool draw_conv_transpose(Drawing& d, std::string_view) {
     window.pads[i + axes] = d.random.integer(0, reach / 2);
     if (d.random.chance(0.3)) extra[i] = d.random.integer(0, std::max(window.strides[i], window.dilations[i]) - 1);
   }
-  if (d.random.chance(0.15)) {
+  // Peers do not agree on what SAME means where the window is smaller than the stride.
+  bool overlaps = true;
+  for (size_t i = 0; i < axes; ++i)
+    overlaps = overlaps && (window.kernel[i] - 1) * window.dilations[i] + 1 >= window.strides[i];
+  if (overlaps && d.random.chance(0.15)) {
     window.auto_pad = d.random.pick<std::string>({"SAME_UPPER", "SAME_LOWER", "VALID"});
     window.pads.assign(2 * axes, 0);
   }

@@ -226,8 +226,11 @@ bool draw_top_k(Drawing& d, std::string_view) {
 }
 
 bool draw_one_hot(Drawing& d, std::string_view) {
-  const at::Tensor indices = at::arange(d.random.integer(1, 6), at::kLong);
-  d.node("OneHot", {d.constant(indices), d.integers({6}), d.constant(at::tensor({0.0f, 1.0f}))},
+  const auto x = d.operand({1, 2});
+  if (!x || x->lowest < 0) return false;
+  constexpr int64_t kInt64 = 7;
+  d.node("Cast", {x->name}, {integer("to", kInt64)});
+  d.node("OneHot", {fmt::format("n{}_Cast_y", d.nodes()), d.integers({4}), d.constant(at::tensor({0.0f, 1.0f}))},
          {integer("axis", d.random.integer(-1, 1))});
   return true;
 }

@@ -44,7 +44,8 @@ void draw_nodes(Drawing& drawing) {
 
 /// Another width for some of the operations that the converter will see.
 void draw_layers(Random& random, const Graph& network, Recipe& recipe) {
-  for (const Operation* operation : prepare(network, recipe).operations()) {
+  const Graph prepared = prepare(network, recipe);
+  for (const Operation* operation : prepared.operations()) {
     if (!random.chance(0.4)) continue;
     recipe.layers[operation->name()].width =
         random.pick({Width::Int8, Width::Int8, Width::Int16, Width::Int16, Width::Int16Weights8, Width::Float});

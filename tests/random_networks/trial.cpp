@@ -16,8 +16,8 @@ namespace {
 /// Roundings inside of an operation, and of the operations that it is rewritten to, add to those at its ends; scales
 /// that neighbours share are coarser than the range of one of them. Four times the expectation is two bits.
 constexpr double kMargin = 4;
-/// What float kernels may differ by, compared with the output's size.
-constexpr double kFloatNoise = 1e-5;
+/// What float kernels may differ by, compared with the output's size, and near zero.
+constexpr double kFloatNoise = 1e-5, kFloatFloor = 1e-6;
 
 double root_mean_square(const at::Tensor& values) {
   return values.numel() ? std::sqrt(values.to(at::kDouble).square().mean().item<double>()) : 0;
@@ -71,7 +71,7 @@ void compare(Trial& trial, const Graph& graph, const RandomNetwork& network, con
 
 }  // namespace
 
-bool OutputResult::is_outlier() const { return !(noise <= kMargin * expected + kFloatNoise * signal + 1e-9); }
+bool OutputResult::is_outlier() const { return !(noise <= kMargin * expected + kFloatNoise * signal + kFloatFloor); }
 
 const OutputResult* Trial::worst() const {
   const OutputResult* found = nullptr;

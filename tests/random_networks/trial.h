@@ -14,9 +14,9 @@ struct OutputResult {
   std::string name;
   at::Tensor computed = {};  ///< by the untouched network
   at::Tensor board = {};     ///< recorded in the file and verified, as real numbers
-  double signal = 0;    ///< root mean squares: of the network's output,
-  double noise = 0;     ///< of what the board's differs by,
-  double expected = 0;  ///< and of what roundings of these widths make it differ by (expected_noise)
+  double signal = 0;         ///< root mean squares: of the network's output,
+  double noise = 0;          ///< of what the board's differs by,
+  double expected = 0;       ///< and of what roundings of these widths make it differ by (expected_noise)
 
   /// In decibels.
   double ratio() const { return 20 * std::log10((signal + 1e-12) / (noise + 1e-12)); }
