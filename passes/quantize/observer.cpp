@@ -182,7 +182,9 @@ void TensorObserver::observe_again(const at::Tensor& value) {
   if (range() == 0) return;  // only zeros: there is nothing to distribute
   if (!histogram_.defined())
     histogram_ = at::zeros({method_ == Observer::KlDivergence ? 32 << (bits_ - 1) : kMseBins}, at::kInt);
-  add_to_histogram(value, static_cast<float>(range()), histogram_);
+  // Layers that the first look settled round by now: what that moves a little beyond the range is still there.
+  const auto limit = static_cast<float>(range());
+  add_to_histogram(value.detach().clamp(-limit, limit), limit, histogram_);
 }
 
 double TensorObserver::range() const {

@@ -116,6 +116,22 @@ TEST(MeanSquaredError, FindsTheBestPowerOfTwo) {
   }
 }
 
+// The second look is at a network whose first layers round by then.
+TEST(MeanSquaredError, CountsWhatLiesALittleBeyondTheFirstLook) {
+  at::manual_seed(6);
+  at::Tensor value = at::randn({400}) * 0.3;
+  value[7] = 10;
+  at::Tensor moved = value.clone();
+  moved[7] = 10.001;
+  TensorObserver observer(Observer::MeanSquaredError, 8);
+  observer.observe(value);
+  observer.observe_again(moved);
+  int best = 0;
+  for (int exponent = -12; exponent < 4; ++exponent)
+    if (true_error(moved, exponent, 8) < true_error(moved, best, 8)) best = exponent;
+  EXPECT_EQ(observer.exponent(), best);
+}
+
 TEST(Observers, ShowNotANumber) {
   TensorObserver observer(Observer::MinMax, 8);
   observer.observe(at::tensor({1.0f, std::numeric_limits<float>::quiet_NaN()}));
