@@ -107,6 +107,8 @@ std::string prelu(Rewriter& rewriter) {
   if (!slope || !slope->is_parameter() || shape.empty()) return {};
   const auto slopes = channel_slopes(slope->value(), shape);
   if (!slopes || (shape.size() > 4 && shape[0] == 1)) return split_prelu(rewriter);
+  const bool stated = slope->shape() == slopes->sizes().vec();
+  if (stated && shape.size() == 4 && shape[0] == 1) return {};
   set_constant(rewriter.graph(), operation, 1, *slopes, operation.name() + "_slope");
   if (shape[0] > 1 && shape.size() > 1) {
     turn_samples(rewriter, shape);
@@ -181,7 +183,7 @@ std::string matmul(Rewriter& rewriter) {
 }  // namespace
 
 std::vector<RewriteRule> arithmetic_rewrites() {
-  return {{"Sum", sum},     {"Mean", mean}, {"Max", extremum}, {"Min", extremum},
+  return {{"Sum", sum},     {"Mean", mean}, {"Max", extremum},       {"Min", extremum},
           {"PRelu", prelu}, {"Gemm", gemm}, {"MatMul", matmul, true}};
 }
 

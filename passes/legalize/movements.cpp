@@ -33,6 +33,19 @@ std::string wrap_indices(Rewriter& rewriter) {
   return "negative indices of " + gather.type() + " wrapped";
 }
 
+/// The same for the axes that go or come.
+std::string wrap_axes_operand(Rewriter& rewriter) {
+  Operation& operation = rewriter.origin();
+  const auto axes = integer_constant(operation.input(1));
+  if (!axes || std::none_of(axes->begin(), axes->end(), [](int64_t axis) { return axis < 0; })) return {};
+  const auto rank =
+      static_cast<int64_t>(rewriter.shape(0).size() + (operation.type() == "Unsqueeze" ? axes->size() : 0));
+  std::vector<int64_t> wrapped = espq::wrap_axes(operation, *axes, rank);
+  std::sort(wrapped.begin(), wrapped.end());
+  set_constant(rewriter.graph(), operation, 1, integer_tensor(wrapped), operation.name() + "_axes");
+  return "axes of " + operation.type() + " wrapped";
+}
+
 std::string state_split_sizes(Rewriter& rewriter) {
   Operation& split = rewriter.origin();
   if (split.input(1)) return {};
@@ -117,6 +130,10 @@ std::string pad_constant(Rewriter& rewriter) {
   Operation& pad = rewriter.origin();
   auto amounts = amounts_of(pad, rewriter.shape(0));
   if (!amounts) return {};
+  const auto is_negative = [](int64_t amount) { return amount < 0; };
+  if (!pad.input(3) && std::none_of(amounts->begin.begin(), amounts->begin.end(), is_negative) &&
+      std::none_of(amounts->end.begin(), amounts->end.end(), is_negative))
+    return {};
   crop(rewriter, *amounts);
   std::vector<int64_t> pads = amounts->begin;
   pads.insert(pads.end(), amounts->end.begin(), amounts->end.end());
@@ -210,7 +227,9 @@ std::string repeat(Rewriter& rewriter) {
 }  // namespace
 
 std::vector<RewriteRule> movement_rewrites() {
-  return {{"Gather", wrap_indices},
+  return {{"Unsqueeze", wrap_axes_operand},
+          {"Squeeze", wrap_axes_operand},
+          {"Gather", wrap_indices},
           {"ScatterND", wrap_indices},
           {"Split", state_split_sizes},
           {"Transpose", state_order, true},

@@ -119,6 +119,7 @@ std::string average_pool(Rewriter& rewriter) {
   for (const int64_t length : window.kernel) area *= static_cast<double>(length);
   const at::Tensor factors = area / counts(pool, input, declared, window);
   if (!at::isfinite(factors).all().item<bool>()) return {};
+  const Variable* source = pool.input(0);
   if (!pads_inside(window)) {
     std::vector<int64_t> pads{0, 0};
     pads.insert(pads.end(), window.begin.begin(), window.begin.end());
@@ -128,6 +129,10 @@ std::string average_pool(Rewriter& rewriter) {
     window.begin.assign(window.rank(), 0);
     window.end.assign(window.rank(), 0);
   }
+  const bool stated = pool.int_attribute("count_include_pad", 0) != 0 || !window.padded();
+  if (stated && pool.int_attribute("ceil_mode", 0) == 0 && pool.string_attribute("auto_pad", "NOTSET") == "NOTSET" &&
+      factors.eq(1).all().item<bool>() && pool.input(0) == source)
+    return {};
   AttributeMap attributes = attributes_of(window);
   attributes["count_include_pad"] = int64_t{1};
   rewriter.become("AveragePool", {pool.input(0)}, std::move(attributes));
