@@ -80,12 +80,6 @@ std::string cell(std::string_view text) {
   return result;
 }
 
-std::string sentence(std::string_view note) {
-  std::string result(note);
-  result[0] = static_cast<char>(std::toupper(static_cast<unsigned char>(result[0])));
-  return result + ".";
-}
-
 /// Chips with the limit, by name where they are not all of them.
 std::string chips(const Limit& limit, RuntimeLevel level) {
   std::vector<std::string_view> names;
@@ -113,7 +107,7 @@ void print_section(const OperatorDefinition& row, const Question& question) {
     if (attribute.stated) stated.push_back(attribute.name);
   if (!stated.empty()) std::cout << fmt::format(" Always in a file: {}.", codes(stated));
   if (row.chip.needs_all_outputs) std::cout << " Files name all of its outputs.";
-  if (!row.chip.note.empty()) std::cout << "\n\n" << sentence(row.chip.note);
+  if (!row.chip.note.empty()) std::cout << fmt::format("\n\nNote: {}.", row.chip.note);
   std::cout << "\n";
   if (row.chip.limits.empty()) return;
   std::cout << "\n| It does not take | Otherwise | Chips | Remedy |\n|---|---|---|---|\n";

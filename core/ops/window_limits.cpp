@@ -64,21 +64,16 @@ const Limit kCroppingPads{.what = "negative pads",
                           }};
 
 /// The part of the window that is left at the border has a length of 0 or less, which loops take for a huge one.
-const Limit kWindowInPadding{
-    .what = "a window that meets no element of the input (pads as large as the kernel)",
-    .remedy = "put the padding into a Pad in front",
-    .asked = [](const Operation& operation, const Deployment&, Width) {
-      return on_some_axis(operation, [](const Placed& placed, size_t axis) {
-        const Window& window = placed.window;
-        const int64_t dilation = window.dilations[axis];
-        for (int64_t result = 0; result < placed.results(axis); ++result) {
-          const int64_t start = placed.start(axis, result);
-          const int64_t first_tap = start >= 0 ? 0 : (-start + dilation - 1) / dilation;
-          if (first_tap >= window.kernel[axis] || start + first_tap * dilation >= placed.input[axis]) return true;
-        }
-        return false;
-      });
-    }};
+bool lies_in_padding(const Placed& placed, size_t axis) {
+  const Window& window = placed.window;
+  const int64_t dilation = window.dilations[axis];
+  for (int64_t result = 0; result < placed.results(axis); ++result) {
+    const int64_t start = placed.start(axis, result);
+    const int64_t first_tap = start >= 0 ? 0 : (-start + dilation - 1) / dilation;
+    if (first_tap >= window.kernel[axis] || start + first_tap * dilation >= placed.input[axis]) return true;
+  }
+  return false;
+}
 
 /// Quotients are rounded towards zero: a window that is longer than the input by less than the stride counts as one
 /// that lies within it.
@@ -88,6 +83,19 @@ bool counts_as_inside(const Placed& placed, size_t axis) {
          placed.results(axis) > 0;
 }
 
+/// Pools compute as many results at the front border as windows would start in front of the input, even where the
+/// output has fewer; the length of the zone at the end is negative then.
+bool overruns_the_front(const Placed& placed, size_t axis) {
+  const int64_t stride = placed.window.strides[axis];
+  return (placed.window.begin[axis] + stride - 1) / stride > placed.results(axis);
+}
+
+const Limit kWindowInPadding{.what = "a window that meets no element of the input (pads as large as the kernel)",
+                             .remedy = "put the padding into a Pad in front",
+                             .asked = [](const Operation& operation, const Deployment&, Width) {
+                               return on_some_axis(operation, lies_in_padding);
+                             }};
+
 constexpr std::string_view kShort = "an input that is shorter than the window, with such padding and stride";
 constexpr std::string_view kShortRemedy = "put the padding into a Pad in front";
 
@@ -95,15 +103,10 @@ const Limit kShortConvolved{
     .what = kShort, .remedy = kShortRemedy, .asked = [](const Operation& operation, const Deployment&, Width) {
       return on_some_axis(operation, counts_as_inside);
     }};
-
-/// Pools compute as many results at the front border as windows would start in front of the input, even where the
-/// output has fewer; the length of the zone at the end is negative then.
 const Limit kShortPooled{
     .what = kShort, .remedy = kShortRemedy, .asked = [](const Operation& operation, const Deployment&, Width) {
       return on_some_axis(operation, [](const Placed& placed, size_t axis) {
-        const int64_t stride = placed.window.strides[axis];
-        const int64_t in_front = (placed.window.begin[axis] + stride - 1) / stride;
-        return in_front > placed.results(axis) || counts_as_inside(placed, axis);
+        return overruns_the_front(placed, axis) || counts_as_inside(placed, axis);
       });
     }};
 
@@ -144,6 +147,22 @@ const Limit kPartialArea{.what = "count_include_pad = 0 where a window reaches i
                                                placed.input[axis];
                                   });
                          }};
+
+bool convolves_padded(const Window& window, const Shape& input) {
+  const Placed placed{window, Shape(input.begin() + 2, input.end())};
+  for (size_t axis = 0; axis < window.rank(); ++axis)
+    if (std::min(window.begin[axis], window.end[axis]) < 0 || lies_in_padding(placed, axis) ||
+        counts_as_inside(placed, axis))
+      return false;
+  return true;
+}
+
+bool pools_padded(const Window& window, const Shape& input) {
+  const Placed placed{window, Shape(input.begin() + 2, input.end())};
+  for (size_t axis = 0; axis < window.rank(); ++axis)
+    if (overruns_the_front(placed, axis)) return false;
+  return convolves_padded(window, input);
+}
 
 std::vector<Limit> convolution_limits() {
   return {kSpatialAxes, kOneSample, kAutoPad, kCroppingPads, kWindowInPadding, kShortConvolved};

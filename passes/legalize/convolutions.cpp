@@ -2,7 +2,7 @@
 #include <ATen/ATen.h>
 
 #include "core/graph/edit.h"
-#include "core/ops/window.h"
+#include "core/ops/window_limits.h"
 #include "passes/legalize/rewriter.h"
 
 namespace espq {
@@ -25,17 +25,19 @@ std::vector<int64_t> all_axes(const std::vector<int64_t>& begin, const std::vect
   return pads;
 }
 
-/// The library shortens the filter by its padding, and nothing is left of a filter that is no longer than a pad.
+/// The library cuts the filter at the borders, which goes wrong where nothing is left of it. It reads no auto_pad.
 std::string separate_padding(Rewriter& rewriter) {
   Operation& conv = rewriter.origin();
   const auto window = window_of(rewriter);
   if (!window || !window->padded()) return {};
-  bool outside = false, crops = false;
-  for (size_t axis = 0; axis < window->rank(); ++axis) {
-    outside |= std::max(window->begin[axis], window->end[axis]) >= window->kernel[axis];
-    crops |= std::min(window->begin[axis], window->end[axis]) < 0;
+  if (convolves_padded(*window, rewriter.shape(0))) {
+    if (conv.string_attribute("auto_pad", "NOTSET") == "NOTSET") return {};
+    Shape pads = window->begin;
+    pads.insert(pads.end(), window->end.begin(), window->end.end());
+    conv.set_attribute("pads", pads);
+    conv.set_attribute("auto_pad", std::string("NOTSET"));
+    return "padding of Conv stated";
   }
-  if (!outside && !crops) return {};
   const std::vector<int64_t> pads = all_axes(window->begin, window->end);
   rewriter.before(0, "Pad", "padding", {&rewriter.constant("pads", pads)}, {{"mode", std::string("constant")}});
   conv.set_attribute("pads", Shape(2 * window->rank(), 0));

@@ -1,5 +1,7 @@
 #include "passes/legalize/legalize.h"
 
+#include <set>
+
 #include "core/ops/operator.h"
 #include "core/support/error.h"
 #include "passes/legalize/rewriter.h"
@@ -22,9 +24,9 @@ const std::vector<RewriteRule>& all_rules() {
 /// A rewrite leaves a form that runs or that another rule knows; more steps than this mean that two undo each other.
 constexpr int kMaxRounds = 20;
 
-/// True when a rule changed the operation.
-bool rewrite(Graph& graph, Operation& operation, bool refused, const LegalizeOptions& options, Origins& origins,
-             PassReport& report) {
+/// The change that a rule made to the operation; empty when none did.
+std::string rewrite(Graph& graph, Operation& operation, bool refused, const LegalizeOptions& options, Origins& origins,
+                    PassReport& report) {
   for (const RewriteRule& rule : all_rules()) {
     if (rule.type != operation.type() || !(refused || rule.always)) continue;
     const std::string name = operation.name();  // the operation may be gone afterwards
@@ -32,9 +34,9 @@ bool rewrite(Graph& graph, Operation& operation, bool refused, const LegalizeOpt
     const std::string change = rule.rewrite(rewriter);
     if (change.empty()) continue;
     report.count(change, name);
-    return true;
+    return change;
   }
-  return false;
+  return {};
 }
 
 }  // namespace
@@ -49,6 +51,7 @@ PassReport legalize(Graph& graph, const Deployment& deployment, const LegalizeOp
   PassReport report{"legalize"};
   Origins unread;
   bool changed = true;
+  std::set<std::pair<std::string, std::string>> made;  // a change that is made again did not help
   for (int round = 1; changed; ++round) {
     internal_check(round <= kMaxRounds, "rewrites for the chip do not come to rest");
     changed = false;
@@ -58,7 +61,8 @@ PassReport legalize(Graph& graph, const Deployment& deployment, const LegalizeOp
       Operation* operation = graph.find_operation(name);
       if (!operation || is_dead(graph, *operation)) continue;
       const bool refused = refusal_of(*operation, deployment).has_value();
-      changed |= rewrite(graph, *operation, refused, options, origins ? *origins : unread, report);
+      const std::string change = rewrite(graph, *operation, refused, options, origins ? *origins : unread, report);
+      changed |= !change.empty() && made.emplace(name, change).second;
     }
   }
   return report;

@@ -82,6 +82,27 @@ std::string state_shape(Rewriter& rewriter) {
   return "shape of Reshape stated";
 }
 
+/// The library does not bring starts in front of the axis back to it.
+std::string slice(Rewriter& rewriter) {
+  const Operation& slice = rewriter.origin();
+  for (size_t slot = 1; slot < slice.inputs().size(); ++slot)
+    if (slice.input(slot) && !slice.input(slot)->is_parameter()) return {};
+  for (const int64_t extent : result_shapes(slice).front())
+    if (extent == 0) return {};
+  return rewriter.become_gathers() ? "Slice became Gather" : "";
+}
+
+/// The library counts every axis from the end of a tensor with one axis more.
+std::string count_axes_from_front(Rewriter& rewriter) {
+  Operation& unsqueeze = rewriter.origin();
+  auto axes = integer_constant(unsqueeze.input(1));
+  if (!axes) return {};
+  const auto rank = static_cast<int64_t>(rewriter.shape(0).size() + axes->size());
+  for (int64_t& axis : *axes) axis = wrap_axis(unsqueeze, axis, rank);
+  set_constant(rewriter.graph(), unsqueeze, 1, integer_tensor(*axes), unsqueeze.name() + "_axes");
+  return "axes of Unsqueeze counted from the front";
+}
+
 // ------------------------------------------------------------------------------------------------ Pad
 struct Amounts {
   std::vector<int64_t> begin, end;  ///< one per axis of the input
@@ -232,6 +253,8 @@ std::vector<RewriteRule> movement_rewrites() {
           {"Gather", wrap_indices},
           {"ScatterND", wrap_indices},
           {"Split", state_split_sizes},
+          {"Slice", slice},
+          {"Unsqueeze", count_axes_from_front},
           {"Transpose", state_order, true},
           {"Reshape", state_shape, true},
           {"Pad", pad},

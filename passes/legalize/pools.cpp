@@ -1,7 +1,7 @@
 // Pools: sizes, divisors and windows that the chip library does not know.
 #include <ATen/ATen.h>
 
-#include "core/ops/window.h"
+#include "core/ops/window_limits.h"
 #include "passes/legalize/rewriter.h"
 
 namespace espq {
@@ -27,12 +27,6 @@ AttributeMap attributes_of(const Window& window) {
           {"pads", pads_of(window)},
           {"auto_pad", std::string("NOTSET")},
           {"ceil_mode", int64_t{0}}};
-}
-
-bool pads_inside(const Window& window) {
-  for (size_t axis = 0; axis < window.rank(); ++axis)
-    if (std::max(window.begin[axis], window.end[axis]) >= window.kernel[axis]) return false;
-  return true;
 }
 
 /// Positions that the windows read along one axis, one window behind the other. Padding reads the nearest element that
@@ -80,7 +74,7 @@ std::string max_pool(Rewriter& rewriter) {
   if (pool.outputs().size() > 1 && pool.output(1)) return {};
   const std::string mode = pool.string_attribute("auto_pad", "NOTSET");
   Window window = closed_window(rewriter);
-  const bool plain = !window.dilated() && pads_inside(window);
+  const bool plain = !window.dilated() && pools_padded(window, rewriter.shape(0));
   if (plain && mode == "NOTSET" && pool.int_attribute("ceil_mode", 0) == 0) return {};
   if (!plain && !lay_out_windows(rewriter, window)) return {};
   rewriter.become("MaxPool", {pool.input(0)}, attributes_of(window));
@@ -120,7 +114,7 @@ std::string average_pool(Rewriter& rewriter) {
   const at::Tensor factors = area / counts(pool, input, declared, window);
   if (!at::isfinite(factors).all().item<bool>()) return {};
   const Variable* source = pool.input(0);
-  if (!pads_inside(window)) {
+  if (!pools_padded(window, input)) {
     std::vector<int64_t> pads{0, 0};
     pads.insert(pads.end(), window.begin.begin(), window.begin.end());
     pads.insert(pads.end(), {0, 0});

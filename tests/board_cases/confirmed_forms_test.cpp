@@ -17,9 +17,15 @@ namespace {
 namespace fs = std::filesystem;
 
 /// Cases that show a reading of the library that is not ONNX's, with the part of the reason that says so.
-const std::map<std::string, std::string> kOtherReadings{
-    {"avgpad_exc", "count_include_pad"}, {"nchw_prelu", "slopes"},    {"reduceall", "without axes"},
-    {"resize_s16", "int16 kernel"},      {"overflow_smax", "logits"}, {"rand_s9049", "more than one channel"}};
+const std::map<std::string, std::string> kOtherReadings{{"avgpad_exc", "count_include_pad"},
+                                                        {"nchw_prelu", "slopes"},
+                                                        {"reduceall", "without axes"},
+                                                        {"resize_s16", "int16 kernel"},
+                                                        {"overflow_smax", "logits"},
+                                                        {"rand_s9049", "more than one channel"},
+                                                        {"rand_s9016", "count_include_pad"},
+                                                        {"ops_Resize_nearest", "other coordinates"},
+                                                        {"Resize_nearest_pytorch_half_pixel", "other coordinates"}};
 
 bool is_known(const std::string& name, const std::string& why) {
   for (const auto& [part, reason] : kOtherReadings)

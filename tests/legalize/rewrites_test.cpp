@@ -159,6 +159,43 @@ const std::vector<RewriteCase>& cases() {
                              {{"mode", std::string("wrap")}})});
        },
        {"Pad became Gather"}},
+      {"slice_from_far_in_front",
+       [](GraphBuilder& net) {
+         net.outputs({net.op("Slice", "slice",
+                             {net.input("x", {1, 6, 5}), net.integers({-9}), net.integers({4}), net.integers({1})})});
+       },
+       {"Slice became Gather"}},
+      {"axes_from_the_end",
+       [](GraphBuilder& net) {
+         net.outputs({net.op("Unsqueeze", "unsqueeze", {net.input("x", {2, 3}), net.integers({-1, -3})})});
+       },
+       {"axes of Unsqueeze counted from the front"}},
+      {"max_pool_short_input",
+       [](GraphBuilder& net) {
+         net.outputs({net.op("MaxPool", "pool", {net.input("x", {1, 3, 1, 2})},
+                             {{"kernel_shape", Shape{5, 5}}, {"pads", twice({2, 2})}, {"strides", Shape{1, 1}}})});
+       },
+       {"windows of MaxPool laid out"}},
+      {"average_pool_short_input",
+       [](GraphBuilder& net) {
+         net.outputs({net.op("AveragePool", "pool", {net.input("x", {1, 3, 1, 2})},
+                             {{"kernel_shape", Shape{5, 5}},
+                              {"pads", twice({2, 2})},
+                              {"strides", Shape{1, 1}},
+                              {"count_include_pad", int64_t{1}}})});
+       },
+       {"padding of AveragePool stated"}},
+      {"conv_auto_pad",
+       [](GraphBuilder& net) {
+         grouped_conv(net, 4, 4, 1, {{"auto_pad", std::string("SAME_LOWER")}});
+       },
+       {"padding of Conv stated"}},
+      {"conv_short_input",
+       [](GraphBuilder& net) {
+         net.outputs({net.op("Conv", "conv", {net.input("x", {1, 4, 2}), net.random({4, 4, 3})},
+                             {{"pads", Shape{0, 1}}, {"strides", Shape{2}}})});
+       },
+       {"padding of Conv became Pad"}},
       {"split_without_sizes",
        [](GraphBuilder& net) {
          net.outputs(net.op_with_results(2, "Split", "split", {net.input("x", {1, 6, 5})}, {{"axis", int64_t{1}}}));
