@@ -113,9 +113,13 @@ void explain_operand(TensorError& error, const Variable& variable, const Clipped
       operand.constant ? "the constant" : "the operand", operand.name, percent(operand.clipped), operand.bits,
       operand.exponent, operand.needed_exponent);
   const Operation* producer = variable.producer();
-  const bool aligned = producer && definition_of(*producer).quantization.alignment != AlignmentClass::None;
+  const AlignmentClass alignment = producer ? definition_of(*producer).quantization.alignment : AlignmentClass::None;
+  const bool joins = alignment == AlignmentClass::Elementwise || alignment == AlignmentClass::Concat,
+             aligned = joins || alignment == AlignmentClass::Resize;
   std::vector<std::string> remedies;
-  if (aligned) remedies.emplace_back("another alignment for this operator (large holds all its operands)");
+  if (aligned)
+    remedies.push_back(
+        fmt::format("another alignment for this operator ({} holds its operands)", joins ? "large" : "input"));
   if (!operand.constant) remedies.emplace_back("more or other calibration data, minmax calibration for this layer");
   if (operand.constant && !aligned) remedies.emplace_back("minmax as parameter_observer for this layer");
   set(error, Cause::Operands, what, with_width(std::move(remedies), error, variable));
@@ -124,13 +128,15 @@ void explain_operand(TensorError& error, const Variable& variable, const Clipped
 void explain_parameters(TensorError& error, const Variable& variable) {
   if (error.own->operand) return explain_operand(error, variable, *error.own->operand);
   const Operation* producer = variable.producer();
-  const auto is_parameter = [](const Variable* input) { return input && input->is_parameter(); };
   const auto per_channel = [](const Variable* input) {
     return input && input->storage() && input->storage()->exponents.size() > 1;
   };
-  if (!producer || std::none_of(producer->inputs().begin(), producer->inputs().end(), is_parameter))
-    return set(error, Cause::Parameters, "the rounded operands and the integer arithmetic of the operator make it",
-               with_width({}, error, variable));
+  if (!producer || !definition_of(*producer).has_weights())
+    return set(
+        error, Cause::Parameters,
+        "with exact operands, no clipping and little rounding of the result there is still this noise: the rounded "
+        "operands and the integer arithmetic of the operator make it",
+        with_width({}, error, variable));
   const bool channels = std::any_of(producer->inputs().begin(), producer->inputs().end(), per_channel);
   std::vector<std::string> remedies = {"training of the quantized weights"};
   if (!channels && definition_of(*producer).linear && definition_of(*producer).linear->row_exponents)
@@ -145,12 +151,15 @@ void diagnose_one(const Graph& b, const Errors& errors, TensorError& error) {
   const Variable& variable = *b.find_variable(error.name);
   if (error.different == 0 || !error.own) return;
   const OwnNoise& own = *error.own;
-  if (own.noise_to_signal < kMainPart * error.noise_to_signal) {
+  const bool moves = variable.producer() && definition_of(*variable.producer()).quantization.passive;
+  if (moves || own.noise_to_signal < kMainPart * error.noise_to_signal) {
     const TensorError* before = nullptr;
     for (const TensorError* candidate : errors_before(errors, variable))
       if (!before || candidate->noise_to_signal > before->noise_to_signal) before = candidate;
     error.carried_from = before ? before->name : "the input";
   }
+  // What only moves values makes no noise: of its own there is the rounding of what it reads.
+  if (moves) return;
   if (!error.grid) return explain_parameters(error, variable);
   if (own.clipped >= kMainPart)
     return set(

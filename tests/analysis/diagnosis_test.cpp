@@ -96,6 +96,37 @@ TEST(Diagnosis, NamesAClippedConstant) {
   EXPECT_THAT(error.advice, HasSubstr("parameter_observer"));
 }
 
+TEST(Diagnosis, BlamesNoOperationThatOnlyMovesValues) {
+  at::manual_seed(7);
+  GraphBuilder net("esp32p4");
+  Operation& conv = *net.quantized_conv("conv", net.input("x", {1, 8, 8, 8}), 4)->producer();
+  Operation& pool =
+      *net.quantized("MaxPool", "pool", {conv.output()},
+                     {{"kernel_shape", std::vector<int64_t>{2, 2}}, {"strides", std::vector<int64_t>{2, 2}}})
+           ->producer();
+  for (const SlotQuant& slot : {conv.output_quant()[0], pool.input_quant()[0], pool.output_quant()[0]})
+    set_exponents(net, slot, 0);
+  net.outputs({pool.output()});
+  const TensorError error = layer(net, at::randn({1, 8, 8, 8}), "pool");
+  EXPECT_EQ(error.cause, Cause::None);
+  EXPECT_EQ(error.carried_from, "conv");
+  EXPECT_GT(error.own->noise_to_signal, 0);
+}
+
+// A division has no weights to train.
+TEST(Diagnosis, AdvisesTrainingForWeightsOnly) {
+  GraphBuilder net("esp32p4");
+  Operation& division =
+      *net.quantized("Div", "division", {net.input("x", {1, 64}), net.constant("by", at::full({1}, 3.3f))})->producer();
+  set_exponents(net, division.input_quant()[0], -2);
+  set_exponents(net, division.output_quant()[0], -6);
+  net.outputs({division.output()});
+  at::manual_seed(8);
+  const TensorError error = layer(net, at::randn({1, 64}), "division");
+  EXPECT_EQ(error.cause, Cause::Parameters) << error.explanation;
+  EXPECT_THAT(error.advice, Not(HasSubstr("train")));
+}
+
 TEST(Diagnosis, Advises16BitsOnlyWhereTheyCanBeHad) {
   at::manual_seed(6);
   const at::Tensor values = at::randn({1, 8, 8, 8});
