@@ -33,19 +33,6 @@ std::string wrap_indices(Rewriter& rewriter) {
   return "negative indices of " + gather.type() + " wrapped";
 }
 
-/// The same for the axes that go or come.
-std::string wrap_axes_operand(Rewriter& rewriter) {
-  Operation& operation = rewriter.origin();
-  const auto axes = integer_constant(operation.input(1));
-  if (!axes || std::none_of(axes->begin(), axes->end(), [](int64_t axis) { return axis < 0; })) return {};
-  const auto rank =
-      static_cast<int64_t>(rewriter.shape(0).size() + (operation.type() == "Unsqueeze" ? axes->size() : 0));
-  std::vector<int64_t> wrapped = espq::wrap_axes(operation, *axes, rank);
-  std::sort(wrapped.begin(), wrapped.end());
-  set_constant(rewriter.graph(), operation, 1, integer_tensor(wrapped), operation.name() + "_axes");
-  return "axes of " + operation.type() + " wrapped";
-}
-
 std::string state_split_sizes(Rewriter& rewriter) {
   Operation& split = rewriter.origin();
   if (split.input(1)) return {};
@@ -248,20 +235,20 @@ std::string repeat(Rewriter& rewriter) {
 }  // namespace
 
 std::vector<RewriteRule> movement_rewrites() {
-  return {{"Unsqueeze", wrap_axes_operand},
-          {"Squeeze", wrap_axes_operand},
-          {"Gather", wrap_indices},
-          {"ScatterND", wrap_indices},
-          {"Split", state_split_sizes},
-          {"Slice", slice},
-          {"Unsqueeze", count_axes_from_front},
-          {"Transpose", state_order, true},
-          {"Reshape", state_shape, true},
-          {"Pad", pad},
-          {"DepthToSpace", depth_to_space},
-          {"SpaceToDepth", space_to_depth},
-          {"Expand", repeat},
-          {"Tile", repeat}};
+  return {
+
+      {"Gather", wrap_indices},
+      {"ScatterND", wrap_indices},
+      {"Split", state_split_sizes},
+      {"Slice", slice},
+      {"Unsqueeze", count_axes_from_front},
+      {"Transpose", state_order, true},
+      {"Reshape", state_shape, true},
+      {"Pad", pad},
+      {"DepthToSpace", depth_to_space},
+      {"SpaceToDepth", space_to_depth},
+      {"Expand", repeat},
+      {"Tile", repeat}};
 }
 
 }  // namespace espq

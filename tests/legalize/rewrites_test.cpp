@@ -143,11 +143,6 @@ const std::vector<RewriteCase>& cases() {
                              {{"axis", int64_t{-1}}})});
        },
        {"negative indices of Gather wrapped"}},
-      {"negative_axes",
-       [](GraphBuilder& net) {
-         net.outputs({net.op("Unsqueeze", "axes", {net.input("x", {2, 3}), net.integers({0, -1})})});
-       },
-       {"axes of Unsqueeze wrapped"}},
       {"negative_pads",
        [](GraphBuilder& net) {
          net.outputs({net.op("Pad", "pad", {net.input("x", {1, 4, 5}), net.integers({0, -1, 2, 0, 1, -2})})});
