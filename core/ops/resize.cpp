@@ -71,6 +71,10 @@ ResizePlan plan_resize(const Operation& operation, const Tensors& in) {
           static_cast<int64_t>(std::floor(static_cast<float>(plan.input[axes[i]]) * plan.scales[axes[i]]));
     }
   }
+  for (size_t axis = 0; axis < plan.output.size(); ++axis)
+    user_check(plan.output[axis] > 0 || plan.input[axis] == 0,
+               "operation '{}' (Resize): nothing is left of axis {}, which has {} elements", operation.name(), axis,
+               plan.input[axis]);
   if (plan.coordinates == "tf_crop_and_resize" && has_input(in, 1) && in[1].numel()) {
     const std::vector<double> roi = to_doubles(in[1]);
     user_check(roi.size() == 2 * axes.size(),
