@@ -1,5 +1,7 @@
 #pragma once
+#include <functional>
 #include <map>
+#include <vector>
 
 #include "core/data/dataset.h"
 #include "core/graph/graph.h"
