@@ -69,14 +69,26 @@ std::string state_shape(Rewriter& rewriter) {
   return "shape of Reshape stated";
 }
 
-/// The library does not bring starts in front of the axis back to it.
-std::string slice(Rewriter& rewriter) {
-  const Operation& slice = rewriter.origin();
-  for (size_t slot = 1; slot < slice.inputs().size(); ++slot)
-    if (slice.input(slot) && !slice.input(slot)->is_parameter()) return {};
-  for (const int64_t extent : result_shapes(slice).front())
-    if (extent == 0) return {};
-  return rewriter.become_gathers() ? "Slice became Gather" : "";
+/// The library does not bring starts outside the axis back to it.
+std::string state_range(Rewriter& rewriter) {
+  Operation& slice = rewriter.origin();
+  auto starts = integer_constant(slice.input(1)), ends = integer_constant(slice.input(2));
+  const auto axes = integer_constant(slice.input(3)), steps = integer_constant(slice.input(4));
+  if (!starts || !ends || (slice.input(3) && !axes) || (slice.input(4) && !steps)) return {};
+  const Shape& shape = rewriter.shape(0);
+  for (size_t i = 0; i < starts->size(); ++i) {
+    const auto axis =
+        wrap_axis(slice, axes ? axes->at(i) : static_cast<int64_t>(i), static_cast<int64_t>(shape.size()));
+    const int64_t size = shape[axis];
+    const bool forwards = !steps || steps->at(i) > 0;
+    for (auto* bound : {&(*starts)[i], &(*ends)[i]})
+      if (*bound < 0) *bound = std::max(*bound, -size - 1) + size;  // -1: in front of the axis
+    (*starts)[i] = std::clamp<int64_t>((*starts)[i], 0, forwards ? size : size - 1);
+    (*ends)[i] = forwards ? std::clamp<int64_t>((*ends)[i], 0, size) : (*ends)[i] < 0 ? INT64_MIN : (*ends)[i];
+  }
+  set_constant(rewriter.graph(), slice, 1, integer_tensor(*starts), slice.name() + "_starts");
+  set_constant(rewriter.graph(), slice, 2, integer_tensor(*ends), slice.name() + "_ends");
+  return "range of Slice stated";
 }
 
 /// The library counts every axis from the end of a tensor with one axis more.
@@ -235,20 +247,18 @@ std::string repeat(Rewriter& rewriter) {
 }  // namespace
 
 std::vector<RewriteRule> movement_rewrites() {
-  return {
-
-      {"Gather", wrap_indices},
-      {"ScatterND", wrap_indices},
-      {"Split", state_split_sizes},
-      {"Slice", slice},
-      {"Unsqueeze", count_axes_from_front},
-      {"Transpose", state_order, true},
-      {"Reshape", state_shape, true},
-      {"Pad", pad},
-      {"DepthToSpace", depth_to_space},
-      {"SpaceToDepth", space_to_depth},
-      {"Expand", repeat},
-      {"Tile", repeat}};
+  return {{"Gather", wrap_indices},
+          {"ScatterND", wrap_indices},
+          {"Split", state_split_sizes},
+          {"Slice", state_range},
+          {"Unsqueeze", count_axes_from_front},
+          {"Transpose", state_order, true},
+          {"Reshape", state_shape, true},
+          {"Pad", pad},
+          {"DepthToSpace", depth_to_space},
+          {"SpaceToDepth", space_to_depth},
+          {"Expand", repeat},
+          {"Tile", repeat}};
 }
 
 }  // namespace espq

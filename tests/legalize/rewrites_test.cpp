@@ -159,7 +159,14 @@ const std::vector<RewriteCase>& cases() {
          net.outputs({net.op("Slice", "slice",
                              {net.input("x", {1, 6, 5}), net.integers({-9}), net.integers({4}), net.integers({1})})});
        },
-       {"Slice became Gather"}},
+       {"range of Slice stated"}},
+      {"slice_back_from_behind",
+       [](GraphBuilder& net) {
+         net.outputs({net.op("Slice", "slice",
+                             {net.input("x", {1, 6, 5}), net.integers({9, 1}), net.integers({INT64_MIN, 9}),
+                              net.integers({1, 2}), net.integers({-2, 3})})});
+       },
+       {"range of Slice stated"}},
       {"axes_from_the_end",
        [](GraphBuilder& net) {
          net.outputs({net.op("Unsqueeze", "unsqueeze", {net.input("x", {2, 3}), net.integers({-1, -3})})});

@@ -431,7 +431,8 @@ std::vector<Case> elementwise() {
       {"bounds that", clip(zero, none, Width::Int8, {1}), clip(zero, none, Width::Int8)},
       {"upper bound alone", clip(none, zero, Width::Float), clip(none, zero, Width::Int16)},
       {"upper bound alone", clip(none, zero, Width::Float), clip(zero, none, Width::Float)},
-      {"another alpha", swish(1.5f, Width::Int16), swish(1.5f, Width::Int8)},
+      {"another alpha", swish(1.5f, Width::Float), swish(1.5f, Width::Int8)},
+      {"another alpha", swish(1.5f, Width::Float), swish(1.5f, Width::Int16)},  // a table as well
       {"another alpha", swish(1.5f, Width::Float), swish(1.0f, Width::Float)},
       {"four groups", pair("Add", {2, 1, 3, 1, 2}, {2, 2, 3, 2, 2}), pair("Add", {2, 1, 3, 1, 1}, {2, 2, 3, 2, 2})},
       {"four groups", pair("Mul", {2, 1, 2, 1, 2}, {1, 2, 1, 2, 1}), pair("Mul", {2, 1, 2, 1}, {1, 2, 1, 2})},
