@@ -70,7 +70,9 @@ void analyse(const QuantizeCommand& command, const Graph& graph, const Dataset& 
                                  {"measure", "noise to signal"}};
   json["graph_wise"] = with_seconds([&] {
     const auto errors = graphwise_errors(graph, calibration, options);
-    if (!command.quiet) std::cout << to_text(errors, options.measure, kReportedLayers);
+    if (!command.quiet)
+      std::cout << fmt::format("on {} calibration batches:\n", json["batches"].get<size_t>())
+                << to_text(errors, options.measure, kReportedLayers);
     json["outputs"] = to_json(errors.outputs);
     return to_json(errors.operations);
   });
