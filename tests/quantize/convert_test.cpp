@@ -53,7 +53,7 @@ TEST(Convert, KeepsTheReportOfEveryPass) {
   const Report report = convert(net.graph, net.data(), recipe).report;
   for (const char* pass : {"infer_shapes", "assign_widths", "calibrate", "settle", "check_consistency"})
     EXPECT_NE(report.find(pass), nullptr) << pass;
-  EXPECT_EQ(report.find("remove_dead_code"), nullptr);
+  EXPECT_EQ(report.find("merge_chains"), nullptr);
   EXPECT_EQ(report.find("fit_accumulators"), nullptr);
   EXPECT_FALSE(report.find("infer_shapes")->changed());
   EXPECT_GT(report.find("calibrate")->seconds, 0);
