@@ -560,6 +560,7 @@ void read_exported_program(std::string bytes, const TorchImportOptions& options,
     Archive archive = read_archive(bytes);
     std::string().swap(bytes);
     Program(std::move(archive), reading).run(options);
+    reading.tracer.release();
   } catch (const json::exception& error) {
     user_error("its graph has another form than espq knows (torch 2.7 to 2.13): {}", error.what());
   }

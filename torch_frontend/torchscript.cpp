@@ -535,14 +535,8 @@ bool same_results(const Tensors& first, const Tensors& second) {
   return same;
 }
 
-}  // namespace
-
-void read_torchscript(std::string bytes, const TorchImportOptions& options, Reading& reading) {
-  jit::Module module = load(bytes);
-  if (!reading.record) std::string().swap(bytes);
-  convert_to_float(module, {at::kHalf, at::kBFloat16, at::kDouble});
-  const Forward forward(module, options);
-  reading.example = example_inputs(forward.specs(), options);
+/// Traces one run and lets go of the module.
+void trace(jit::Module module, const Forward& forward, Reading& reading) {
   const Tensors own = copies(reading.example);
   for (size_t i = 0; i < own.size(); ++i) reading.tracer.add_input(forward.specs()[i].name, own[i]);
   Interpreter interpreter(reading.tracer);
@@ -554,8 +548,19 @@ void read_torchscript(std::string bytes, const TorchImportOptions& options, Read
     user_check(same_results(reading.outputs,
                             tensors_in(module.get_method("forward")(forward.arguments(copies(reading.example))))),
                "{}", kept);
-  if (!reading.record) return;
-  reading.outputs = Reference(bytes).run(forward, reading.example);
+  reading.tracer.release();
+}
+
+}  // namespace
+
+void read_torchscript(std::string bytes, const TorchImportOptions& options, Reading& reading) {
+  jit::Module module = load(bytes);
+  if (!reading.record) std::string().swap(bytes);
+  convert_to_float(module, {at::kHalf, at::kBFloat16, at::kDouble});
+  const Forward forward(module, options);
+  reading.example = example_inputs(forward.specs(), options);
+  trace(std::move(module), forward, reading);
+  if (reading.record) reading.outputs = Reference(bytes).run(forward, reading.example);
 }
 
 }  // namespace espq::torch_frontend

@@ -217,6 +217,13 @@ void Tracer::add_output(const std::string& name, const at::Tensor& value, const 
   graph.add_output(*result);
 }
 
+void Tracer::release() {
+  cells_.clear();
+  memories_.clear();
+  constants_.clear();
+  kept_.clear();
+}
+
 bool Tracer::varies(const c10::IValue& value) const {
   const auto tensors = tensors_in(value);
   return std::any_of(tensors.begin(), tensors.end(), [&](const at::Tensor& tensor) { return find_cell(tensor); });

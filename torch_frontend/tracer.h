@@ -59,6 +59,9 @@ class Tracer {
   /// All refusals in one UserError; nothing when there are none.
   void check_refusals() const;
 
+  /// Nothing more will be traced: lets go of the program's tensors. The graph and what was recorded stay.
+  void release();
+
   const std::vector<CallRecord>& records() const { return records_; }
   /// Values of LibTorch by variable, when recording.
   const std::unordered_map<const Variable*, at::Tensor>& values() const { return values_; }

@@ -318,10 +318,30 @@ for name, module in {
 case("batch_norm1d", trained(nn.BatchNorm1d(4)), r(3, 4))
 case("batch_norm1d_3d", trained(nn.BatchNorm1d(4)), r(3, 4, 5))
 
+# --- sums with constant factors, and other ways to write products -------------------------------------------------------
+places = torch.rand(1, 4, 3, 2) * 2 - 1
+case("cumsum_middle", lambda x: torch.cumsum(x, 1), r(2, 5, 3))
+case("fold", nn.Fold((5, 6), 3, padding=1, stride=2), r(2, 4 * 9, 9))
+case("fold_dilation", nn.Fold(6, 2, dilation=2), r(1, 3 * 4, 16))
+case("grid_sample", lambda x: F.grid_sample(x, places.expand(2, -1, -1, -1), align_corners=False), r(2, 3, 6, 5))
+case("grid_sample_border", lambda x: F.grid_sample(x, places * 1.5, mode="nearest", padding_mode="border", align_corners=True), r(1, 3, 6, 5))
+case("affine_grid", lambda x: F.grid_sample(x, F.affine_grid(torch.tensor([[[0.8, 0.1, 0.0], [-0.1, 0.9, 0.2]]]), (1, 3, 6, 5), align_corners=False), align_corners=False), r(1, 3, 6, 5))
+case("antialias_bilinear", lambda x: F.interpolate(x, size=(4, 5), mode="bilinear", antialias=True), r(2, 3, 9, 11))
+case("antialias_bicubic", lambda x: F.interpolate(x, scale_factor=0.5, mode="bicubic", antialias=True), r(1, 3, 10, 12))
+case("kron", lambda x: torch.kron(x, torch.arange(6.0).view(2, 3)), r(3, 4))
+case("kron_two", lambda x, y: torch.kron(x, y), r(2, 3), r(2, 2, 3))
+case("bilinear_module", nn.Bilinear(4, 5, 3), r(2, 4), r(2, 5))
+case("cdist", lambda x, y: torch.cdist(x, y), r(2, 5, 4), r(2, 3, 4))
+case("rot90", lambda x: (torch.rot90(x, 1, (1, 2)), torch.rot90(x, 2, (2, 1)), torch.rot90(x, -1, (0, 2))), r(2, 3, 4))
+case("index_fill", lambda x: x.index_fill(1, torch.tensor([0, 2]), 0.5), r(2, 4, 3))
+case("gather_constant", lambda x: torch.gather(x, 1, torch.tensor([[0, 2], [1, 1]])), r(2, 3))
+case("tril_of_values", lambda x: (x.tril(), x.triu(1), x.tril(-1)), r(2, 4, 5))
+
 # --- recurrent ----------------------------------------------------------------------------------------------------------
 for name, module in {
     "lstm": nn.LSTM(4, 5), "lstm_batch_first": nn.LSTM(4, 5, batch_first=True), "lstm_bidirectional": nn.LSTM(4, 5, bidirectional=True),
     "lstm_two_layers": nn.LSTM(4, 5, 2, batch_first=True), "lstm_no_bias": nn.LSTM(4, 5, bias=False), "gru": nn.GRU(4, 5),
+    "rnn": nn.RNN(4, 5), "rnn_relu_two_layers": nn.RNN(4, 5, 2, nonlinearity="relu", batch_first=True), "rnn_bidirectional": nn.RNN(4, 5, 2, bidirectional=True),
     "gru_batch_first": nn.GRU(4, 5, batch_first=True), "gru_two_layers_bidirectional": nn.GRU(4, 5, 2, bidirectional=True),
 }.items():
     case(name, module, r(6, 2, 4))
@@ -339,6 +359,8 @@ class WithState(nn.Module):
 case("lstm_state", WithState(nn.LSTM(4, 5)), r(6, 2, 4), r(1, 2, 5), r(1, 2, 5))
 case("lstm_state_two_layers", WithState(nn.LSTM(4, 5, 2)), r(6, 2, 4), r(2, 2, 5), r(2, 2, 5))
 case("lstm_cell", WithState(nn.LSTMCell(4, 5)), r(2, 4), r(2, 5), r(2, 5))
+case("rnn_state", nn.RNN(4, 5), r(3, 2, 4), r(1, 2, 5))
+case("rnn_cell", nn.RNNCell(4, 5), r(2, 4), r(2, 5))
 case("gru_cell", nn.GRUCell(4, 5), r(2, 4), r(2, 5))
 case("gru_state", nn.GRU(4, 5), r(6, 2, 4), r(1, 2, 5))
 

@@ -6,6 +6,7 @@
 #include <nlohmann/json.hpp>
 
 #include "core/data/dataset.h"
+#include "tests/reference_data.h"
 
 namespace espq::cli {
 namespace {
@@ -70,6 +71,23 @@ TEST_F(TorchProgram, ExplainsWhatIsMissing) {
   expect_error({"quantize", model("small.pt"), "--target", "esp32p4", "--calib", (folder_ / "calib").string(), "--out",
                 out("m.espdl")},
                "--input-shape x=");
+}
+
+/// The reference collection's own networks, where there is one: what a chip computes is what the file says.
+TEST_F(TorchProgram, QuantizesTheReferenceCollection) {
+  const auto collection = reference_collection("torch_cases");
+  if (!std::filesystem::exists(collection)) GTEST_SKIP() << "no reference collection";
+  const std::pair<std::string, std::string> files[] = {
+      {"adaptmax_5/A.pt", "x=1x3x12x12"}, {"b_max/A.pt", "x=1x3x12x12"},      {"expand/A.pt", "x=1x3x12x12"},
+      {"gn/A.pt", "x=1x3x12x12"},         {"s_sdpa_causal/A.pt", "x=1x3x20"}, {"where_gt/A.pt", "x=1x3x12x12"}};
+  for (const auto& [name, shape] : files) {
+    const auto file = collection / name;
+    const ProgramResult made =
+        espq({"quantize", file.string(), "--target", "esp32p4", "--calib", (file.parent_path() / "calib").string(),
+              "--input-shape", shape, "--out", out("m.espdl"), "--quiet", "--test-values", "random"});
+    EXPECT_EQ(made.exit_code, 0) << name << ": " << made.err;
+    EXPECT_EQ(espq({"verify", out("m.espdl")}).exit_code, 0) << name;
+  }
 }
 
 #ifdef ESPQ_SAMPLE

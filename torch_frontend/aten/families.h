@@ -46,5 +46,6 @@ void add_pooling(Table& table);
 void add_resizing(Table& table);
 void add_normalizations(Table& table);
 void add_recurrent(Table& table);
+void add_linear_maps(Table& table);
 
 }  // namespace espq::torch_frontend

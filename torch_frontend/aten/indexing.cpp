@@ -40,6 +40,14 @@ void index_select(Call& call) {
 }
 
 void gather_elements(Call& call) {
+  if (call.is_constant("index") && call.rank("self") > 0) {
+    // Which elements is known: a choice from the flattened operand.
+    const Shape shape = call.shape("self");
+    const at::Tensor places = at::arange(call.sample("self").numel(), at::kLong).view(shape);
+    const at::Tensor positions = at::gather(places, call.dim("dim", call.rank("self")), call.sample("index"));
+    Variable* flat = call.reshape(call.tensor("self"), {places.numel()});
+    return call.result(gather(call, flat, call.parameter("indices", positions), 0));
+  }
   call.result("GatherElements", {call.tensor("self"), call.tensor("index")},
               {{"axis", call.dim("dim", call.rank("self"))}});
 }
@@ -157,32 +165,64 @@ void im2col(Call& call) {
 }
 
 // ------------------------------------------------------------------------------------------------------ further
+Variable* flipped(const Call& call, Variable* value, int64_t axis) {
+  Integers order;
+  for (int64_t i = call.shape("self")[static_cast<size_t>(axis)] - 1; i >= 0; --i) order.push_back(i);
+  return gather(call, value, call.parameter("indices", order), axis);
+}
+
 void flip(Call& call) {
-  const Shape shape = call.shape("self");
   Variable* value = call.tensor("self");
-  for (const int64_t axis : call.dims("dims", call.rank("self"))) {
-    std::vector<int64_t> order;
-    for (int64_t i = shape[static_cast<size_t>(axis)] - 1; i >= 0; --i) order.push_back(i);
-    value = gather(call, value, call.parameter("indices", order), axis);
+  for (const int64_t axis : call.dims("dims", call.rank("self"))) value = flipped(call, value, axis);
+  call.result(value);
+}
+
+/// From the first of two axes to the second, by quarters.
+void rot90(Call& call) {
+  const Integers axes = call.dims("dims", call.rank("self"));
+  const int64_t quarters = ((call.integer("k") % 4) + 4) % 4;
+  Variable* value = call.tensor("self");
+  if (quarters == 1 || quarters == 2) value = flipped(call, value, axes.at(1));
+  if (quarters == 3 || quarters == 2) value = flipped(call, value, axes.at(0));
+  if (quarters % 2 == 1) {
+    Integers order(static_cast<size_t>(call.rank("self")));
+    for (size_t i = 0; i < order.size(); ++i) order[i] = static_cast<int64_t>(i);
+    std::swap(order[static_cast<size_t>(axes[0])], order[static_cast<size_t>(axes[1])]);
+    value = call.transpose(value, order);
   }
   call.result(value);
 }
 
+/// One number at the constant places of an axis.
+void index_fill(Call& call) {
+  const int64_t rank = call.rank("self"), axis = call.dim("dim", rank);
+  const at::Tensor index = call.constant("index");
+  call.check(rank > 0, "needs an operand with dimensions");
+  Shape shape(static_cast<size_t>(rank), 1);
+  shape[static_cast<size_t>(axis)] = call.shape("self")[static_cast<size_t>(axis)];
+  const at::Tensor filled =
+      at::zeros({shape[static_cast<size_t>(axis)]}, at::kBool).index_fill(0, index.to(at::kLong), true).view(shape);
+  call.result("Where",
+              {call.parameter("mask", filled), call.tensor_as("value", call.output_dtype()), call.tensor("self")});
+}
+
 void embedding(Call& call) { call.result(gather(call, call.tensor("weight"), call.tensor("indices"), 0)); }
 
+/// Elements on one side of a diagonal: the others are known to be 0.
 void triangle(Call& call, int64_t upper) {
+  if (call.output_dtype() == at::kFloat && !call.is_constant("self")) {
+    const Shape shape = call.shape("self");
+    const at::Tensor ones = at::ones({shape.end()[-2], shape.end()[-1]});
+    const int64_t offset = call.integer("diagonal");
+    return call.result("Mul",
+                       {call.tensor("self"), call.parameter("mask", upper ? ones.triu(offset) : ones.tril(offset))});
+  }
   call.result("Trilu",
               {call.tensor("self"), call.parameter("k", at::scalar_tensor(call.integer("diagonal"), at::kLong))},
               {{"upper", upper}});
 }
 void tril(Call& call) { triangle(call, 0); }
 void triu(Call& call) { triangle(call, 1); }
-
-void cumsum(Call& call) {
-  const int64_t axis = call.dim("dim", call.rank("self"));
-  call.result("CumSum", {call.tensor_as("self", call.output_dtype()),
-                         call.parameter("axis", at::scalar_tensor(axis, at::kLong))});
-}
 
 Call::Variables top(const Call& call, Variable* value, int64_t axis, int64_t count, bool largest) {
   return call.emit_many("TopK", {value, call.parameter("k", Integers{count})},
@@ -223,8 +263,8 @@ void one_hot(Call& call) {
 }  // namespace
 
 void add_indexing(Table& table) {
-  const auto put = [&](std::initializer_list<const char*> names, Mapping map, Family family = Family::Movement) {
-    for (const char* name : names) table[name] = {map, family};
+  const auto put = [&](std::initializer_list<const char*> names, Mapping map) {
+    for (const char* name : names) table[name] = {map, Family::Movement};
   };
   put({"slice", "slice_copy"}, slice);
   put({"narrow", "narrow_copy"}, narrow);
@@ -244,7 +284,8 @@ void add_indexing(Table& table) {
   put({"embedding"}, embedding);
   put({"tril"}, tril);
   put({"triu"}, triu);
-  put({"cumsum"}, cumsum, Family::Product);
+  put({"rot90"}, rot90);
+  put({"index_fill"}, index_fill);
   put({"topk"}, topk);
   put({"sort"}, sort);
   put({"argmax"}, argmax);

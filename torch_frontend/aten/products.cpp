@@ -166,6 +166,49 @@ void einsum(Call& call) {
   call.result(reorder(call, std::move(term), result).value);
 }
 
+/// Every element of one with every element of the other.
+void kron(Call& call) {
+  Shape a = call.shape("self"), b = call.shape("other"), left, right;
+  while (a.size() < b.size()) a.insert(a.begin(), 1);
+  while (b.size() < a.size()) b.insert(b.begin(), 1);
+  for (size_t axis = 0; axis < a.size(); ++axis) {
+    left.insert(left.end(), {a[axis], 1});
+    right.insert(right.end(), {1, b[axis]});
+  }
+  const at::ScalarType dtype = call.output_dtype();
+  Variable* product = call.emit(
+      "Mul", {call.reshape(call.tensor_as("self", dtype), left), call.reshape(call.tensor_as("other", dtype), right)});
+  call.result(call.reshape(product, call.output_shape()));
+}
+
+/// x1 W x2 for every matrix of the weight.
+void bilinear(Call& call) {
+  const at::Tensor weight = call.constant("weight");  // [out, in1, in2]
+  Shape inner = call.output_shape(), row = inner;
+  inner.push_back(weight.size(2));
+  row.back() = 1;
+  row.push_back(weight.size(2));
+  Variable* matrix = call.parameter("weight", weight.permute({1, 0, 2}).reshape({weight.size(1), -1}));
+  Variable* first = call.reshape(call.emit("MatMul", {call.tensor("input1"), matrix}), inner);
+  Variable* product = call.emit("Mul", {first, call.reshape(call.tensor("input2"), row)});
+  Variable* sum =
+      call.emit("ReduceSum", {product, call.parameter("axes", Call::Integers{-1})}, {{"keepdims", int64_t{0}}});
+  call.result(call.has("bias") ? call.emit("Add", {sum, call.tensor("bias")}) : sum);
+}
+
+/// Distances of all pairs of rows.
+void cdist(Call& call) {
+  call.check(call.number("p") == 2, "has the norm {}; espq has the one of 2", call.number("p"));
+  Shape a = call.shape("x1"), b = call.shape("x2");
+  a.insert(a.end() - 1, 1);
+  b.insert(b.end() - 2, 1);
+  Variable* difference = call.emit("Sub", {call.reshape(call.tensor("x1"), a), call.reshape(call.tensor("x2"), b)});
+  Variable* sum =
+      call.emit("ReduceSum", {call.emit("Mul", {difference, difference}), call.parameter("axes", Call::Integers{-1})},
+                {{"keepdims", int64_t{0}}});
+  call.result("Sqrt", {sum});
+}
+
 }  // namespace
 
 void add_products(Table& table) {
@@ -174,6 +217,9 @@ void add_products(Table& table) {
   table["addmm"] = {addmm, Family::Product};
   for (const char* name : {"baddbmm", "addmv"}) table[name] = {add_product, Family::Product};
   for (const char* name : {"outer", "ger"}) table[name] = {outer, Family::Arithmetic};
+  table["kron"] = {kron, Family::Arithmetic};
+  table["bilinear"] = {bilinear, Family::Product};
+  for (const char* name : {"cdist", "_cdist_forward"}) table[name] = {cdist, Family::Product};
   table["einsum"] = {einsum, Family::Product};
 }
 

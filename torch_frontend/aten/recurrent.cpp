@@ -118,6 +118,66 @@ void recurrent(Call& call, const Cell& cell) {
 void lstm(Call& call) { recurrent(call, kLstm); }
 void gru(Call& call) { recurrent(call, kGru); }
 
+// ------------------------------------------------------------------------------------------------------ plain cells
+/// A longer sequence would be a longer list of operations than anybody wants.
+constexpr int64_t kMaxSteps = 128;
+
+/// One direction of one layer, step by step: h = f(W x + b + R h). Returns all states in the order of time, and the
+/// last.
+std::pair<Variable*, Variable*> plain_layer(const Call& call, const char* function, Variable* input, int64_t steps,
+                                            const Weights& weights, Variable* state, bool backwards) {
+  at::Tensor bias = at::zeros({weights.recurrent.size(0)});
+  if (weights.input_bias.defined()) bias = weights.input_bias.detach() + weights.recurrent_bias.detach();
+  Variable* all = call.emit("Add", {call.emit("MatMul", {input, call.parameter("W", weights.input.detach().t())}),
+                                    call.parameter("B", bias)});
+  Variable* recurrent = call.parameter("R", weights.recurrent.detach().t());
+  Call::Variables states(static_cast<size_t>(steps));
+  for (int64_t i = 0; i < steps; ++i) {
+    const int64_t step = backwards ? steps - 1 - i : i;
+    Variable* sum =
+        call.emit("Gather", {all, call.parameter("step", at::scalar_tensor(step, at::kLong))}, {{"axis", int64_t{0}}});
+    if (state) sum = call.emit("Add", {sum, call.emit("MatMul", {state, recurrent})});
+    state = call.emit(function, {sum});
+    states[static_cast<size_t>(step)] = call.unsqueeze(state, {0});
+  }
+  return {joined(call, states), state};
+}
+
+void plain(Call& call, const char* function) {
+  call.check(call.has("input"), "packed sequences are not supported");
+  call.check(!call.flag("train") || call.number("dropout") == 0,
+             "is in training mode: call eval() on the network before exporting it");
+  const size_t layers = static_cast<size_t>(call.integer("num_layers")),
+               directions = call.flag("bidirectional") ? 2 : 1;
+  const bool batch_first = call.flag("batch_first");
+  const int64_t steps = call.shape("input")[batch_first ? 1 : 0];
+  call.check(steps <= kMaxSteps, "has {} steps; espq writes down up to {}", steps, kMaxSteps);
+  const auto weights = weights_of(call, layers, directions);
+  const bool zero = initial_states(call, kGru).empty();
+  Variable* value = call.tensor("input");
+  if (batch_first) value = call.transpose(value, {1, 0, 2});
+  Call::Variables last;
+  for (size_t i = 0; i < layers; ++i) {
+    Call::Variables sides;
+    for (size_t side = 0; side < directions; ++side) {
+      const int64_t place = static_cast<int64_t>(i * directions + side);
+      Variable* state =
+          zero ? nullptr
+               : call.emit("Gather", {call.tensor("hx"), call.parameter("place", at::scalar_tensor(place, at::kLong))},
+                           {{"axis", int64_t{0}}});
+      const auto [all, final_state] = plain_layer(call, function, value, steps, weights[i][side], state, side == 1);
+      sides.push_back(all);
+      last.push_back(call.unsqueeze(final_state, {0}));
+    }
+    value = sides.size() == 1 ? sides[0] : call.emit("Concat", sides, {{"axis", int64_t{2}}});
+  }
+  if (batch_first) value = call.transpose(value, {1, 0, 2});
+  call.results = {value, joined(call, last)};
+}
+
+void rnn_tanh(Call& call) { plain(call, "Tanh"); }
+void rnn_relu(Call& call) { plain(call, "Relu"); }
+
 // ------------------------------------------------------------------------------------------------------ single steps
 /// x w^T + b as LibTorch's cells compute it.
 Variable* gates(const Call& call, Variable* input, std::string_view weight, std::string_view bias) {
@@ -154,11 +214,22 @@ void gru_cell(Call& call) {
   call.result("Add", {fresh, call.emit("Mul", {update, call.emit("Sub", {state, fresh})})});
 }
 
+void one_step(Call& call, const char* function) {
+  call.result(function, {call.emit("Add", {gates(call, call.tensor("input"), "w_ih", "b_ih"),
+                                           gates(call, call.tensor("hx"), "w_hh", "b_hh")})});
+}
+void rnn_tanh_cell(Call& call) { one_step(call, "Tanh"); }
+void rnn_relu_cell(Call& call) { one_step(call, "Relu"); }
+
 }  // namespace
 
 void add_recurrent(Table& table) {
   table["lstm"] = {lstm, Family::Recurrent};
   table["gru"] = {gru, Family::Recurrent};
+  table["rnn_tanh"] = {rnn_tanh, Family::Recurrent};
+  table["rnn_relu"] = {rnn_relu, Family::Recurrent};
+  table["rnn_tanh_cell"] = {rnn_tanh_cell, Family::Recurrent};
+  table["rnn_relu_cell"] = {rnn_relu_cell, Family::Recurrent};
   table["lstm_cell"] = {lstm_cell, Family::Recurrent};
   table["gru_cell"] = {gru_cell, Family::Recurrent};
 }

@@ -5,9 +5,9 @@ namespace {
 
 Table make_table() {
   Table table;
-  for (const auto add :
-       {add_convolutions, add_products, add_attention, add_activations, add_arithmetic, add_comparisons, add_shapes,
-        add_joins, add_indexing, add_reductions, add_pooling, add_resizing, add_normalizations, add_recurrent})
+  for (const auto add : {add_convolutions, add_products, add_attention, add_activations, add_arithmetic,
+                         add_comparisons, add_shapes, add_joins, add_indexing, add_reductions, add_pooling,
+                         add_resizing, add_normalizations, add_recurrent, add_linear_maps})
     add(table);
   return table;
 }
