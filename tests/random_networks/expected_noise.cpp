@@ -47,6 +47,11 @@ class Noise {
   const Recipe& recipe_;
   std::map<Slot, double> largest_;
 
+  /// Operands are compared on one grid.
+  static bool compares(const Operation& operation) {
+    return definition_of(operation).quantization.alignment == AlignmentClass::Comparison;
+  }
+
   /// A 16-bit function is read from a table that has every 32nd code: its operand is rounded as coarsely.
   bool reads_table(const Operation& operation) const {
     const OperatorDefinition& definition = definition_of(operation);
@@ -57,17 +62,21 @@ class Noise {
   bool is_rounded(const SlotEvent& event) const {
     if (event.is_output) return true;
     const Variable* operand = event.operation.input(static_cast<size_t>(event.slot));
-    if (network_.is_input(operand) || reads_table(event.operation)) return true;
+    if (network_.is_input(operand) || reads_table(event.operation) || compares(event.operation)) return true;
     const OperandRole role = definition_of(event.operation).input_spec(static_cast<size_t>(event.slot)).role;
     return operand->is_parameter() && is_operand_of_arithmetic(role) && role != OperandRole::Statistics;
   }
 
-  /// The narrowest width in use: operations of the network are not one by one those that are quantized.
+  /// Its own width where the recipe names it, else the narrowest in use: operations of the network are not one by one
+  /// those that are quantized.
   int bits_of(const Operation& operation) const {
+    const auto bits_of_width = [](const Width& width) { return std::min(width.activations, width.weights); };
     int bits = recipe_.widths.bits;
-    for (const auto& [name, options] : recipe_.layers)
-      if (options.width && !options.width->is_float())
-        bits = std::min({bits, options.width->activations, options.width->weights});
+    for (const auto& [name, options] : recipe_.layers) {
+      if (!options.width || options.width->is_float()) continue;
+      if (name == operation.name()) return bits_of_width(*options.width);
+      bits = std::min(bits, bits_of_width(*options.width));
+    }
     // Operators with 8-bit kernels alone compute with 8 bits.
     const OperatorDefinition& definition = definition_of(operation);
     return definition.chip.kernels.int8 && !definition.chip.kernels.int16 ? 8 : bits;
@@ -75,6 +84,10 @@ class Noise {
 
   /// The step of the smallest grid of powers of two that holds everything.
   double step_of(const SlotEvent& event, double largest) const {
+    if (compares(event.operation))
+      for (int slot = 0; slot < 2; ++slot)
+        if (const auto other = largest_.find({&event.operation, slot, false}); other != largest_.end())
+          largest = std::max(largest, other->second);
     if (largest == 0) return 0;
     const OperatorDefinition& definition = definition_of(event.operation);
     const int bits = bits_of(event.operation);
