@@ -293,6 +293,9 @@ const Limit kBlockOrder{.what = "more than one channel in ONNX's order (it numbe
                                  (*shape)[1] > 1;
                         }};
 
+/// Codes are given on as they are, whatever the exponents say (QuantizationRule::passes_codes).
+bool at_every_width(const Target&, int) { return true; }
+
 }  // namespace
 
 Operators movement_operators() {
@@ -357,7 +360,7 @@ Operators movement_operators() {
        .outputs = {{"output"}},
        .attributes = {required(integer("blocksize")), text("mode", "DCR")},
        .forward = depth_to_space,
-       .quantization = {.quantizable = true},
+       .quantization = {.quantizable = true, .passes_codes = at_every_width},
        .layout = LayoutRule::ChannelsLast,
        .chip = {.board = board_on_codes, .kernels = kAllWidths, .limits = {kDepthFirst}}},
       {.name = "SpaceToDepth",
@@ -365,7 +368,7 @@ Operators movement_operators() {
        .outputs = {{"output"}},
        .attributes = {required(integer("blocksize")), text("mode", "DCR")},
        .forward = space_to_depth,
-       .quantization = {.quantizable = true},
+       .quantization = {.quantizable = true, .passes_codes = at_every_width},
        .layout = LayoutRule::ChannelsLast,
        .chip = {.board = board_on_codes,
                 .kernels = kAllWidths,

@@ -82,10 +82,23 @@ at::Tensor to_tensor(const EspdlTensor& stored, const EspdlNode* reader, size_t 
   return unpack_weight(format, with_shape(stored, {stored.element_count()}), plain_shape(format, stored.dims, where));
 }
 
+namespace {
+
+/// Test values without dimensions are written with one (to_model).
+at::Tensor test_value(const EspdlModel& model, const EspdlTensor& stored) {
+  const at::Tensor value = to_tensor(stored);
+  const EspdlValueInfo* info = model.find_value_info(stored.name);
+  return info && info->shape && info->shape->empty() && value.numel() == 1 ? value.reshape({}) : value;
+}
+
+}  // namespace
+
 TestValues test_values(const EspdlModel& model) {
   TestValues values;
-  for (const EspdlTensor& tensor : model.test_inputs) values.inputs.emplace_back(tensor.name, to_tensor(tensor));
-  for (const EspdlTensor& tensor : model.test_outputs) values.outputs.emplace_back(tensor.name, to_tensor(tensor));
+  for (const EspdlTensor& tensor : model.test_inputs)
+    values.inputs.emplace_back(tensor.name, test_value(model, tensor));
+  for (const EspdlTensor& tensor : model.test_outputs)
+    values.outputs.emplace_back(tensor.name, test_value(model, tensor));
   return values;
 }
 

@@ -14,7 +14,7 @@
 namespace espq::random_networks {
 namespace {
 
-constexpr int kDraws = 6;
+constexpr int kDraws = 8;
 
 using Slot = std::tuple<const Operation*, int, bool>;
 
@@ -30,22 +30,28 @@ class Noise {
     largest = std::max(largest, event.value.abs().max().item<double>());
   }
 
-  /// Rounds constants, and everything else after moving it by up to half a step: what the value is on the grid depends
-  /// on how it was computed.
-  void disturb(SlotEvent& event, Random& random) const {
+  /// Adds what rounding may, or (`on_grid`) rounds what was moved by as much: results of functions that jump depend on
+  /// whether values meet the grid. Constants are rounded, as they are.
+  void disturb(SlotEvent& event, Random& random, bool on_grid) const {
     const auto found = largest_.find(slot_of(event));
     if (found == largest_.end() || !is_rounded(event)) return;
     const double step = step_of(event, found->second);
     if (step == 0) return;
     const bool constant = !event.is_output && event.operation.input(static_cast<size_t>(event.slot))->is_parameter();
-    const double reach = constant ? 0 : 0.5;
-    event.value = at::round(event.value / step + random.uniform(event.value.sizes().vec(), -reach, reach)) * step;
+    const at::Tensor moved =
+        constant ? event.value / step : event.value / step + random.uniform(event.value.sizes().vec(), -0.5, 0.5);
+    event.value = (constant || on_grid ? at::round(moved) : moved) * step;
   }
 
  private:
   const Graph& network_;
   const Recipe& recipe_;
   std::map<Slot, double> largest_;
+
+  /// Operands are compared on one grid.
+  static bool compares(const Operation& operation) {
+    return definition_of(operation).quantization.alignment == AlignmentClass::Comparison;
+  }
 
   /// A 16-bit function is read from a table that has every 32nd code: its operand is rounded as coarsely.
   bool reads_table(const Operation& operation) const {
@@ -57,17 +63,17 @@ class Noise {
   bool is_rounded(const SlotEvent& event) const {
     if (event.is_output) return true;
     const Variable* operand = event.operation.input(static_cast<size_t>(event.slot));
-    if (network_.is_input(operand) || reads_table(event.operation)) return true;
+    if (network_.is_input(operand) || reads_table(event.operation) || compares(event.operation)) return true;
     const OperandRole role = definition_of(event.operation).input_spec(static_cast<size_t>(event.slot)).role;
-    return operand->is_parameter() && is_operand_of_arithmetic(role) && role != OperandRole::Statistics;
+    return operand->is_parameter() && role != OperandRole::Index && role != OperandRole::Statistics;
   }
 
-  /// The narrowest width in use: operations of the network are not one by one those that are quantized.
+  /// Operations that are quantized have the names of those of the network.
   int bits_of(const Operation& operation) const {
-    int bits = recipe_.widths.bits;
+    const auto bits_of_width = [](const Width& width) { return std::min(width.activations, width.weights); };
+    const int bits = recipe_.widths.bits;
     for (const auto& [name, options] : recipe_.layers)
-      if (options.width && !options.width->is_float())
-        bits = std::min({bits, options.width->activations, options.width->weights});
+      if (options.width && !options.width->is_float() && name == operation.name()) return bits_of_width(*options.width);
     // Operators with 8-bit kernels alone compute with 8 bits.
     const OperatorDefinition& definition = definition_of(operation);
     return definition.chip.kernels.int8 && !definition.chip.kernels.int16 ? 8 : bits;
@@ -75,6 +81,15 @@ class Noise {
 
   /// The step of the smallest grid of powers of two that holds everything.
   double step_of(const SlotEvent& event, double largest) const {
+    if (compares(event.operation))
+      for (int slot = 0; slot < 2; ++slot)
+        if (const auto other = largest_.find({&event.operation, slot, false}); other != largest_.end())
+          largest = std::max(largest, other->second);
+    // Bounds of a Clip are on its operand's grid.
+    if (!event.is_output &&
+        definition_of(event.operation).input_spec(static_cast<size_t>(event.slot)).role == OperandRole::Follows)
+      if (const auto operand = largest_.find({&event.operation, 0, false}); operand != largest_.end())
+        largest = std::max(largest, operand->second);
     if (largest == 0) return 0;
     const OperatorDefinition& definition = definition_of(event.operation);
     const int bits = bits_of(event.operation);
@@ -99,8 +114,8 @@ std::vector<double> expected_noise(const Graph& network, const Dataset& calibrat
   const Tensors exact = executor.run(inputs);
   std::vector<double> largest(exact.size());
   Random random(1);
-  executor.set_hook([&](SlotEvent& event) { noise.disturb(event, random); });
   for (int draw = 0; draw < kDraws; ++draw) {
+    executor.set_hook([&](SlotEvent& event) { noise.disturb(event, random, draw % 2 == 1); });
     const Tensors disturbed = executor.run(inputs);
     for (size_t i = 0; i < exact.size(); ++i) {
       const double noise =

@@ -99,7 +99,7 @@ bool draw_conv_transpose(Drawing& d, std::string_view) {
     const int64_t reach = (window.kernel[i] - 1) * window.dilations[i];
     window.pads[i] = d.random.integer(0, reach / 2);
     window.pads[i + axes] = d.random.integer(0, reach / 2);
-    if (d.random.chance(0.3)) extra[i] = d.random.integer(0, std::max(window.strides[i], window.dilations[i]) - 1);
+    if (d.random.chance(0.3)) extra[i] = d.random.integer(0, window.strides[i] - 1);
   }
   // Peers do not agree on what SAME means where the window is smaller than the stride.
   bool overlaps = true;

@@ -15,7 +15,7 @@ struct Options {
   std::string seeds = "1:100";
   std::filesystem::path out;
   bool all = false;   ///< write files of all that survive, not of outliers only
-  bool text = false;  ///< print the networks
+  bool text = false;  ///< print the networks and their chip graphs
 };
 
 std::pair<uint64_t, uint64_t> range_of(const std::string& seeds) {
@@ -62,7 +62,7 @@ int run(const Options& options) {
     std::cout << fmt::format("{} | {} | {} | {} | {}{}\n", seed, network.operators(), network.recipe.target,
                              network.widths(), summary(trial), wrong.empty() ? "" : " | WRONG: " + wrong)
               << std::flush;
-    if (options.text) std::cout << to_text(network.graph());
+    if (options.text) std::cout << to_text(network.graph()) << trial.chip;
     if (!options.out.empty() && (options.all || !wrong.empty())) write(options, network, trial);
   }
   std::filesystem::remove(file);
@@ -81,7 +81,7 @@ int main(int argc, char** argv) {
   app.add_option("--seeds", options.seeds, "A:B, for seeds A to B - 1");
   app.add_option("--out", options.out, "folder for networks, inputs and outputs of those that are wrong");
   app.add_flag("--all", options.all, "for all networks");
-  app.add_flag("--text", options.text, "print the networks");
+  app.add_flag("--text", options.text, "print the networks and their chip graphs");
   CLI11_PARSE(app, argc, argv);
   spdlog::set_level(spdlog::level::err);
   espq::set_verify_passes(true);

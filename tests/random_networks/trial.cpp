@@ -95,6 +95,7 @@ Trial try_network(const RandomNetwork& network, const std::filesystem::path& fil
       require_same_verdict(graph, network.recipe, true, error.what());
       throw;
     }
+    trial.chip = to_text(made->chip);
     require_same_verdict(graph, network.recipe, false, "");
     ExportOptions options;
     options.companions = false;

@@ -30,9 +30,10 @@ struct Trial {
     Survived,  ///< converted, written, read back, checked, verified
     Broken,    ///< anything else, see `message`
   } end = End::Broken;
-  std::string message;
-  std::vector<OutputResult> outputs;
-  NamedTensors inputs;  ///< of the test run
+  std::string message = {};
+  std::string chip = {};  ///< text of the chip graph, once there is one
+  std::vector<OutputResult> outputs = {};
+  NamedTensors inputs = {};  ///< of the test run
 
   /// The one closest to its bound or furthest beyond it; nullptr for none.
   const OutputResult* worst() const;
