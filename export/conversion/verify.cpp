@@ -10,9 +10,6 @@
 namespace espq {
 namespace {
 
-/// The chip library knows no tensor without axes: [] is [1] in a file.
-at::Tensor with_axis(const at::Tensor& tensor) { return tensor.dim() == 0 ? tensor.reshape({1}) : tensor; }
-
 OutputCheck compare(const std::string& name, const at::Tensor& computed, const at::Tensor& recorded) {
   OutputCheck check{name, recorded.numel()};
   if (computed.sizes() != recorded.sizes() || computed.scalar_type() != recorded.scalar_type()) {
@@ -38,15 +35,11 @@ std::vector<OutputCheck> verify_model(const EspdlModel& model, const Target& tar
   const Graph graph = from_model(model, target);
   NamedTensors inputs;
   std::vector<std::string> names;
-  for (const auto& [name, value] : tests.inputs) {
-    const Variable* input = graph.find_variable(name);
-    const bool scalar = input && input->shape() && input->shape()->empty() && value.numel() == 1;
-    inputs.emplace(name, scalar ? value.reshape({}) : value);
-  }
+  for (const auto& [name, value] : tests.inputs) inputs.emplace(name, value);
   for (const auto& [name, value] : tests.outputs) names.push_back(name);
   const NamedTensors computed = Executor(graph, Precision::Board).run(inputs, names);
   std::vector<OutputCheck> checks;
-  for (const auto& [name, value] : tests.outputs) checks.push_back(compare(name, with_axis(computed.at(name)), with_axis(value)));
+  for (const auto& [name, value] : tests.outputs) checks.push_back(compare(name, computed.at(name), value));
   return checks;
 }
 
