@@ -20,8 +20,9 @@ class TorchProgram : public ProgramTest {
     ProgramTest::SetUp();
     if (!std::filesystem::exists(std::string(ESPQ_TORCH_CASES) + "/small.pt")) GTEST_SKIP() << "Python has no torch";
     std::filesystem::create_directories(folder_ / "calib");
-    const at::Tensor picture = read_npz(std::string(ESPQ_TORCH_CASES) + "/small.npz").at("in_0");
-    write_npy(input(), picture);
+    // One sample, as the chips take them; the network was exported with two.
+    const at::Tensor pictures = read_npz(std::string(ESPQ_TORCH_CASES) + "/small.npz").at("in_0");
+    write_npy(input(), pictures.slice(0, 0, 1));
   }
   static std::string model(const std::string& name) { return std::string(ESPQ_TORCH_CASES) + "/" + name; }
   std::string input() const { return (folder_ / "calib" / "0.npy").string(); }
@@ -29,11 +30,9 @@ class TorchProgram : public ProgramTest {
 
 TEST_F(TorchProgram, QuantizesBothFormatsToEqualFiles) {
   for (const std::string ending : {"pt", "pt2"}) {
-    std::vector<std::string> command = {
-        "quantize", model("small." + ending), "--target", "esp32p4",      "--calib",     (folder_ / "calib").string(),
-        "--out",    out(ending + ".espdl"),   "--quiet",  "--test-input", "x=" + input()};
-    if (ending == "pt") command.insert(command.end(), {"--input-shape", "x=2x3x6x6"});
-    const ProgramResult result = espq(command);
+    const ProgramResult result = espq({"quantize", model("small." + ending), "--target", "esp32p4", "--calib",
+                                       (folder_ / "calib").string(), "--input-shape", "x=1x3x6x6", "--out",
+                                       out(ending + ".espdl"), "--quiet", "--test-input", "x=" + input()});
     ASSERT_EQ(result.exit_code, 0) << result.err;
     EXPECT_EQ(espq({"verify", out(ending + ".espdl")}).exit_code, 0);
   }
@@ -42,7 +41,7 @@ TEST_F(TorchProgram, QuantizesBothFormatsToEqualFiles) {
 }
 
 TEST_F(TorchProgram, RunsInFloat) {
-  const at::Tensor wanted = read_npz(model("small.npz")).at("out_0");
+  const at::Tensor wanted = read_npz(model("small.npz")).at("out_0").slice(0, 0, 1);
   for (const std::string ending : {"pt", "pt2"}) {
     const ProgramResult result =
         espq({"run", model("small." + ending), "--input", "x=" + input(), "--out-dir", out(ending)});
