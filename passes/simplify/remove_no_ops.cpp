@@ -50,12 +50,19 @@ bool is_idle_slice(const Operation& operation) {
   return steps && std::all_of(steps->begin(), steps->end(), [](int64_t step) { return step > 0; });
 }
 
+/// The largest, the smallest and the mean of one tensor, however often it is given.
+bool reads_one_tensor(const Operation& operation) {
+  return std::all_of(operation.inputs().begin(), operation.inputs().end(),
+                     [&](const Variable* operand) { return operand == operation.input(0); });
+}
+
 bool is_relu_on_relu(const Operation& operation) { return producer_of(operation.input(0), "Relu") != nullptr; }
 
 using Test = bool (*)(const Graph&, const Operation&);
 
 const std::unordered_map<std::string_view, Test>& tests() {
   static const Test reshapes = [](const Graph&, const Operation& operation) { return same_shape(operation); };
+  static const Test repeats = [](const Graph&, const Operation& operation) { return reads_one_tensor(operation); };
   static const std::unordered_map<std::string_view, Test> table{
       {"Identity", [](const Graph&, const Operation&) { return true; }},
       {"Dropout", is_idle_dropout},
@@ -69,6 +76,9 @@ const std::unordered_map<std::string_view, Test>& tests() {
       {"Pad", [](const Graph&, const Operation& operation) { return is_idle_pad(operation); }},
       {"Slice", [](const Graph&, const Operation& operation) { return is_idle_slice(operation); }},
       {"Concat", [](const Graph&, const Operation& operation) { return operation.inputs().size() == 1; }},
+      {"Max", repeats},
+      {"Min", repeats},
+      {"Mean", repeats},
       {"Relu", [](const Graph&, const Operation& operation) { return is_relu_on_relu(operation); }},
   };
   return table;
