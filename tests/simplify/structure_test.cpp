@@ -50,6 +50,18 @@ TEST(RemoveNoOps, KeepsWhatDoesSomething) {
   EXPECT_FALSE(remove_no_ops(net.graph).changed());
 }
 
+TEST(RemoveNoOps, CutsOutTheLargestOfOneTensor) {
+  GraphBuilder net;
+  Variable* x = net.op("Sigmoid", "first", {net.input({1, 3, 4})});
+  Variable* most = net.op("Max", "most", {x, x});
+  Variable* mean = net.op("Mean", "mean", {most, most, most});
+  Variable* sum = net.op("Sum", "sum", {mean, mean});
+  net.outputs({net.op("Min", "least", {sum, x})});
+  EXPECT_EQ(remove_no_ops(net.graph).total(), 2);
+  EXPECT_EQ(net.operation("sum").input(0), x);
+  EXPECT_NE(net.graph.find_operation("least"), nullptr);
+}
+
 TEST(RemoveNoOps, KeepsNamesOfInputsAndOutputs) {
   GraphBuilder net;
   Variable* x = net.input({3});
