@@ -104,6 +104,28 @@ std::string join_groups(Rewriter& rewriter) {
                                                                             : split(rewriter, filters, groups);
 }
 
+/// Several samples, each channel with a factor and an offset of its own (a BatchNormalization that stands alone).
+std::string scale_channels(Rewriter& rewriter) {
+  Operation& conv = rewriter.origin();
+  const Variable* weight = conv.input(1);
+  const Variable* bias = conv.input(2);
+  const Shape shape = rewriter.shape(0);
+  if (shape[0] == 1 || !weight || !weight->is_parameter() || (bias && !bias->is_parameter())) return {};
+  const auto window = window_of(rewriter);
+  const bool single = window && !window->padded() && conv.int_attribute("group", 1) == shape[1] &&
+                      weight->value().numel() == shape[1] &&
+                      std::all_of(window->strides.begin(), window->strides.end(), [](int64_t s) { return s == 1; });
+  if (!single) return {};
+  Shape channels(shape.size() - 1, 1);
+  channels[0] = shape[1];
+  Variable& factors = rewriter.constant("factors", weight->value().reshape(channels));
+  Variable* offsets = bias ? &rewriter.constant("offsets", bias->value().reshape(channels)) : nullptr;
+  rewriter.become("Mul", {conv.input(0), &factors});
+  if (offsets) rewriter.after("Add", "offset", {offsets});
+  return offsets ? "depthwise Conv of single elements became Mul and Add"
+                 : "depthwise Conv of single elements became Mul";
+}
+
 /// A list with one entry per axis of a window becomes one of a plane whose rows are no part of it.
 void add_row_axis(Operation& conv, const char* key, int64_t value, bool pads = false) {
   if (!conv.has(key)) return;
@@ -137,7 +159,7 @@ std::string stack_sequences(Rewriter& rewriter) {
 }  // namespace
 
 std::vector<RewriteRule> convolution_rewrites() {
-  return {{"Conv", separate_padding}, {"Conv", join_groups}, {"Conv", stack_sequences}};
+  return {{"Conv", separate_padding}, {"Conv", join_groups}, {"Conv", scale_channels}, {"Conv", stack_sequences}};
 }
 
 }  // namespace espq

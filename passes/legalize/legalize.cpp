@@ -25,12 +25,12 @@ const std::vector<RewriteRule>& all_rules() {
 constexpr int kMaxRounds = 20;
 
 /// The change that a rule made to the operation; empty when none did.
-std::string rewrite(Graph& graph, Operation& operation, bool refused, const LegalizeOptions& options, Origins& origins,
-                    PassReport& report) {
+std::string rewrite(Graph& graph, Operation& operation, bool refused, int bits, const LegalizeOptions& options,
+                    Origins& origins, PassReport& report) {
   for (const RewriteRule& rule : all_rules()) {
     if (rule.type != operation.type() || !(refused || rule.always)) continue;
     const std::string name = operation.name();  // the operation may be gone afterwards
-    Rewriter rewriter(graph, operation, options, origins);
+    Rewriter rewriter(graph, operation, bits, options, origins);
     const std::string change = rule.rewrite(rewriter);
     if (change.empty()) continue;
     report.count(change, name);
@@ -47,7 +47,8 @@ std::optional<Refusal> refusal_of(const Operation& operation, const Deployment& 
   return refuses(operation, deployment, *operation.width());
 }
 
-PassReport legalize(Graph& graph, const Deployment& deployment, const LegalizeOptions& options, Origins* origins) {
+PassReport legalize(Graph& graph, const Deployment& deployment, const LegalizeOptions& options, Origins* origins,
+                    int bits) {
   PassReport report{"legalize"};
   Origins unread;
   bool changed = true;
@@ -61,7 +62,8 @@ PassReport legalize(Graph& graph, const Deployment& deployment, const LegalizeOp
       Operation* operation = graph.find_operation(name);
       if (!operation || is_dead(graph, *operation)) continue;
       const bool refused = refusal_of(*operation, deployment).has_value();
-      const std::string change = rewrite(graph, *operation, refused, options, origins ? *origins : unread, report);
+      const std::string change =
+          rewrite(graph, *operation, refused, bits, options, origins ? *origins : unread, report);
       changed |= !change.empty() && made.emplace(name, change).second;
     }
   }

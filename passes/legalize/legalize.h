@@ -33,10 +33,11 @@ using Origins = std::map<std::string, std::string, std::less<>>;
 
 /// Rewrites every operation that the chip library does not run as it is (refusal_of) and that something else expresses:
 /// the same function of real numbers, up to float rounding. Operations keep their names; what is added is called
-/// NAME_part and computes with the width of the operation that it serves. Takes a float graph with shapes whose
-/// operations have their widths (assign_widths). What cannot be expressed stays as it is.
+/// NAME_part and computes with the width of the operation that it serves (with `bits`, where that operator has no
+/// grids). Takes a float graph with shapes whose operations have their widths (assign_widths). What cannot be expressed
+/// stays as it is.
 PassReport legalize(Graph& graph, const Deployment& deployment, const LegalizeOptions& options = {},
-                    Origins* origins = nullptr);
+                    Origins* origins = nullptr, int bits = 8);
 
 /// Why the deployment cannot run the operation, which has its width; nullopt when it can. A function of one tensor
 /// that becomes a look-up table needs no kernel of its own.

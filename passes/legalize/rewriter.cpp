@@ -39,6 +39,19 @@ void set_shapes(Operation& operation) {
 
 }  // namespace
 
+namespace {
+
+/// Whether what serves the operation computes with its width.
+bool keeps_width(const Operation& operation) {
+  return !operation.width()->is_float() || definition_of(operation).quantization.quantizable;
+}
+
+}  // namespace
+
+Width Rewriter::width_for(const Operation& made) const {
+  return keeps_width(origin_) ? *origin_.width() : default_width(made, bits_);
+}
+
 const Shape& Rewriter::shape(size_t slot) const {
   const Variable* input = origin_.input(slot);
   user_check(input && input->shape(), "operation '{}' ({}): the shape of operand {} is not known", origin_.name(),
@@ -59,7 +72,7 @@ Operation& Rewriter::make(std::string_view type, std::string_view part, const st
   const std::string name = free_operation_name(graph_, fmt::format("{}_{}", origin_.name(), part));
   Operation& made = graph_.add_operation(std::string(type), name, inputs, outputs, std::move(attributes));
   normalize_attributes(made);
-  made.set_width(origin_.width());
+  made.set_width(width_for(made));
   const auto known = origins_.find(origin_.name());
   origins_[name] = known == origins_.end() ? origin_.name() : known->second;
   return made;
@@ -94,7 +107,9 @@ void Rewriter::after(std::string_view type, std::string_view part, const std::ve
 }
 
 void Rewriter::become(std::string_view type, const std::vector<Variable*>& inputs, AttributeMap attributes) {
+  const bool inherits = keeps_width(origin_);
   espq::become(graph_, origin_, std::string(type), inputs, std::move(attributes));
+  if (!inherits) origin_.set_width(default_width(origin_, bits_));
 }
 
 void Rewriter::remake(std::vector<Variable*> outputs) {
@@ -118,6 +133,7 @@ void Rewriter::replace(const std::vector<Variable*>& values) {
   const std::vector<Variable*> outputs = origin_.outputs();
   const std::string name = origin_.name();
   const auto width = origin_.width();
+  const bool inherits = keeps_width(origin_);
   graph_.remove(origin_);
   bool named = false;
   for (size_t slot = 0; slot < outputs.size(); ++slot) {
@@ -128,7 +144,7 @@ void Rewriter::replace(const std::vector<Variable*>& values) {
         graph_.add_parameter(free_variable_name(graph_, own + "_shape"), integer_tensor(*values.at(slot)->shape()));
     Operation& last = graph_.add_operation("Reshape", own, {values[slot], &shape}, {outputs[slot]});
     normalize_attributes(last);
-    last.set_width(width);
+    last.set_width(inherits ? *width : default_width(last, bits_));
     set_shapes(last);
     const auto known = origins_.find(name);
     if (own != name) origins_[own] = known == origins_.end() ? name : known->second;

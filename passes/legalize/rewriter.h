@@ -15,8 +15,9 @@ namespace espq {
 /// variable has its shape.
 class Rewriter {
  public:
-  Rewriter(Graph& graph, Operation& origin, const LegalizeOptions& options, Origins& origins)
-      : graph_(graph), origin_(origin), options_(options), origins_(origins) {}
+  /// `bits`: of the network.
+  Rewriter(Graph& graph, Operation& origin, int bits, const LegalizeOptions& options, Origins& origins)
+      : graph_(graph), origin_(origin), bits_(bits), options_(options), origins_(origins) {}
 
   Graph& graph() { return graph_; }
   Operation& origin() { return origin_; }
@@ -65,8 +66,12 @@ class Rewriter {
   Operation& make(std::string_view type, std::string_view part, const std::vector<Variable*>& inputs,
                   const std::vector<Variable*>& outputs, AttributeMap attributes);
 
+  /// That of the origin; where the origin computes in float because its operator has no grids, that of the network.
+  Width width_for(const Operation& made) const;
+
   Graph& graph_;
   Operation& origin_;
+  int bits_;
   const LegalizeOptions& options_;
   Origins& origins_;
 };

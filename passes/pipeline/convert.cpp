@@ -59,7 +59,7 @@ void bring_to_chip_forms(Graph& simplified, const Recipe& recipe, Report& report
   // What a chip runs depends on the width.
   run([&](Graph& graph) { return assign_widths(graph, recipe.widths, recipe.layers, recipe.quirks); });
   const Deployment deployment{find_target(recipe.target), recipe.lowering.runtime_level};
-  run([&](Graph& graph) { return legalize(graph, deployment, *recipe.legalize, origins); });
+  run([&](Graph& graph) { return legalize(graph, deployment, *recipe.legalize, origins, recipe.widths.bits); });
   run(remove_dead_code);
   run(separate_parameters);
   // What had no axes has one now (reductions).

@@ -13,6 +13,8 @@ bool needs_table(const Operation& operation) {
          is_floating(*operation.output());
 }
 
+}  // namespace
+
 Width default_width(const Operation& operation, int bits, const Quirks& quirks) {
   const OperatorDefinition& definition = definition_of(operation);
   const bool fits = !quirks.widths_ignore_kernels, table = fits && needs_table(operation);
@@ -20,8 +22,6 @@ Width default_width(const Operation& operation, int bits, const Quirks& quirks) 
   const bool eight_only = !table && definition.chip.kernels.int8 && !definition.chip.kernels.int16;
   return bits == 8 || (fits && eight_only) ? Width::Int8 : Width::Int16;
 }
-
-}  // namespace
 
 bool becomes_table(const Operation& operation) { return needs_table(operation) && !operation.width()->is_float(); }
 

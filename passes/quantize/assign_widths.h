@@ -10,8 +10,8 @@ namespace espq {
 struct WidthOptions {
   /// Arithmetic of every operator whose row says that it is quantizable: 8 or 16 bits.
   int bits = 8;
-  /// Refuse (require_runs) networks with operations for which the chip library has no kernel: the chip could not load the file, unless
-  /// the application registers one. Off when it does.
+  /// Refuse (require_runs) networks with operations for which the chip library has no kernel: the chip could not load
+  /// the file, unless the application registers one. Off when it does.
   bool check_kernels = true;
 };
 
@@ -29,6 +29,9 @@ void describe(Fields& fields, WidthOptions& options) {
 /// Throws UserError on a key of `layers` that no operation has, or a width that is not 8 or 16.
 PassReport assign_widths(Graph& graph, const WidthOptions& options, const Layers& layers = {},
                          const Quirks& quirks = {});
+
+/// The width of an operation about which no layer says anything.
+Width default_width(const Operation& operation, int bits, const Quirks& quirks = {});
 
 /// A quantized function of one tensor for which the chip library has no kernel: a look-up table serves it.
 bool becomes_table(const Operation& operation);

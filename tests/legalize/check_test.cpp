@@ -2,6 +2,7 @@
 
 #include <gmock/gmock.h>
 
+#include "passes/pipeline/convert.h"
 #include "tests/support/graph_builder.h"
 
 namespace espq::test {
@@ -24,6 +25,16 @@ TEST(Check, TellsOfEveryOperationByItsName) {
   EXPECT_EQ(checked[2].verdict, Verdict::CannotRun);
   EXPECT_THAT(checked[2].refusals.at(0).why, HasSubstr("has no float kernel for it"));
   EXPECT_TRUE(cannot_run(checked));
+}
+
+TEST(Check, WhatReplacesAnOperatorWithoutGridsHasTheWidthOfTheNetwork) {
+  GraphBuilder net;
+  Variable *a = net.input("a", {1, 4, 5}), *b = net.input("b", {1, 4, 5}), *c = net.input("c", {1, 4, 5});
+  net.outputs({net.op("Sum", "sum", {a, b, c}), net.op("Expand", "expand", {a, net.integers({3, 4, 5})})});
+  Recipe recipe;
+  recipe.widths.bits = 16;
+  for (const Operation* operation : static_cast<const Graph&>(prepare(net.graph, recipe)).operations())
+    EXPECT_EQ(operation->width(), Width::Int16) << operation->name();
 }
 
 TEST(Check, AllowsKernelsOfTheApplication) {

@@ -75,6 +75,12 @@ const std::vector<RewriteCase>& cases() {
          grouped_conv(net, 4, 4, 1, {{"pads", Shape{3, 4, 0, 3}}});
        },
        {"padding of Conv became Pad"}},
+      {"factors_of_several_samples",
+       [](GraphBuilder& net) {
+         Variable* x = net.input("x", {2, 4, 5, 3});
+         net.outputs({net.op("Conv", "conv", {x, net.random({4, 1, 1, 1}), net.random({4})}, {{"group", int64_t{4}}})});
+       },
+       {"depthwise Conv of single elements became Mul and Add"}},
       {"conv_of_sequences",
        [](GraphBuilder& net) {
          Variable* x = net.input("x", {3, 4, 10});
