@@ -30,6 +30,8 @@ const Difference kDifferences[] = {
     {"ReduceMax", 20, "", true},
     {"ReduceMin", 20, "", true},
     {"RequantizeLinear"},
+    {"ScalarFunction"},
+    {"SpaceToDepth", 0, "mode"},
     {"StreamingCache"},
     {"Swish", 18, "", false, true},
 };
@@ -41,28 +43,32 @@ const Difference* find_difference(const Operation& operation) {
   return found == std::end(kDifferences) ? nullptr : found;
 }
 
-bool is_ones(const Attribute& value) {
+/// What opset 18 means without the attribute.
+bool is_usual(const Attribute& value) {
+  if (const auto* mode = std::get_if<std::string>(&value)) return *mode == "DCR";
   const auto* list = std::get_if<std::vector<int64_t>>(&value);
   return list && std::all_of(list->begin(), list->end(), [](int64_t entry) { return entry == 1; });
 }
 
-/// True for an attribute that opset 18 lacks and that says nothing: dilations of one.
+/// True for an attribute that opset 18 lacks and that says nothing: dilations of one, blocks in ONNX's order.
 bool says_nothing(const Difference* difference, const std::string& name, const Attribute& value) {
-  return difference && difference->attribute == name && is_ones(value);
+  return difference && difference->attribute == name && is_usual(value);
 }
 
 /// The lowest opset, from 18 on, that can say what the operation does.
 int64_t needed_opset(const Operation& operation) {
   const Difference* difference = find_difference(operation);
   if (!difference) return kOpset;
-  user_check(difference->since, "{} '{}': ONNX has no such operator; export the float network", operation.type(),
-             operation.name());
   const Variable* operand = operation.input(0);
   if (difference->only_for_bool) return operand && operand->dtype() == at::kBool ? difference->since : kOpset;
-  if (difference->attribute.empty()) return difference->since;
   const auto found = operation.attributes().find(std::string(difference->attribute));
-  const bool plain = found == operation.attributes().end() || is_ones(found->second);
-  return plain ? kOpset : difference->since;
+  const bool plain =
+      !difference->attribute.empty() && (found == operation.attributes().end() || is_usual(found->second));
+  if (plain) return kOpset;
+  user_check(difference->since, "{} '{}': ONNX has no such operator{}; export the float network", operation.type(),
+             operation.name(),
+             difference->attribute.empty() ? "" : fmt::format(" with attribute '{}'", difference->attribute));
+  return difference->since;
 }
 
 /// The first IR version that may name the opset.
