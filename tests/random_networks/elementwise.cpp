@@ -29,6 +29,7 @@ Attributes function_attributes(Drawing& d, std::string_view type) {
 }
 
 bool draw_function(Drawing& d, std::string_view type) {
+  if (type == "Mish" && !d.needs_opset(18)) return false;
   if (type == "Gelu" && !d.needs_opset(20)) return false;
   if (type == "Swish" && !d.needs_opset(24)) return false;
   const auto x = d.operand();

@@ -44,7 +44,7 @@ TEST(RandomNetworks, AreDrawnFromTheWholeTable) {
   const std::vector<std::string_view> types = drawn_types();
   const std::set<std::string_view> drawn(types.begin(), types.end());
   // No operators of ONNX, or those of networks that are quantized already: the importer refuses their names.
-  const std::set<std::string_view> others{"DequantizeLinear", "InsertZeros",    "LUT",      "QuantizeLinear",
+  const std::set<std::string_view> others{"DequantizeLinear", "InsertZeros",    "LUT",       "QuantizeLinear",
                                           "RequantizeLinear", "StreamingCache", "Attention", "ScalarFunction"};
   for (const OperatorDefinition& definition : operators().all())
     EXPECT_NE(drawn.count(definition.name), others.count(definition.name))
