@@ -30,6 +30,10 @@ Array affine(const Array& x, const Array& scale, const Array& bias) {
   return filled(x.shape, [&](const Index& i) { return x(i) * scale({i[1]}) + bias({i[1]}); });
 }
 
+/// Rows, their products with the factors and the sums with the offsets are rounded, and so are factors and offsets:
+/// half a code each, of factors below one.
+const ChipResult kSeveralRoundings{.codes = 2, .why = "LayerNormalization of rows, Mul and Add"};
+
 void add_by_channel(Cases& cases) {
   cases.push_back({.type = "BatchNormalization",
                    .what = "statistics of the training",
@@ -48,7 +52,8 @@ void add_by_channel(Cases& cases) {
                    .attributes = kAttributes,
                    .reference = one([](const Arrays& in) {
                      return affine(normalized(in[0], 6, [](const Index& i) { return i[0] * 3 + i[1]; }), in[1], in[2]);
-                   })});
+                   }),
+                   .chip = kSeveralRoundings});
   AttributeMap groups = kAttributes;
   groups["num_groups"] = int64_t{2};
   cases.push_back({.type = "GroupNormalization",
@@ -58,7 +63,8 @@ void add_by_channel(Cases& cases) {
                    .reference = one([](const Arrays& in) {
                      return affine(normalized(in[0], 4, [](const Index& i) { return i[0] * 2 + i[1] / 2; }), in[1],
                                    in[2]);
-                   })});
+                   }),
+                   .chip = kSeveralRoundings});
 }
 
 /// Three neighbours: one in front, one behind. Four: one in front, two behind.
