@@ -107,20 +107,32 @@ void dequantize(Graph& graph, PassReport& report) {
   });
 }
 
-/// A graph input is stored in the format of its first quantized reader, of those with the most bits; the others need a
-/// conversion.
+/// What of its readers' formats a graph input is stored in: with the most bits, and of these the finest grid, since all
+/// readers see the same data and a coarser grid comes from something else that its reader reads; what that one loses
+/// would be lost for all. A grid one bit coarser is preferred: it costs the others one bit at most, and holds what the
+/// finest may clip.
+const SlotQuant* stored_format(const Graph& graph, const std::vector<const SlotQuant*>& readers) {
+  const auto exponent = [&](const SlotQuant* slot) { return slot_exponents(graph, *slot)[0]; };
+  const SlotQuant* best = readers.front();
+  for (const SlotQuant* reader : readers)
+    if (reader->bits > best->bits || (reader->bits == best->bits && exponent(reader) < exponent(best))) best = reader;
+  const SlotQuant* finest = best;
+  for (const SlotQuant* reader : readers)
+    if (reader->bits == finest->bits && exponent(reader) == exponent(finest) + 1) best = reader;
+  return best;
+}
+
+/// A graph input is stored in one format; readers with another one need a conversion.
 void convert_inputs(Graph& graph, const Quirks& quirks, PassReport& report) {
-  std::unordered_map<const Variable*, const SlotQuant*> stored;
+  std::unordered_map<const Variable*, std::vector<const SlotQuant*>> readers;
   for_each_use(graph, true, [&](const Use& use, Variable& variable) {
     const SlotQuant* read = reading_slot(use);
-    if (!read || !has_format(graph, *read)) return;
-    const auto [found, is_new] = stored.emplace(&variable, read);
-    if (!is_new && found->second->bits < read->bits) found->second = read;
+    if (read && has_format(graph, *read)) readers[&variable].push_back(read);
   });
   for_each_use(graph, true, [&](const Use& use, Variable& variable) {
-    const auto found = stored.find(&variable);
-    if (found == stored.end()) return;
-    const SlotQuant& written = *found->second;
+    const auto found = readers.find(&variable);
+    if (found == readers.end()) return;
+    const SlotQuant& written = *stored_format(graph, found->second);
     const SlotQuant* read = reading_slot(use);
     if (reads_floats(use))
       insert(graph, report, use, "DequantizeLinear", scale_of(graph, written), written);

@@ -125,8 +125,9 @@ class Aligner {
     if (found == errors_.end()) return;
     const int own = slot_exponents(graph_, master)[0];
     std::pair<int, double> best = {own, found->second.at(own)};
+    // Of equals the coarsest: where the result says nothing (x - x), the operands keep what they hold.
     for (const auto& [exponent, error] : found->second)
-      if (error < best.second) best = {exponent, error};
+      if (error <= best.second) best = {exponent, error};
     if (best.first == own) return;
     graph_.scales().set_exponents(master.scale, {best.first});
     report_.count("exponent with room for the operands", operation.name());

@@ -86,7 +86,7 @@ TEST(Conversions, TinyScalesAreComparedExactly) {
   EXPECT_THAT(types(lower(q.graph, {}, {.absolute_requantize_threshold = true})), ElementsAre("Tanh", "Neg"));
 }
 
-TEST(Conversions, GraphInputsHaveTheFormatOfTheirFirstReader) {
+TEST(Conversions, GraphInputsHaveTheFormatOfTheirFinestReader) {
   GraphBuilder q("esp32p4");
   Variable* x = q.input("x", {1, 8});
   Operation& first = *q.quantized("Tanh", "first", {x})->producer();
@@ -95,8 +95,8 @@ TEST(Conversions, GraphInputsHaveTheFormatOfTheirFirstReader) {
   Operation& real = *q.floating("Erf", "real", {x})->producer();
   q.outputs({first.output(), second.output(), real.output()});
   const Graph lowered = lower(q.graph);
-  EXPECT_THAT(lowered.inputs()[0]->storage()->exponents, ElementsAre(-4));
-  EXPECT_EQ(lowered.find_operation("second")->input(0)->producer()->type(), "RequantizeLinear");
+  EXPECT_THAT(lowered.inputs()[0]->storage()->exponents, ElementsAre(-6));
+  EXPECT_EQ(lowered.find_operation("first")->input(0)->producer()->type(), "RequantizeLinear");
   EXPECT_EQ(lowered.find_operation("real")->input(0)->producer()->type(), "DequantizeLinear");
   EXPECT_EQ(lower(q.graph, {}, {.one_format_per_graph_input = true}).operation_count(), 3u);
 }

@@ -6,7 +6,6 @@
 #include <set>
 
 #include "core/exec/executor.h"
-#include "core/exec/executor.h"
 #include "core/support/error.h"
 #include "passes/lowering/lower.h"
 #include "passes/pipeline/convert.h"
@@ -370,6 +369,27 @@ TEST(Widening, AMuchFinerGridKeepsTheSign) {
     const at::Tensor codes = board.run({at::full({1, 64}, 2.0f)}, {chip.find_operation("reader")->input(0)})[0];
     EXPECT_EQ(codes.min().item<int64_t>(), std::min<int64_t>(127, int64_t{1} << -c.exponent));
   }
+}
+
+// Every exponent is right for x - x: the finest would clip x for everybody else.
+TEST(JointExponent, OfAResultThatIsAlwaysZeroHoldsTheOperands) {
+  GraphBuilder net;
+  Variable* x = net.input("x", {1, 64});
+  net.outputs({net.op("Sub", "nothing", {x, x}), net.op("Tanh", "other", {x})});
+  const Conversion made = convert(net.graph, net.data(), recipe_for());
+  EXPECT_GE(made.chip.inputs()[0]->storage()->exponents.at(0), -6);  // normally distributed numbers reach beyond 2
+}
+
+// The sum with a large constant has a coarse grid; what reads x beside it has not.
+TEST(Widening, AGraphInputIsStoredForItsFinestReader) {
+  GraphBuilder net;
+  Variable* x = net.input("x", {1, 64});
+  net.outputs(
+      {net.op("Add", "far", {x, net.constant("offset", at::scalar_tensor(500.0f))}), net.op("Tanh", "near", {x})});
+  const Conversion made = convert(net.graph, net.data(), recipe_for());
+  const Graph& chip = made.chip;
+  EXPECT_EQ(chip.find_operation("near")->input(0), chip.inputs()[0]);
+  EXPECT_EQ(chip.find_operation("far")->input(0)->producer()->type(), "RequantizeLinear");
 }
 
 TEST(Widening, AGraphInputIsStoredForItsWidestReader) {
