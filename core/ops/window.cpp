@@ -40,6 +40,12 @@ bool Window::padded() const {
   return std::any_of(begin.begin(), begin.end(), nonzero) || std::any_of(end.begin(), end.end(), nonzero);
 }
 
+std::vector<int64_t> Window::pads() const {
+  std::vector<int64_t> pads = begin;
+  pads.insert(pads.end(), end.begin(), end.end());
+  return pads;
+}
+
 Window read_window(const Operation& operation, at::IntArrayRef input, std::vector<int64_t> kernel) {
   const size_t rank = kernel.size();
   user_check(rank >= 1 && input.size() == rank + 2,

@@ -19,6 +19,8 @@ struct Window {
   bool symmetric() const { return begin == end; }
   bool dilated() const;
   bool padded() const;
+  /// As attribute `pads` says it: begin..., end...
+  std::vector<int64_t> pads() const;
 };
 
 /// Reads strides, dilations, pads and auto_pad of `operation` for an input of shape [N, C, spatial...]. Throws

@@ -10,32 +10,28 @@
 namespace espq {
 namespace {
 
-std::vector<Variable*> operands_of(Operation& operation) { return operation.inputs(); }
-
 // ------------------------------------------------------------------------------------------------ many operands
-/// ((a + b) + c) + ...; the origin becomes the last addition.
-void add_up(Rewriter& rewriter, const std::vector<Variable*>& operands) {
+/// The first `count` of the operands added up: ((a + b) + c) + ...
+Variable& add_up(Rewriter& rewriter, const std::vector<Variable*>& operands, size_t count) {
   Variable* sum = operands.at(0);
-  for (size_t i = 1; i + 1 < operands.size(); ++i)
-    sum = &rewriter.add("Add", fmt::format("sum{}", i), {sum, operands[i]});
-  rewriter.become("Add", {sum, operands.back()});
+  for (size_t i = 1; i < count; ++i) sum = &rewriter.add("Add", fmt::format("sum{}", i), {sum, operands[i]});
+  return *sum;
 }
 
 std::string sum(Rewriter& rewriter) {
-  const std::vector<Variable*> operands = operands_of(rewriter.origin());
+  const std::vector<Variable*> operands = rewriter.origin().inputs();
   if (operands.size() < 2) return {};
-  add_up(rewriter, operands);
+  rewriter.become("Add", {&add_up(rewriter, operands, operands.size() - 1), operands.back()});
   return "Sum became Add";
 }
 
 std::string mean(Rewriter& rewriter) {
-  const std::vector<Variable*> operands = operands_of(rewriter.origin());
+  const std::vector<Variable*> operands = rewriter.origin().inputs();
   if (operands.size() < 2) return {};
-  Variable* sum = operands[0];
-  for (size_t i = 1; i < operands.size(); ++i) sum = &rewriter.add("Add", fmt::format("sum{}", i), {sum, operands[i]});
-  const at::Tensor share = at::scalar_tensor(1.0 / static_cast<double>(operands.size()), sum->dtype());
+  Variable& sum = add_up(rewriter, operands, operands.size());
+  const at::Tensor share = at::scalar_tensor(1.0 / static_cast<double>(operands.size()), sum.dtype());
   Variable& factor = rewriter.constant("share", share);
-  rewriter.become("Mul", {sum, &factor});
+  rewriter.become("Mul", {&sum, &factor});
   return "Mean became Add and Mul";
 }
 
@@ -44,7 +40,7 @@ std::string extremum(Rewriter& rewriter) {
   Operation& operation = rewriter.origin();
   const std::string type = operation.type();
   const bool largest = type == "Max";
-  const std::vector<Variable*> operands = operands_of(operation);
+  const std::vector<Variable*> operands = operation.inputs();
   if (operands.size() < 2 || !at::isFloatingType(operation.output()->dtype())) return {};
   Variable* best = operands[0];
   for (size_t i = 1; i < operands.size(); ++i) {

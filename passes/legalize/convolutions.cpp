@@ -16,33 +16,17 @@ std::optional<Window> window_of(Rewriter& rewriter) {
   return read_window(rewriter.origin(), rewriter.shape(0), {shape.begin() + 2, shape.end()});
 }
 
-/// [0, 0, begin..., 0, 0, end...]
-std::vector<int64_t> all_axes(const std::vector<int64_t>& begin, const std::vector<int64_t>& end) {
-  std::vector<int64_t> pads{0, 0};
-  pads.insert(pads.end(), begin.begin(), begin.end());
-  pads.insert(pads.end(), {0, 0});
-  pads.insert(pads.end(), end.begin(), end.end());
-  return pads;
-}
-
 /// The library cuts the filter at the borders, which goes wrong where nothing is left of it. It reads no auto_pad.
 std::string separate_padding(Rewriter& rewriter) {
   Operation& conv = rewriter.origin();
-  const auto window = window_of(rewriter);
+  auto window = window_of(rewriter);
   if (!window || !window->padded()) return {};
-  if (convolves_padded(*window, rewriter.shape(0))) {
-    if (conv.string_attribute("auto_pad", "NOTSET") == "NOTSET") return {};
-    Shape pads = window->begin;
-    pads.insert(pads.end(), window->end.begin(), window->end.end());
-    conv.set_attribute("pads", pads);
-    conv.set_attribute("auto_pad", std::string("NOTSET"));
-    return "padding of Conv stated";
-  }
-  const std::vector<int64_t> pads = all_axes(window->begin, window->end);
-  rewriter.before(0, "Pad", "padding", {&rewriter.constant("pads", pads)}, {{"mode", std::string("constant")}});
-  conv.set_attribute("pads", Shape(2 * window->rank(), 0));
+  const bool stays = convolves_padded(*window, rewriter.shape(0));
+  if (stays && conv.string_attribute("auto_pad", "NOTSET") == "NOTSET") return {};
+  if (!stays) pad_in_front(rewriter, *window);
+  conv.set_attribute("pads", window->pads());
   conv.set_attribute("auto_pad", std::string("NOTSET"));
-  return "padding of Conv became Pad";
+  return stays ? "padding of Conv stated" : "padding of Conv became Pad";
 }
 
 /// Depthwise with several results per channel: every channel is read as often.
@@ -143,7 +127,7 @@ std::string stack_sequences(Rewriter& rewriter) {
   const auto result = conv.output()->shape();
   if (shape.size() != 3 || shape[0] == 1 || !weight || !weight->is_parameter() || !result) return {};
   const auto window = window_of(rewriter);
-  conv.set_attribute("pads", Shape{window->begin[0], window->end[0]});
+  conv.set_attribute("pads", window->pads());
   conv.set_attribute("auto_pad", std::string("NOTSET"));
   rewriter.before(0, "Transpose", "turned", {}, {{"perm", Shape{1, 0, 2}}});
   const Shape picture{1, shape[1], shape[0], shape[2]}, turned{result->at(1), result->at(0), result->at(2)};

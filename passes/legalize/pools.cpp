@@ -15,16 +15,10 @@ Window closed_window(Rewriter& rewriter) {
   return window;
 }
 
-Shape pads_of(const Window& window) {
-  Shape pads = window.begin;
-  pads.insert(pads.end(), window.end.begin(), window.end.end());
-  return pads;
-}
-
 AttributeMap attributes_of(const Window& window) {
   return {{"kernel_shape", window.kernel},
           {"strides", window.strides},
-          {"pads", pads_of(window)},
+          {"pads", window.pads()},
           {"auto_pad", std::string("NOTSET")},
           {"ceil_mode", int64_t{0}}};
 }
@@ -114,15 +108,7 @@ std::string average_pool(Rewriter& rewriter) {
   const at::Tensor factors = area / counts(pool, input, declared, window);
   if (!at::isfinite(factors).all().item<bool>()) return {};
   const Variable* source = pool.input(0);
-  if (!pools_padded(window, input)) {
-    std::vector<int64_t> pads{0, 0};
-    pads.insert(pads.end(), window.begin.begin(), window.begin.end());
-    pads.insert(pads.end(), {0, 0});
-    pads.insert(pads.end(), window.end.begin(), window.end.end());
-    rewriter.before(0, "Pad", "padding", {&rewriter.constant("pads", pads)}, {{"mode", std::string("constant")}});
-    window.begin.assign(window.rank(), 0);
-    window.end.assign(window.rank(), 0);
-  }
+  if (!pools_padded(window, input)) pad_in_front(rewriter, window);
   const bool stated = pool.int_attribute("count_include_pad", 0) != 0 || !window.padded();
   if (stated && pool.int_attribute("ceil_mode", 0) == 0 && pool.string_attribute("auto_pad", "NOTSET") == "NOTSET" &&
       factors.eq(1).all().item<bool>() && pool.input(0) == source)

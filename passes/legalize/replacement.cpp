@@ -30,10 +30,7 @@ Variable& Replacement::add(std::string_view type, std::string_view part, const s
                                          std::move(attributes));
   normalize_attributes(made);
   result.set_shape(result_shapes(made).at(0));
-  if (origins_) {
-    const auto known = origins_->find(origin_.name());
-    (*origins_)[made.name()] = known == origins_->end() ? origin_.name() : known->second;
-  }
+  if (origins_) record_origin(*origins_, made.name(), origin_.name());
   return result;
 }
 

@@ -20,13 +20,6 @@ at::Tensor weights(const Operation& operation, const Shape& input, int64_t axis)
   return at::stack(rows);
 }
 
-Variable& swap_last(Rewriter& rewriter, Variable& value, std::string_view part) {
-  Shape order;
-  for (size_t axis = 0; axis < value.shape()->size(); ++axis) order.push_back(static_cast<int64_t>(axis));
-  std::swap(order[order.size() - 1], order[order.size() - 2]);
-  return rewriter.add("Transpose", part, {&value}, {{"perm", order}});
-}
-
 /// A weighted sum along each axis: the product with a constant matrix.
 std::string interpolate(Rewriter& rewriter) {
   Operation& resize = rewriter.origin();
@@ -40,12 +33,13 @@ std::string interpolate(Rewriter& rewriter) {
   if (rank == 4) rows = weights(resize, from, rank - 2);
   value = &rewriter.add("MatMul", "columns", {value, &rewriter.constant("column_weights", columns)});
   if (rows) {
-    value = &swap_last(rewriter, *value, "turned");
+    const Shape turned{0, 1, 3, 2};
+    value = &rewriter.add("Transpose", "turned", {value}, {{"perm", turned}});
     value = &rewriter.add("MatMul", "rows", {value, &rewriter.constant("row_weights", *rows)});
-    rewriter.become("Transpose", {value}, {{"perm", Shape{0, 1, 3, 2}}});
+    rewriter.become("Transpose", {value}, {{"perm", turned}});
   } else {
-    Variable& none = rewriter.constant("shape", *to);
-    rewriter.become("Reshape", {value, &none});
+    Variable& shape = rewriter.constant("shape", *to);
+    rewriter.become("Reshape", {value, &shape});
   }
   return "Resize became MatMul";
 }

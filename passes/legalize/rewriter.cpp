@@ -11,6 +11,11 @@
 
 namespace espq {
 
+void record_origin(Origins& origins, const std::string& made, const std::string& origin) {
+  const auto known = origins.find(origin);
+  origins[made] = known == origins.end() ? origin : known->second;
+}
+
 std::vector<Shape> result_shapes(const Operation& operation) {
   Tensors inputs;
   for (const Variable* input : operation.inputs()) {
@@ -36,10 +41,6 @@ void set_shapes(Operation& operation) {
   for (size_t i = 0; i < operation.outputs().size() && i < shapes.size(); ++i)
     if (operation.outputs()[i]) operation.outputs()[i]->set_shape(shapes[i]);
 }
-
-}  // namespace
-
-namespace {
 
 /// Whether what serves the operation computes with its width.
 bool keeps_width(const Operation& operation) {
@@ -73,8 +74,7 @@ Operation& Rewriter::make(std::string_view type, std::string_view part, const st
   Operation& made = graph_.add_operation(std::string(type), name, inputs, outputs, std::move(attributes));
   normalize_attributes(made);
   made.set_width(width_for(made));
-  const auto known = origins_.find(origin_.name());
-  origins_[name] = known == origins_.end() ? origin_.name() : known->second;
+  record_origin(origins_, name, origin_.name());
   return made;
 }
 
@@ -146,8 +146,7 @@ void Rewriter::replace(const std::vector<Variable*>& values) {
     normalize_attributes(last);
     last.set_width(inherits ? *width : default_width(last, bits_));
     set_shapes(last);
-    const auto known = origins_.find(name);
-    if (own != name) origins_[own] = known == origins_.end() ? name : known->second;
+    if (own != name) record_origin(origins_, own, name);
   }
 }
 
@@ -195,6 +194,16 @@ Variable& Rewriter::pick(Variable& value, int64_t axis, const std::vector<int64_
 
 void Rewriter::pick_after(int64_t axis, const std::vector<int64_t>& indices, std::string_view part) {
   after("Gather", part, {&constant(fmt::format("{}_indices", part), indices)}, {{"axis", axis}});
+}
+
+void pad_in_front(Rewriter& rewriter, Window& window) {
+  std::vector<int64_t> pads{0, 0};
+  pads.insert(pads.end(), window.begin.begin(), window.begin.end());
+  pads.insert(pads.end(), {0, 0});
+  pads.insert(pads.end(), window.end.begin(), window.end.end());
+  rewriter.before(0, "Pad", "padding", {&rewriter.constant("pads", pads)}, {{"mode", std::string("constant")}});
+  window.begin.assign(window.rank(), 0);
+  window.end.assign(window.rank(), 0);
 }
 
 at::Tensor response(const Operation& operation, const Shape& input, int64_t axis, const at::Tensor& values) {

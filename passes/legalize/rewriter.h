@@ -6,6 +6,7 @@
 #include <vector>
 
 #include "core/graph/graph.h"
+#include "core/ops/window.h"
 #include "passes/legalize/legalize.h"
 
 namespace espq {
@@ -76,8 +77,14 @@ class Rewriter {
   Origins& origins_;
 };
 
+/// `made` serves the operation that `origin` serves, or `origin` itself.
+void record_origin(Origins& origins, const std::string& made, const std::string& origin);
+
 /// Shapes of the results, from shapes and constants of the operands.
 std::vector<Shape> result_shapes(const Operation& operation);
+
+/// A Pad with zeros in front of the origin does what the window's padding did; the window has none afterwards.
+void pad_in_front(Rewriter& rewriter, Window& window);
 
 /// What the operation, whose other operands are constants, makes of an operand 0 of that shape that varies along `axis`
 /// only, where it holds `values`: its result along that axis.

@@ -3,11 +3,7 @@
 #include <algorithm>
 #include <map>
 
-#include "passes/legalize/decompose_group_normalization.h"
-#include "passes/legalize/rewrite_choices.h"
 #include "passes/pipeline/convert.h"
-#include "passes/run.h"
-#include "passes/simplify/remove_dead_code.h"
 
 namespace espq {
 

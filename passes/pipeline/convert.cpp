@@ -81,8 +81,6 @@ Conversion convert(const Graph& network, const Dataset& data, const Recipe& reci
   });
   // No grid holds the infinity of a mask.
   if (recipe.legalize) run([&](Graph& graph) { return bound_masks(graph, data); });
-  // Grids hold no infinity.
-  if (recipe.legalize) run([&](Graph& graph) { return bound_masks(graph, data); });
   run([&](Graph& graph) {
     return create_slots(graph, target, bits, observers, recipe.calibration, recipe.layers, quirks);
   });
