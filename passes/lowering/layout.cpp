@@ -1,6 +1,8 @@
 #include <ATen/ATen.h>
 
 #include <algorithm>
+#include <functional>
+#include <numeric>
 #include <unordered_map>
 
 #include "core/ops/operator.h"
@@ -101,9 +103,51 @@ class ChannelsLastPass {
   // --- rules
   void restore(Operation& operation) {
     for (size_t slot = 0; slot < operation.inputs().size(); ++slot)
-      if (!is_constant(operation.input(slot))) bring(operation, slot, identity(rank_of(*operation.input(slot))));
+      if (!is_constant(operation.input(slot)) && !(slot == 0 && reshapes_as_it_lies(operation)))
+        bring(operation, slot, identity(rank_of(*operation.input(slot))));
     for (Variable* output : operation.outputs())
       if (output) decide(output, identity(rank_of(*output)));
+  }
+
+  /// The elements lie in memory as in the model's order: only axes of size 1 are elsewhere.
+  static bool lies_in_order(const Shape& exported, const Permutation& layout) {
+    int last = -1;
+    for (size_t i = 0; i < layout.size(); ++i) {
+      if (exported[i] == 1) continue;
+      if (layout[i] < last) return false;
+      last = layout[i];
+    }
+    return true;
+  }
+
+  /// An operation that reads elements in the order of memory needs no Transpose that moves none, as behind a global
+  /// pool. Axes of a Squeeze are renumbered. The incumbent always adds one, with a shape that does not show it.
+  bool reshapes_as_it_lies(Operation& operation) {
+    const Permutation* layout = decided(operation.input(0));
+    if (quirks_.stale_transpose_shapes || !layout || is_identity(*layout)) return false;
+    const Shape& exported = *operation.input(0)->shape();
+    if (!lies_in_order(exported, *layout)) return false;
+    if (operation.type() == "Reshape") {
+      const auto target = constant_indices(operation.input(1));
+      return target && std::find(target->begin(), target->end(), 0) == target->end();
+    }
+    if (operation.type() == "Flatten") {
+      const auto split = exported.begin() + wrapped(operation, operation.int_attribute("axis", 1), exported.size() + 1);
+      return operation.output()->shape()->at(0) ==
+             std::accumulate(exported.begin(), split, int64_t{1}, std::multiplies<int64_t>());
+    }
+    if (operation.type() != "Squeeze") return false;
+    if (operation.inputs().size() < 2 || !operation.input(1)) return true;
+    auto axes = constant_indices(operation.input(1));
+    if (!axes) return false;
+    for (int64_t& axis : *axes) axis = position_of(wrapped(operation, axis, layout->size()), *layout);
+    std::sort(axes->begin(), axes->end());
+    Shape kept;
+    for (size_t axis = 0; axis < exported.size(); ++axis)
+      if (!std::binary_search(axes->begin(), axes->end(), static_cast<int64_t>(axis))) kept.push_back(exported[axis]);
+    if (kept != *operation.output()->shape()) return false;
+    set_indices(*operation.input(1), *axes);
+    return true;
   }
 
   void to_channels_last(Operation& operation) {

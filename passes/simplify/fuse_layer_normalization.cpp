@@ -53,6 +53,77 @@ std::optional<at::Tensor> follow(const Graph& graph, Operation*& last, const cha
   return parameter;
 }
 
+// ------------------------------------------------------------------------------------------- Keras
+/// The operation that makes `value` of means over its last axes. tf2onnx writes pools.
+Operation* mean_producer(Variable* value) {
+  Operation* reduction = producer_of(value, "ReduceMean");
+  return reduction ? reduction : producer_of(value, "GlobalAveragePool");
+}
+
+/// The gain and epsilon of gain / sqrt(mean((x - mean)^2) + epsilon).
+struct InverseDeviation {
+  const Variable* gain = nullptr;
+  double epsilon = 0;
+};
+
+std::optional<InverseDeviation> inverse_deviation(Variable& factor, const Variable& value, const Variable& mean,
+                                                  int64_t axis) {
+  InverseDeviation found;
+  Operation* inverse = factor.producer();
+  if (inverse && inverse->type() == "Mul") {
+    const auto slot = constant_operand(*inverse);
+    if (!slot) return std::nullopt;
+    found.gain = inverse->input(*slot);
+    inverse = inverse->input(1 - *slot)->producer();
+  }
+  Operation* root = inverse && inverse->type() == "Reciprocal" ? producer_of(inverse->input(0), "Sqrt") : nullptr;
+  Operation* sum = root ? producer_of(root->input(0), "Add") : nullptr;
+  const auto slot = sum ? constant_operand(*sum) : std::nullopt;
+  const auto epsilon = slot ? scalar_constant(sum->input(*slot)) : std::nullopt;
+  Operation* variance = epsilon ? mean_producer(sum->input(1 - *slot)) : nullptr;
+  Operation* square = variance && trailing_axis(*variance) == axis ? variance->input(0)->producer() : nullptr;
+  Operation* difference = square ? producer_of(squared_value(*square), "Sub") : nullptr;
+  if (!difference || difference->input(0) != &value || difference->input(1) != &mean) return std::nullopt;
+  found.epsilon = *epsilon;
+  return found;
+}
+
+/// sum = x * factor + (offset - mean * factor), where factor = gain / sqrt(variance + epsilon): what Keras writes.
+bool fuse_folded(Graph& graph, Operation& sum) {
+  if (sum.type() != "Add" || sum.inputs().size() != 2) return false;
+  for (size_t slot = 0; slot < 2; ++slot) {
+    Operation *scaled = producer_of(sum.input(slot), "Mul"), *shift = sum.input(1 - slot)->producer();
+    const auto constant = shift && scaled ? constant_operand(*shift) : std::nullopt;
+    const bool subtracts = constant && shift->type() == "Sub" && *constant == 0;
+    if (!constant || (shift->type() != "Add" && !subtracts)) continue;
+    Operation* product = producer_of(shift->input(1 - *constant), "Mul");
+    for (size_t place = 0; product && place < 2; ++place) {
+      Variable *value = scaled->input(place), *factor = scaled->input(1 - place);
+      Variable* centre = other_operand(*product, factor);
+      if (centre && !subtracts) {
+        Operation* negation = producer_of(centre, "Neg");
+        centre = negation ? negation->input(0) : nullptr;
+      }
+      Operation* mean = mean_producer(centre);
+      const auto axis = mean && mean->input(0) == value && value->shape() ? trailing_axis(*mean) : std::nullopt;
+      const auto deviation = axis ? inverse_deviation(*factor, *value, *centre, *axis) : std::nullopt;
+      if (!deviation) continue;
+      const auto offset = normalized_parameter(*shift->input(*constant), *value, *axis);
+      const Shape normalized(value->shape()->begin() + *axis, value->shape()->end());
+      const auto gain = deviation->gain ? normalized_parameter(*deviation->gain, *value, *axis) : at::ones(normalized);
+      if (!offset || !gain) continue;
+      const auto parameter = [&](const char* suffix, const at::Tensor& content) {
+        return &graph.add_parameter(free_variable_name(graph, sum.name() + suffix), content);
+      };
+      become(graph, sum, "LayerNormalization", {value, parameter("_scale", *gain), parameter("_bias", *offset)},
+             {{"axis", *axis - static_cast<int64_t>(value->shape()->size())},
+              {"epsilon", static_cast<float>(deviation->epsilon)}});
+      return true;
+    }
+  }
+  return false;
+}
+
 bool fuse(Graph& graph, Operation& division) {
   const auto found = match(graph, division);
   if (!found || !found->value->shape()) return false;
@@ -77,7 +148,7 @@ bool fuse(Graph& graph, Operation& division) {
 PassReport fuse_layer_normalization(Graph& graph) {
   PassReport report{"fuse_layer_normalization"};
   for (Operation* operation : graph.operations())
-    if (!is_dead(graph, *operation) && fuse(graph, *operation))
+    if (!is_dead(graph, *operation) && (fuse(graph, *operation) || fuse_folded(graph, *operation)))
       report.count("arithmetic became LayerNormalization", operation->name());
   return report;
 }

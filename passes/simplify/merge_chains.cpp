@@ -62,30 +62,163 @@ bool merge_reshapes(Graph& graph, Operation& second) {
   return true;
 }
 
-/// One operand of the operation's own shape, and no others but constants with one element.
-bool is_elementwise(const Operation& operation) {
-  if (operation.outputs().size() != 1 || definition_of(operation).layout != LayoutRule::Elementwise) return false;
-  if (!operation.input(0) || operation.input(0)->shape() != operation.output()->shape()) return false;
-  for (size_t slot = 1; slot < operation.inputs().size(); ++slot)
-    if (operation.input(slot) && !scalar_constant(operation.input(slot))) return false;
-  return true;
+/// Sizes other than 1, with their axes.
+std::vector<std::pair<int64_t, int64_t>> wide_axes(const Shape& shape) {
+  std::vector<std::pair<int64_t, int64_t>> result;
+  for (size_t axis = 0; axis < shape.size(); ++axis)
+    if (shape[axis] != 1) result.emplace_back(static_cast<int64_t>(axis), shape[axis]);
+  return result;
+}
+
+/// True when the shapes differ by axes of size 1 alone.
+bool same_but_for_ones(const Shape& a, const Shape& b) {
+  const auto left = wide_axes(a), right = wide_axes(b);
+  return std::equal(left.begin(), left.end(), right.begin(), right.end(),
+                    [](const auto& x, const auto& y) { return x.second == y.second; });
+}
+
+/// The slot that a chain of element-wise operations passes through: that of an operand with the result's own shape,
+/// beside which there are only constants.
+std::optional<size_t> chain_slot(const Operation& operation) {
+  if (operation.outputs().size() != 1 || !operation.output()->shape()) return std::nullopt;
+  const LayoutRule layout = definition_of(operation).layout;
+  const bool broadcasts = layout == LayoutRule::Broadcast && operation.inputs().size() == 2;
+  if (!broadcasts && layout != LayoutRule::Elementwise) return std::nullopt;
+  const auto constant = broadcasts ? constant_operand(operation) : std::nullopt;
+  if (broadcasts && !constant) return std::nullopt;
+  const size_t slot = constant ? 1 - *constant : 0;
+  if (!operation.input(slot) || operation.input(slot)->shape() != operation.output()->shape()) return std::nullopt;
+  for (size_t other = 0; !broadcasts && other < operation.inputs().size(); ++other)
+    if (other != slot && operation.input(other) && !scalar_constant(operation.input(other))) return std::nullopt;
+  return slot;
+}
+
+/// The constant of an element-wise operation on tensors of shape `now`, as it has to be for those of shape `before`.
+std::optional<at::Tensor> constant_for(const Variable& constant, const Shape& now, const Shape& before) {
+  const at::Tensor& value = constant.value();
+  if (value.numel() == 1) return value;
+  if (value.dim() > static_cast<int64_t>(now.size()) || !same_but_for_ones(now, before)) return std::nullopt;
+  const auto from = wide_axes(now), to = wide_axes(before);
+  const int64_t missing = static_cast<int64_t>(now.size()) - value.dim();
+  Shape shape(before.size(), 1);
+  for (size_t i = 0; i < from.size(); ++i)
+    if (from[i].first >= missing) shape[to[i].first] = value.size(from[i].first - missing);
+  return value.reshape(shape);
+}
+
+/// Operations between two Reshapes, the last one first, and for each the operand that comes from the one before.
+struct Between {
+  std::vector<std::pair<Operation*, size_t>> operations;
+  Operation* first = nullptr;  ///< the Reshape
+};
+
+Between between_reshapes(const Graph& graph, Operation& second) {
+  Between found;
+  Operation* reader = &second;
+  size_t slot = 0;
+  while (Operation* producer = reader->input(slot)->producer()) {
+    if (sole_consumer(graph, *reader->input(slot)) != reader) return {};
+    if (only_reshapes(producer)) {
+      found.first = producer;
+      return found;
+    }
+    const auto next = chain_slot(*producer);
+    if (!next) return {};
+    found.operations.emplace_back(producer, *next);
+    reader = producer;
+    slot = *next;
+  }
+  return {};
 }
 
 bool move_reshape_behind(Graph& graph, Operation& second) {
   if (!only_reshapes(&second) || !is_literal(second.output()->shape())) return false;
-  Operation* reader = &second;
-  std::vector<Operation*> between;
-  while (sole_consumer(graph, *reader->input(0)) == reader && reader->input(0)->producer() &&
-         is_elementwise(*reader->input(0)->producer())) {
-    reader = reader->input(0)->producer();
-    between.push_back(reader);
+  const Between between = between_reshapes(graph, second);
+  if (!between.first || between.operations.empty() || !between.first->input(0)->shape()) return false;
+  const Shape now = *between.first->output()->shape(), before = *between.first->input(0)->shape();
+  std::vector<std::optional<at::Tensor>> constants;
+  for (const auto& [operation, slot] : between.operations) {
+    const auto constant = constant_operand(*operation);
+    constants.push_back(std::nullopt);
+    if (!constant || definition_of(*operation).layout != LayoutRule::Broadcast) continue;
+    constants.back() = constant_for(*operation->input(*constant), now, before);
+    if (!constants.back()) return false;
   }
-  Operation* first = reader->input(0)->producer();
-  if (between.empty() || !only_reshapes(first) || sole_consumer(graph, *reader->input(0)) != reader) return false;
-  if (!first->input(0)->shape()) return false;
-  graph.set_input(*reader, 0, first->input(0));
-  for (Operation* operation : between) operation->output()->set_shape(first->input(0)->shape());
-  reshape_from(graph, second, *between.front()->output());
+  for (size_t i = 0; i < constants.size(); ++i) {
+    Operation& operation = *between.operations[i].first;
+    if (const auto& value = constants[i]; value && value->numel() > 1) {
+      const size_t slot = *constant_operand(operation);
+      set_constant(graph, operation, slot, *value, operation.input(slot)->name());
+    }
+    operation.output()->set_shape(before);
+  }
+  const auto& [reader, slot] = between.operations.back();
+  graph.set_input(*reader, slot, between.first->input(0));
+  reshape_from(graph, second, *between.operations.front().first->output());
+  return true;
+}
+
+/// MatMul, Reshape, Add of a constant: the Add goes first, where it becomes a bias.
+bool move_offset_ahead(Graph& graph, Operation& sum) {
+  if (sum.type() != "Add" && sum.type() != "Sub") return false;
+  const auto slot = chain_slot(sum);
+  Operation* reshape = slot ? sum.input(*slot)->producer() : nullptr;
+  if (!only_reshapes(reshape) || sole_consumer(graph, *reshape->output()) != &sum) return false;
+  Variable& source = *reshape->input(0);
+  const Operation* layer = sole_consumer(graph, source) == reshape ? source.producer() : nullptr;
+  if (!layer || (layer->type() != "MatMul" && layer->type() != "Gemm" && layer->type() != "Conv")) return false;
+  if (!source.shape() || !is_literal(sum.output()->shape())) return false;
+  const auto value = constant_for(*sum.input(1 - *slot), *sum.output()->shape(), *source.shape());
+  if (!value) return false;
+  Variable &result = *sum.output(), &between = *reshape->output();
+  set_constant(graph, sum, 1 - *slot, *value, sum.input(1 - *slot)->name());
+  graph.set_input(sum, *slot, &source);
+  graph.set_output(sum, 0, &add_value(graph, result, source.shape()));
+  graph.set_output(*reshape, 0, &result);
+  graph.set_input(*reshape, 0, sum.output());
+  graph.remove(between);
+  return true;
+}
+
+/// An order of the axes of `shape` in which those not of size 1 come as `wide` says: channels last, which lowering
+/// takes away again, where that is one.
+Shape order_with(const Shape& shape, const Shape& wide) {
+  Shape result{0};
+  for (size_t axis = 2; axis < shape.size(); ++axis) result.push_back(static_cast<int64_t>(axis));
+  if (shape.size() > 1) result.push_back(1);
+  Shape order = result;
+  order.erase(std::remove_if(order.begin(), order.end(), [&](int64_t axis) { return shape[axis] == 1; }), order.end());
+  if (order == wide) return result;
+  result.clear();
+  for (size_t axis = 0; axis < shape.size(); ++axis)
+    if (shape[axis] == 1) result.push_back(static_cast<int64_t>(axis));
+  result.insert(result.end(), wide.begin(), wide.end());
+  return result;
+}
+
+/// Squeeze (Unsqueeze), Transpose, Reshape: the Transpose moves to the front, where it meets the channels-last layout
+/// of what a convolution or a pool wrote, and the two others become one.
+bool move_transpose_ahead(Graph& graph, Operation& last) {
+  if (!only_reshapes(&last) || !is_literal(last.output()->shape())) return false;
+  Operation* transpose = private_producer_of(graph, last, 0, "Transpose");
+  if (!transpose || sole_consumer(graph, *transpose->input(0)) != transpose) return false;
+  Operation* first = transpose->input(0)->producer();
+  if (!only_reshapes(first) || !first->input(0)->shape() || !first->output()->shape()) return false;
+  const Shape now = *first->output()->shape(), before = *first->input(0)->shape();
+  const auto order = order_of(*transpose);
+  if (!order || !same_but_for_ones(now, before)) return false;
+  const auto from = wide_axes(now), to = wide_axes(before);
+  Shape wide;
+  for (const int64_t axis : *order)
+    for (size_t i = 0; i < from.size(); ++i)
+      if (from[i].first == axis) wide.push_back(to[i].first);
+  const Shape ahead = order_with(before, wide);
+  Shape shape;
+  for (const int64_t axis : ahead) shape.push_back(before[axis]);
+  transpose->set_attribute("perm", ahead);
+  graph.set_input(*transpose, 0, first->input(0));
+  transpose->output()->set_shape(shape);
+  reshape_from(graph, last, *transpose->output());
   return true;
 }
 
@@ -147,6 +280,27 @@ bool merge_slices(Graph& graph, Operation& second) {
   return true;
 }
 
+// ------------------------------------------------------------------------------------------------ Transpose in
+// disguise
+/// Where an axis of size 1 moves only, converters write a Reshape from channels last to channels first. In front of
+/// convolutions and pools the Transpose that it is meets the layout of the chip, and both vanish.
+bool reshape_to_transpose(Graph& graph, Operation& operation) {
+  if (operation.type() != "Reshape" || graph.is_output(operation.output()) || operation.output()->uses().empty())
+    return false;
+  if (!operation.input(0)->shape() || !operation.output()->shape()) return false;
+  const Shape &from = *operation.input(0)->shape(), &to = *operation.output()->shape();
+  const size_t rank = from.size();
+  if (rank < 3 || rank > 4 || to.size() != rank || from == to || !same_but_for_ones(from, to)) return false;
+  Shape order{0, static_cast<int64_t>(rank) - 1};
+  for (size_t axis = 1; axis + 1 < rank; ++axis) order.push_back(static_cast<int64_t>(axis));
+  for (size_t axis = 0; axis < rank; ++axis)
+    if (to[axis] != from[order[axis]]) return false;
+  for (const Use& use : operation.output()->uses())
+    if (use.slot != 0 || definition_of(*use.operation).layout != LayoutRule::ChannelsLast) return false;
+  become(graph, operation, "Transpose", {operation.input(0)}, {{"perm", order}});
+  return true;
+}
+
 }  // namespace
 
 PassReport merge_chains(Graph& graph) {
@@ -157,6 +311,10 @@ PassReport merge_chains(Graph& graph) {
     if (merge_reshapes(graph, *operation)) report.count("Reshapes in a row merged", operation->name());
     if (move_reshape_behind(graph, *operation))
       report.count("Reshape moved behind an element-wise operation", operation->name());
+    if (move_offset_ahead(graph, *operation)) report.count("offset moved in front of a Reshape", operation->name());
+    if (move_transpose_ahead(graph, *operation))
+      report.count("Transpose moved in front of a Reshape", operation->name());
+    if (reshape_to_transpose(graph, *operation)) report.count("Reshape became a Transpose", operation->name());
     if (merge_slices(graph, *operation)) report.count("Slices in a row merged", operation->name());
   }
   return report;

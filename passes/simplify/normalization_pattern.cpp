@@ -8,7 +8,9 @@ std::optional<Shape> kept_reduction_axes(const Operation& reduction) {
   const auto rank = rank_of(reduction.input(0));
   if (!rank || reduction.int_attribute("keepdims", 1) != 1) return std::nullopt;
   Shape axes;
-  if (reduction.input(1)) {
+  if (reduction.type() == "GlobalAveragePool") {
+    for (int64_t axis = 2; axis < *rank; ++axis) axes.push_back(axis);
+  } else if (reduction.input(1)) {
     const auto given = integer_constant(reduction.input(1));
     if (!given) return std::nullopt;
     axes = *given;

@@ -67,6 +67,45 @@ TEST(Layout, FlattenSeesTheOrderOfTheModel) {
   expect_same_function(q, lowered);
 }
 
+// Behind a global pool channels first and channels last are the same bytes.
+TEST(Layout, ReshapesNeedNoTransposeOfOnes) {
+  const auto check = [](const char* type, const std::function<Variable*(GraphBuilder&, Variable*)>& add) {
+    GraphBuilder q("esp32p4");
+    Variable* x = q.quantized_conv("features", q.input("x", {1, 3, 4, 5}), 4);
+    q.outputs({add(q, q.quantized("GlobalAveragePool", "mean", {x}))});
+    const Graph lowered = lower(q.graph);
+    EXPECT_THAT(types(lowered), ElementsAre("Conv", "GlobalAveragePool", type));
+    expect_same_function(q, lowered);
+    EXPECT_THAT(types(lower(q.graph, {}, {.stale_transpose_shapes = true})),
+                ElementsAre("Conv", "GlobalAveragePool", "Transpose", type));
+  };
+  check("Flatten", [](GraphBuilder& q, Variable* x) { return q.quantized("Flatten", "y", {x}); });
+  check("Squeeze", [](GraphBuilder& q, Variable* x) { return q.quantized("Squeeze", "y", {x, q.integers({-1, 2})}); });
+  check("Reshape", [](GraphBuilder& q, Variable* x) { return q.quantized("Reshape", "y", {x, q.integers({2, -1})}); });
+}
+
+TEST(Layout, ReshapesKeepTheTransposeThatMovesElements) {
+  const auto lowered_types = [](const Shape& input, std::vector<int64_t> target, int64_t flatten_axis) {
+    GraphBuilder q("esp32p4");
+    Variable* x = q.quantized_conv("features", q.input("x", input), 4);
+    q.outputs({flatten_axis < 0 ? q.quantized("Reshape", "y", {x, q.integers(target)})
+                                : q.quantized("Flatten", "y", {x}, {{"axis", flatten_axis}})});
+    const Graph lowered = lower(q.graph);
+    expect_same_function(q, lowered);
+    return types(lowered);
+  };
+  EXPECT_THAT(lowered_types({1, 3, 1, 5}, {1, 20}, -1), ElementsAre("Conv", "Transpose", "Reshape"));
+  // The 0 stands for a size of the operand, and the axis counts its axes.
+  EXPECT_THAT(lowered_types({1, 3, 1, 1}, {0, 0, 1}, -1), ElementsAre("Conv", "Transpose", "Reshape"));
+  EXPECT_THAT(lowered_types({1, 3, 1, 1}, {}, 2), ElementsAre("Conv", "Transpose", "Flatten"));
+  GraphBuilder q("esp32p4");
+  Variable* x = q.quantized_conv("features", q.input("x", {1, 3, 1, 1}), 4);
+  q.outputs({q.quantized("Squeeze", "y", {x, q.integers({0, 3})})});  // [4, 1], of [1, 1, 1, 4]
+  const Graph lowered = lower(q.graph);
+  EXPECT_THAT(types(lowered), ElementsAre("Conv", "Transpose", "Squeeze"));
+  expect_same_function(q, lowered);
+}
+
 TEST(Layout, ConstantsOfBroadcastsFollowTheActivation) {
   GraphBuilder q("esp32p4");
   Variable* x = q.input("x", {1, 2, 4, 5});

@@ -11,7 +11,7 @@ import argparse, collections, json, os, pathlib, subprocess, sys, tempfile, time
 import numpy as np
 
 TARGETS = ['esp32p4', 'esp32s3']
-TIME_LIMIT = 900    # seconds for one command
+TIME_LIMIT = 400    # seconds for one command
 
 
 def networks_of(folder):

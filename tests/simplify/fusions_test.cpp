@@ -226,8 +226,27 @@ TEST(FuseGelu, Spellings) {
   EXPECT_THAT(other, testing::Not(testing::Contains("Gelu")));
 }
 
+TEST(FuseGelu, TanhForm) {
+  const auto pass = [](Graph& graph) { fuse_gelu(graph); };
+  const auto build = [](double cubic, const std::function<Variable*(GraphBuilder&, Variable*)>& cube) -> Build {
+    return [=](GraphBuilder& n, Variable* x) {
+      Variable* inside = binary(n, "Mul", n.op("Add", {x, binary(n, "Mul", cube(n, x), cubic)}), 0.7978845608);
+      return n.op("Mul", {binary(n, "Mul", x, 0.5), binary(n, "Add", n.op("Tanh", {inside}), 1)});
+    };
+  };
+  const auto power = [](GraphBuilder& n, Variable* x) { return binary(n, "Pow", x, 3); };
+  const auto product = [](GraphBuilder& n, Variable* x) { return n.op("Mul", {x, n.op("Mul", {x, x})}); };
+  const auto square = [](GraphBuilder& n, Variable* x) { return n.op("Mul", {x, x}); };
+  EXPECT_THAT(fused(build(0.044715, power), pass), ElementsAre("Gelu"));
+  EXPECT_THAT(fused(build(0.044715, product), pass), ElementsAre("Gelu"));
+  EXPECT_THAT(fused(build(0.05, power), pass), testing::Not(testing::Contains("Gelu")));
+  EXPECT_THAT(fused(build(0.044715, square), pass), testing::Not(testing::Contains("Gelu")));
+}
+
 // ------------------------------------------------------------------------------------------------ normalizations
+/// Without axes: a pool over all behind the second.
 Variable* mean(GraphBuilder& net, Variable* x, const Shape& axes, int64_t keep = 1) {
+  if (axes.empty()) return net.op("GlobalAveragePool", {x});
   return net.op("ReduceMean", {x, net.integers(axes)}, {{"keepdims", keep}});
 }
 
@@ -248,6 +267,34 @@ TEST(FuseLayerNormalization, WithAndWithoutGain) {
       for (const Shape& axes : {Shape{-1}, Shape{3}, Shape{2, 3}, Shape{-1, -2}})
         EXPECT_THAT(fused([&](GraphBuilder& n, Variable* x) { return layer_norm(n, x, axes, exponent, affine); }, pass),
                     ElementsAre("LayerNormalization"));
+}
+
+/// x * factor + (offset - mean * factor), as Keras spells it.
+Variable* folded_layer_norm(GraphBuilder& n, Variable* x, const Shape& axes, bool gain, bool negates,
+                            bool other = false) {
+  Variable* centre = mean(n, x, axes);
+  Variable* d = n.op("Sub", {x, centre});
+  Variable* factor = n.op("Sqrt", {binary(n, "Add", mean(n, n.op("Mul", {d, d}), axes), 1e-3)});
+  factor = n.op("Reciprocal", {factor});
+  if (gain) factor = n.op("Mul", {factor, n.random({5})});
+  if (other) centre = mean(n, n.op("Relu", {x}), axes);
+  Variable* offset = n.random({5});
+  Variable* shift = negates ? n.op("Add", {offset, n.op("Mul", {n.op("Neg", {centre}), factor})})
+                            : n.op("Sub", {offset, n.op("Mul", {centre, factor})});
+  return n.op("Add", {n.op("Mul", {x, factor}), shift});
+}
+
+TEST(FuseLayerNormalization, FoldedForm) {
+  const auto pass = [](Graph& graph) { EXPECT_EQ(fuse_layer_normalization(graph).total(), 1); };
+  for (const bool gain : {false, true})
+    for (const bool negates : {false, true})
+      for (const Shape& axes : {Shape{-1}, Shape{2, 3}, Shape{}})
+        EXPECT_THAT(
+            fused([&](GraphBuilder& n, Variable* x) { return folded_layer_norm(n, x, axes, gain, negates); }, pass),
+            ElementsAre("LayerNormalization"));
+  const auto none = [](Graph& graph) { EXPECT_FALSE(fuse_layer_normalization(graph).changed()); };
+  fused([](GraphBuilder& n, Variable* x) { return folded_layer_norm(n, x, {1}, true, true); }, none);
+  fused([](GraphBuilder& n, Variable* x) { return folded_layer_norm(n, x, {-1}, true, true, true); }, none);
 }
 
 TEST(FuseLayerNormalization, Refusals) {

@@ -160,6 +160,106 @@ TEST(MergeChains, ReshapeMovesBehindElementwiseOperations) {
   expect_same_function(before, net.graph, 0);
 }
 
+// A convolution over time as TensorFlow writes it.
+TEST(MergeChains, ReshapeMovesBehindConstantsOfChannels) {
+  GraphBuilder net;
+  Variable* x = net.conv("conv", net.input({1, 3, 1, 8}), 4);
+  x = net.op("Squeeze", {x, net.integers({2})});
+  x = net.op("Add", "bias", {net.random({4, 1}), x});
+  x = net.op("Mul", {net.op("Relu", {x}), net.random({1, 1, 8})});
+  x = net.op("Unsqueeze", {x, net.integers({2})});
+  net.output(net.op("MaxPool", {x}, {{"kernel_shape", Shape{1, 2}}, {"strides", Shape{1, 2}}}));
+  const Graph before = net.graph.clone();
+  simplify(net.graph);
+  EXPECT_THAT(types(net.graph), ElementsAre("Conv", "Relu", "Mul", "MaxPool"));
+  expect_same_function(before, net.graph, 1e-5);
+}
+
+TEST(MergeChains, ReshapeStaysWhereConstantsDoNotFollow) {
+  GraphBuilder net;
+  Variable* x = net.op("Reshape", {net.input({2, 3, 4}), net.integers({6, 4})});
+  x = net.op("Add", {x, net.random({6, 1})});
+  net.output(net.op("Reshape", {x, net.integers({2, 3, 4})}));
+  EXPECT_FALSE(merge_chains(net.graph).changed());
+}
+
+TEST(MergeChains, SharedConstantKeepsItsShapeForOthers) {
+  GraphBuilder net;
+  Variable* constant = net.random({4, 1});
+  Variable* x = net.op("Squeeze", {net.op("Neg", {net.input({1, 4, 1, 8})}), net.integers({2})});
+  x = net.op("Unsqueeze", {net.op("Add", {x, constant}), net.integers({3})});
+  net.outputs({net.op("Neg", {x}), net.op("Exp", {constant})});
+  const Graph before = net.graph.clone();
+  EXPECT_TRUE(merge_chains(net.graph).changed());
+  remove_dead_code(net.graph);
+  expect_same_function(before, net.graph, 0);
+}
+
+// A dense layer on a sequence as Keras writes it.
+TEST(MergeChains, OffsetBehindAReshapeBecomesABias) {
+  GraphBuilder net;
+  Variable* x = net.op("Reshape", {net.input({1, 5, 6}), net.integers({5, 6})});
+  x = net.op("Reshape", {net.op("MatMul", {x, net.random({6, 4})}), net.integers({1, 5, 4})});
+  x = net.op("Add", "y", {x, net.random({4})});
+  net.outputs({x, net.op("Neg", {x})});
+  const Graph before = net.graph.clone();
+  simplify(net.graph);
+  EXPECT_THAT(types(net.graph), ElementsAre("Reshape", "Gemm", "Reshape", "Neg"));
+  EXPECT_EQ(net.graph.outputs()[0]->name(), "y");
+  expect_same_function(before, net.graph, 1e-5);
+}
+
+TEST(MergeChains, OffsetBehindAReshapeStays) {
+  for (const bool read_elsewhere : {false, true}) {
+    GraphBuilder net;
+    Variable* x = net.op("MatMul", {net.input({6, 6}), net.random({6, 4})});
+    Variable* rows = net.op("Reshape", {x, net.integers(read_elsewhere ? Shape{1, 6, 4} : Shape{2, 3, 4})});
+    net.output(net.op("Add", {rows, net.random(read_elsewhere ? Shape{4} : Shape{3, 1})}));
+    if (read_elsewhere) net.output(net.op("Exp", {x}));
+    EXPECT_FALSE(merge_chains(net.graph).changed());
+  }
+}
+
+TEST(MergeChains, TransposeMovesInFrontOfReshapes) {
+  for (const Shape& shape : {Shape{1, 4, 1, 6}, Shape{1, 4, 6, 1}, Shape{4, 1, 6, 1}, Shape{1, 1, 4, 6}}) {
+    GraphBuilder net;
+    Variable* x = net.op("Reshape", {net.op("Relu", {net.input(shape)}), net.integers({1, 4, 6})});
+    x = net.op("Transpose", {x}, {{"perm", Shape{0, 2, 1}}});
+    net.output(net.op("Reshape", {x, net.integers({1, 24})}));
+    const Graph before = net.graph.clone();
+    merge_chains(net.graph);
+    remove_dead_code(net.graph);
+    EXPECT_THAT(types(net.graph), ElementsAre("Relu", "Transpose", "Reshape"));
+    if (shape[0] == 1 && shape[1] == 4) {
+      EXPECT_EQ(net.graph.topological_order()[1]->ints_attribute("perm"), (Shape{0, 2, 3, 1}));
+    }
+    expect_same_function(before, net.graph, 0);
+  }
+}
+
+TEST(MergeChains, ReshapeInFrontOfConvolutionsIsATranspose) {
+  GraphBuilder net;
+  Variable* x = net.op("Reshape", {net.input({1, 5, 7, 1}), net.integers({1, 1, 5, 7})});
+  net.outputs({net.conv("a", x, 2), net.conv("b", x, 3)});
+  const Graph before = net.graph.clone();
+  merge_chains(net.graph);
+  EXPECT_THAT(types(net.graph), ElementsAre("Transpose", "Conv", "Conv"));
+  expect_same_function(before, net.graph, 0);
+}
+
+TEST(MergeChains, ReshapeStaysAReshape) {
+  const auto unchanged = [](const Shape& from, const Shape& to, bool read_as_it_is) {
+    GraphBuilder net;
+    Variable* x = net.op("Reshape", {net.input(from), net.integers(to)});
+    net.output(net.conv("conv", x, 2));
+    if (read_as_it_is) net.output(net.op("Neg", {x}));
+    EXPECT_FALSE(merge_chains(net.graph).changed());
+  };
+  unchanged({1, 5, 7, 2}, {1, 2, 5, 7}, false);  // elements move
+  unchanged({1, 5, 1, 7}, {1, 1, 5, 7}, false);  // not from channels last
+  unchanged({1, 5, 7, 1}, {1, 1, 5, 7}, true);
+}
+
 TEST(MergeChains, Slices) {
   GraphBuilder net;
   Variable* x = net.input({6, 8, 4});

@@ -1,0 +1,131 @@
+// Networks of Keras, TensorFlow, TFLite and PaddlePaddle, as their converters wrote them (docs/other_frameworks.md),
+// against what the frameworks themselves answered.
+#include <ATen/ATen.h>
+#include <ATen/Parallel.h>
+#include <fmt/format.h>
+#include <gtest/gtest.h>
+
+#include <cmath>
+
+#include "core/data/dataset.h"
+#include "core/exec/executor.h"
+#include "export/conversion/verify.h"
+#include "onnx_frontend/onnx_frontend.h"
+#include "passes/pipeline/check.h"
+#include "passes/pipeline/write.h"
+#include "tests/reference_data.h"
+#include "tests/temporary_folder.h"
+
+namespace espq {
+namespace {
+
+using test::TemporaryFolder;
+
+struct Network {
+  const char* name;
+  /// Transposes in the file for the chip: those that move elements and that no layout makes needless.
+  int transposes;
+  /// Outputs at 8 bits against the framework's: about two thirds of the noise power to spare on the worse chip.
+  double decibel;
+};
+
+class OtherFrameworks : public testing::TestWithParam<Network> {
+ protected:
+  std::filesystem::path folder() const {
+    return std::filesystem::path(ESPQ_TEST_DATA) / "other_frameworks" / GetParam().name;
+  }
+  Dataset calibration() const { return Dataset::open({folder() / "calib"}); }
+  at::Tensor answer(size_t batch, size_t output) const {
+    return read_npy(folder() / "answers" / fmt::format("{}_{}.npy", batch, output));
+  }
+};
+
+/// An output of a chip graph as real numbers in the order of the float network's dimensions.
+at::Tensor real_values(const Variable& output, const at::Tensor& stored) {
+  const bool grid = !stored.is_floating_point() && output.storage() && !output.storage()->exponents.empty();
+  at::Tensor value = stored.to(at::kDouble) * (grid ? std::ldexp(1.0, output.storage()->exponents[0]) : 1.0);
+  if (output.permutation().empty()) return value;
+  std::vector<int64_t> back(output.permutation().size());
+  for (size_t i = 0; i < back.size(); ++i) back[output.permutation()[i]] = static_cast<int64_t>(i);
+  return value.permute(back);
+}
+
+double decibel(double signal, double noise) { return 10 * std::log10(signal / std::max(noise, 1e-30)); }
+
+TEST_P(OtherFrameworks, FloatIsWhatTheFrameworkComputes) {
+  at::set_num_threads(1);
+  const Graph graph = import_onnx(folder() / "model.onnx");
+  const Dataset data = calibration();
+  ASSERT_GE(data.size(), 2u);
+  for (size_t batch = 0; batch < data.size(); ++batch) {
+    const Tensors got = Executor(graph, Precision::Float).run(data.inputs(graph, batch));
+    for (size_t i = 0; i < got.size(); ++i) {
+      const at::Tensor want = answer(batch, i);
+      ASSERT_EQ(got[i].sizes(), want.sizes());
+      EXPECT_LT((got[i] - want).abs().max().item<float>(), 1e-5 * std::max(1.0F, want.abs().max().item<float>()));
+    }
+  }
+}
+
+TEST_P(OtherFrameworks, ChipComputesWhatTheFrameworkDoes) {
+  at::set_num_threads(1);
+  const TemporaryFolder temporary;
+  const Graph graph = import_onnx(folder() / "model.onnx");
+  const Dataset data = calibration();
+  for (const char* target : {"esp32p4", "esp32s3"})
+    for (const int bits : {8, 16}) {
+      SCOPED_TRACE(fmt::format("{} at {} bits", target, bits));
+      Recipe recipe;
+      recipe.target = target;
+      recipe.widths.bits = bits;
+      EXPECT_FALSE(cannot_run(check_network(graph, recipe)));
+      const Conversion made = convert(graph, data, recipe);
+      int transposes = 0;
+      for (const Operation* operation : made.chip.operations()) transposes += operation->type() == "Transpose";
+      EXPECT_EQ(transposes, GetParam().transposes);
+
+      double signal = 0, noise = 0;
+      for (size_t batch = 0; batch < data.size(); ++batch) {
+        const NamedTensors inputs{{graph.inputs()[0]->name(), data.inputs(graph, batch).at(0)}};
+        if (batch == 0) {
+          const std::filesystem::path file = temporary / "network.espdl";
+          export_espdl(made, inputs, file);
+          EXPECT_NO_THROW(require_verified(file, find_target(target)));
+        }
+        const TestValues board = answers(made, inputs);
+        for (size_t i = 0; i < board.outputs.size(); ++i) {
+          const at::Tensor want = answer(batch, i).to(at::kDouble);
+          const at::Tensor got = real_values(*made.chip.outputs()[i], board.outputs[i].second);
+          ASSERT_EQ(got.sizes(), want.sizes());
+          signal += want.square().sum().item<double>();
+          noise += (got - want).square().sum().item<double>();
+        }
+      }
+      const double measured = decibel(signal, noise);
+      fmt::print("{:24} {} {:2} bits: {:2} operations, {:.1f} dB\n", GetParam().name, target, bits,
+                 made.chip.operations().size(), measured);
+      // Eight more bits are 48 dB; accumulators, tables and softmax take some of them.
+      EXPECT_GT(measured, GetParam().decibel + (bits == 16 ? 30 : 0));
+    }
+}
+
+INSTANTIATE_TEST_SUITE_P(Networks, OtherFrameworks,
+                         testing::Values(Network{"keras_separable", 0, 20}, Network{"keras_speech", 0, 20},
+                                         Network{"keras_residual", 0, 20}, Network{"keras_autoencoder", 0, 20},
+                                         Network{"keras_recurrent", 0, 20}, Network{"keras_attention", 4, 20},
+                                         Network{"tensorflow_segmentation", 0, 20}, Network{"tflite_separable", 0, 20},
+                                         Network{"tflite_residual", 0, 20}, Network{"tflite_autoencoder", 0, 20},
+                                         Network{"paddle_mobile", 0, 20}, Network{"paddle_recognizer", 1, 20}),
+                         [](const auto& test) { return std::string(test.param.name); });
+
+/// A folder that no test reads proves nothing.
+TEST(OtherFrameworksData, EveryNetworkIsTested) {
+  size_t folders = 0;
+  for (const auto& entry :
+       std::filesystem::directory_iterator(std::filesystem::path(ESPQ_TEST_DATA) / "other_frameworks"))
+    folders += std::filesystem::exists(entry.path() / "model.onnx");
+  EXPECT_EQ(folders, 12u);
+}
+
+}  // namespace
+}  // namespace espq
