@@ -1,5 +1,6 @@
 #include "passes/simplify/fold_constants.h"
 
+#include <ATen/ATen.h>
 #include <c10/core/GradMode.h>
 
 #include <unordered_set>
@@ -29,6 +30,14 @@ bool has_static_result(const Operation& operation, const std::unordered_set<cons
   return true;
 }
 
+/// x * 0, which is what the first step of an unrolled recurrent cell makes of its state.
+bool is_zero_product(const Graph& graph, const Operation& operation) {
+  if (operation.type() != "Mul" || !operation.output()->shape() || graph.is_output(operation.output())) return false;
+  return std::any_of(operation.inputs().begin(), operation.inputs().end(), [](const Variable* input) {
+    return input && input->is_parameter() && input->value().numel() > 0 && input->value().eq(0).all().item<bool>();
+  });
+}
+
 /// The operand of a Shape or Size operation in no memory: only its sizes count.
 Tensors shape_operand(const Variable& input) {
   return {at::zeros({}, at::TensorOptions().dtype(input.dtype())).expand(*input.shape())};
@@ -44,6 +53,13 @@ PassReport fold_constants(Graph& graph, const FoldConstantsOptions& options) {
     if (has_static_result(*operation, is_static))
       for (const Variable* output : operation->outputs())
         if (output && output->shape()) is_static.insert(output);
+    if (is_zero_product(graph, *operation) && is_static.count(operation->output()) &&
+        c10::multiply_integers(*operation->output()->shape()) <= options.max_elements) {
+      const std::string name = operation->name();
+      replace_by_constant(graph, *operation, at::zeros(*operation->output()->shape(), operation->output()->dtype()));
+      report.count("Mul by 0 became 0", name);
+      continue;
+    }
     const bool reads_shape = (operation->type() == "Shape" || operation->type() == "Size") && operation->input(0) &&
                              is_static.count(operation->input(0)) && operation->input(0)->shape();
     if (!reads_shape && !all_constant(*operation)) continue;

@@ -1,5 +1,7 @@
 #include "passes/simplify/remove_no_ops.h"
 
+#include <ATen/ATen.h>
+
 #include <numeric>
 #include <unordered_map>
 
@@ -56,6 +58,13 @@ bool reads_one_tensor(const Operation& operation) {
                      [&](const Variable* operand) { return operand == operation.input(0); });
 }
 
+/// Adds or subtracts zeros.
+bool changes_nothing(const Operation& operation) {
+  const Variable* offset = operation.input(1);
+  return same_shape(operation) && offset && offset->is_parameter() && offset->value().numel() > 0 &&
+         offset->value().eq(0).all().item<bool>();
+}
+
 bool is_relu_on_relu(const Operation& operation) { return producer_of(operation.input(0), "Relu") != nullptr; }
 
 using Test = bool (*)(const Graph&, const Operation&);
@@ -63,6 +72,7 @@ using Test = bool (*)(const Graph&, const Operation&);
 const std::unordered_map<std::string_view, Test>& tests() {
   static const Test reshapes = [](const Graph&, const Operation& operation) { return same_shape(operation); };
   static const Test repeats = [](const Graph&, const Operation& operation) { return reads_one_tensor(operation); };
+  static const Test zeros = [](const Graph&, const Operation& operation) { return changes_nothing(operation); };
   static const std::unordered_map<std::string_view, Test> table{
       {"Identity", [](const Graph&, const Operation&) { return true; }},
       {"Dropout", is_idle_dropout},
@@ -76,6 +86,8 @@ const std::unordered_map<std::string_view, Test>& tests() {
       {"Pad", [](const Graph&, const Operation& operation) { return is_idle_pad(operation); }},
       {"Slice", [](const Graph&, const Operation& operation) { return is_idle_slice(operation); }},
       {"Concat", [](const Graph&, const Operation& operation) { return operation.inputs().size() == 1; }},
+      {"Add", zeros},
+      {"Sub", zeros},
       {"Max", repeats},
       {"Min", repeats},
       {"Mean", repeats},

@@ -23,10 +23,10 @@ using test::TemporaryFolder;
 
 struct Network {
   const char* name;
-  /// Transposes in the file for the chip: those that move elements and that no layout makes needless.
+  /// In the file for the chip: those that move elements and that no layout makes needless.
   int transposes;
-  /// Outputs at 8 bits against the framework's: about two thirds of the noise power to spare on the worse chip.
-  double decibel;
+  /// Outputs against the framework's at 8 and 16 bits: some 3 dB less than the worse chip has.
+  double at_8_bits, at_16_bits;
 };
 
 class OtherFrameworks : public testing::TestWithParam<Network> {
@@ -104,18 +104,20 @@ TEST_P(OtherFrameworks, ChipComputesWhatTheFrameworkDoes) {
       const double measured = decibel(signal, noise);
       fmt::print("{:24} {} {:2} bits: {:2} operations, {:.1f} dB\n", GetParam().name, target, bits,
                  made.chip.operations().size(), measured);
-      // Eight more bits are 48 dB; accumulators, tables and softmax take some of them.
-      EXPECT_GT(measured, GetParam().decibel + (bits == 16 ? 30 : 0));
+      EXPECT_GT(measured, bits == 8 ? GetParam().at_8_bits : GetParam().at_16_bits);
     }
 }
 
-INSTANTIATE_TEST_SUITE_P(Networks, OtherFrameworks,
-                         testing::Values(Network{"keras_separable", 0, 20}, Network{"keras_speech", 0, 20},
-                                         Network{"keras_residual", 0, 20}, Network{"keras_autoencoder", 0, 20},
-                                         Network{"keras_recurrent", 0, 20}, Network{"keras_attention", 4, 20},
-                                         Network{"tensorflow_segmentation", 0, 20}, Network{"tflite_separable", 0, 20},
-                                         Network{"tflite_residual", 0, 20}, Network{"tflite_autoencoder", 0, 20},
-                                         Network{"paddle_mobile", 0, 20}, Network{"paddle_recognizer", 1, 20}),
+// In the attention network heads are taken apart three times, one of them turned (and brought into the blocks that
+// MatMul reads), and put together; paddle_recognizer reads its map column by column.
+const Network kNetworks[] = {
+    {"keras_separable", 0, 45, 92},         {"keras_speech", 0, 29, 75},     {"keras_residual", 0, 26, 53},
+    {"keras_autoencoder", 0, 29, 78},       {"keras_recurrent", 0, 21, 49},  {"keras_attention", 6, 29, 64},
+    {"tensorflow_segmentation", 0, 39, 53}, {"tflite_separable", 0, 45, 92}, {"tflite_residual", 0, 27, 73},
+    {"tflite_autoencoder", 0, 29, 78},      {"paddle_mobile", 0, 53, 86},    {"paddle_recognizer", 1, 28, 76},
+};
+
+INSTANTIATE_TEST_SUITE_P(Networks, OtherFrameworks, testing::ValuesIn(kNetworks),
                          [](const auto& test) { return std::string(test.param.name); });
 
 /// A folder that no test reads proves nothing.
@@ -124,7 +126,7 @@ TEST(OtherFrameworksData, EveryNetworkIsTested) {
   for (const auto& entry :
        std::filesystem::directory_iterator(std::filesystem::path(ESPQ_TEST_DATA) / "other_frameworks"))
     folders += std::filesystem::exists(entry.path() / "model.onnx");
-  EXPECT_EQ(folders, 12u);
+  EXPECT_EQ(folders, std::size(kNetworks));
 }
 
 }  // namespace

@@ -62,6 +62,25 @@ TEST(RemoveNoOps, CutsOutTheLargestOfOneTensor) {
   EXPECT_NE(net.graph.find_operation("least"), nullptr);
 }
 
+// The first step of an unrolled recurrent cell.
+TEST(Simplify, ZeroStatesLeaveNothing) {
+  GraphBuilder net;
+  Variable* x = net.op("Sigmoid", "gate", {net.input({1, 4})});
+  Variable* state = net.op("Mul", {x, net.constant(at::zeros({1, 4}))});
+  Variable* sum = net.op("Add", {state, net.op("Tanh", "new", {x})});
+  net.output(net.op("Neg", {net.op("Sub", {sum, net.constant(at::zeros({4}))})}));
+  const Graph before = net.graph.clone();
+  simplify(net.graph);
+  EXPECT_THAT(types(net.graph), ElementsAre("Sigmoid", "Tanh", "Neg"));
+  expect_same_function(before, net.graph, 0);
+}
+
+TEST(RemoveNoOps, KeepsZerosThatBroadcast) {
+  GraphBuilder net;
+  net.output(net.op("Neg", {net.op("Add", {net.input({1, 4}), net.constant(at::zeros({3, 1}))})}));
+  EXPECT_FALSE(remove_no_ops(net.graph).changed());
+}
+
 TEST(RemoveNoOps, KeepsNamesOfInputsAndOutputs) {
   GraphBuilder net;
   Variable* x = net.input({3});
@@ -244,7 +263,7 @@ TEST(MergeChains, ReshapeInFrontOfConvolutionsIsATranspose) {
   const Graph before = net.graph.clone();
   merge_chains(net.graph);
   EXPECT_THAT(types(net.graph), ElementsAre("Transpose", "Conv", "Conv"));
-  expect_same_function(before, net.graph, 0);
+  expect_same_function(before, net.graph, 1e-6);
 }
 
 TEST(MergeChains, ReshapeStaysAReshape) {
