@@ -33,6 +33,19 @@ void bring_to_rest(PassSequence& run, const Dataset& data, const Recipe& recipe)
     run(settle_exponents);
 }
 
+/// Passes that train towards the answers of the network as it is now.
+void train(PassSequence& run, const Graph& teacher, const Dataset& data, const Recipe& recipe) {
+  const auto thresholds = [&](Graph& graph) {
+    return train_thresholds(graph, teacher, data, *recipe.train_thresholds, recipe.quirks);
+  };
+  const auto rounding = [&](Graph& graph) {
+    return learn_rounding(graph, teacher, data, *recipe.learn_rounding, recipe.quirks);
+  };
+  if (recipe.train_thresholds && run(thresholds)) bring_to_rest(run, data, recipe);
+  // For the exponents that the chip will have.
+  if (recipe.learn_rounding && run(rounding)) bring_to_rest(run, data, recipe);
+}
+
 }  // namespace
 
 Graph prepare(const Graph& network, const Recipe& recipe, Report* report) {
@@ -93,6 +106,7 @@ Conversion convert(const Graph& network, const Dataset& data, const Recipe& reci
   // Needs the scales that it brings together.
   run([&](Graph& graph) { return align_scales(graph, data, recipe.alignment, quirks); });
   bring_to_rest(run, data, recipe);
+  train(run, made.quantized.clone(), data, recipe);
   // Last, since passes know functions by their type and not as LUT.
   run([&](Graph& graph) {
     return retype_functions_without_kernel(graph, recipe.tables.value_or(TableOptions()), quirks);

@@ -18,6 +18,8 @@ void describe(Fields& fields, Recipe& recipe) {
   fields("widths", recipe.widths);
   fields("calibration", recipe.calibration);
   fields("alignment", recipe.alignment);
+  fields("train_thresholds", recipe.train_thresholds);
+  fields("learn_rounding", recipe.learn_rounding);
   fields("accumulators", recipe.accumulators);
   fields("tables", recipe.tables);
   fields("lowering", recipe.lowering);

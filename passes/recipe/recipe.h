@@ -8,6 +8,8 @@
 
 #include "passes/legalize/legalize.h"
 #include "passes/lowering/lower.h"
+#include "passes/optimize/learn_rounding.h"
+#include "passes/optimize/train_thresholds.h"
 #include "passes/quantize/align_scales.h"
 #include "passes/quantize/assign_widths.h"
 #include "passes/quantize/fit_accumulators.h"
@@ -31,6 +33,8 @@ struct Recipe {
   WidthOptions widths = {};
   CalibrationOptions calibration = {};
   AlignOptions alignment = {};
+  std::optional<TrainThresholdsOptions> train_thresholds = {};
+  std::optional<LearnRoundingOptions> learn_rounding = {};
   std::optional<AccumulatorOptions> accumulators = AccumulatorOptions();
   std::optional<TableOptions> tables = TableOptions();
   LowerOptions lowering = {};
