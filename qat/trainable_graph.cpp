@@ -284,13 +284,23 @@ struct TrainableGraph::Implementation {
   }
 
   /// Slots of groups whose exponents learn.
-  std::function<std::shared_ptr<const SlotRounding>(const SlotPlace&, const GridRounding&)> learned_rounding() const {
+  RoundingChoice learned_rounding() const {
     std::map<ScaleId, at::Tensor> leaves;
     for (const Exponent& exponent : exponents) leaves.emplace(exponent.root, exponent.leaf);
     return [this, leaves](const SlotPlace& place, const GridRounding& plain) -> std::shared_ptr<const SlotRounding> {
       const auto leaf = leaves.find(graph.scales().root(place.quant().scale));
       return leaf == leaves.end() ? nullptr : std::make_shared<TrainedThreshold>(plain, leaf->second);
     };
+  }
+
+  Piece part(std::vector<const Operation*> operations, std::vector<const Variable*> feeds,
+             std::vector<const Variable*> outputs, RoundingChoice rounding) {
+    internal_check(kept.empty(), "kept BatchNormalizations are trained as a whole");
+    GradientOptions gradients{.mask_per_channel = !options.quirks.clipped_channels_pass_gradients};
+    gradients.rounding = rounding ? std::move(rounding) : exponents.empty() ? nullptr : learned_rounding();
+    Executor executor(graph, Precision::Simulated);
+    executor.set_training(true, std::move(gradients));
+    return executor.compile(std::move(operations), std::move(feeds), std::move(outputs));
   }
 
   Tensors run(const Tensors& inputs, Precision precision) {
@@ -335,6 +345,25 @@ Tensors TrainableGraph::forward(const Tensors& inputs, Precision precision) {
   implementation_->refresh_parameters();
   if (precision == Precision::Simulated) implementation_->refresh_exponents();
   return implementation_->run(inputs, precision);
+}
+
+const Graph& TrainableGraph::view() const { return implementation_->graph; }
+
+Piece TrainableGraph::part(std::vector<const Operation*> operations, std::vector<const Variable*> feeds,
+                           std::vector<const Variable*> outputs, RoundingChoice rounding) {
+  return implementation_->part(std::move(operations), std::move(feeds), std::move(outputs), std::move(rounding));
+}
+
+void TrainableGraph::refresh() {
+  implementation_->refresh_parameters();
+  implementation_->refresh_exponents();
+}
+
+at::Tensor TrainableGraph::exponent_of(const SlotQuant& slot) const {
+  if (slot.scale == kNoScale) return {};
+  for (const auto& exponent : implementation_->exponents)
+    if (exponent.root == implementation_->graph.scales().root(slot.scale)) return exponent.leaf;
+  return {};
 }
 
 TrainableGraph::NamedParameters TrainableGraph::named_parameters() const {

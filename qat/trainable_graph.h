@@ -14,6 +14,9 @@
 
 namespace espq {
 
+/// How a slot rounds in training, see GradientOptions.
+using RoundingChoice = decltype(GradientOptions::rounding);
+
 struct TrainOptions {
   /// Also train constants that the network adds, multiplies, compares or concatenates. false: only what is a weight,
   /// bias, slope or normalization factor of its operator.
@@ -52,6 +55,20 @@ class TrainableGraph {
   /// like the chip and passes gradients straight through; Float does not round. In training mode gradients are
   /// recorded (unless LibTorch's NoGradGuard is active); in evaluation mode quantized parameters are cached.
   Tensors forward(const Tensors& inputs, Precision precision = Precision::Simulated);
+
+  /// The graph that is trained, for handles that part() takes. The value of a parameter that learns is its leaf; other
+  /// values and exponents are those of the last refresh() or forward().
+  const Graph& view() const;
+  /// A part of view() to be run and trained alone, on what flows between operations (see Piece). In Simulated precision
+  /// and, whatever the mode, with gradients (unless LibTorch's NoGradGuard is active). `rounding` says how its slots
+  /// round; without it exponents learn as in forward(). Not for kept BatchNormalizations.
+  Piece part(std::vector<const Operation*> operations, std::vector<const Variable*> feeds,
+             std::vector<const Variable*> outputs, RoundingChoice rounding = nullptr);
+  /// Brings grids in line with learned exponents, as forward() does first. Parts may run side by side afterwards, until
+  /// a leaf changes.
+  void refresh();
+  /// The leaf that holds the base-2 logarithm of the scales of a slot of view(); undefined where they do not learn.
+  at::Tensor exponent_of(const SlotQuant& slot) const;
 
   /// Leaf tensors that require gradients, in graph order: weights and biases, then learnable exponents.
   std::vector<at::Tensor> parameters() const;

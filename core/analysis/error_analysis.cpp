@@ -1,17 +1,13 @@
 #include "core/analysis/error_analysis.h"
 
 #include <ATen/ATen.h>
-#include <ATen/Parallel.h>
 
-#include <atomic>
 #include <cmath>
-#include <exception>
-#include <mutex>
-#include <thread>
 #include <unordered_set>
 
 #include "core/analysis/comparison_report.h"
 #include "core/analysis/float_run.h"
+#include "core/exec/side_by_side.h"
 #include "core/support/memory.h"
 #include "core/support/progress.h"
 
@@ -103,39 +99,6 @@ class Experiment {
   }
 };
 
-/// Every operator on one thread while it lives, new threads included.
-class OneThreadEach {
- public:
-  OneThreadEach() : before_(at::get_num_threads()) { at::set_num_threads(1); }
-  ~OneThreadEach() { at::set_num_threads(before_); }
-  OneThreadEach(const OneThreadEach&) = delete;
-  OneThreadEach& operator=(const OneThreadEach&) = delete;
-
- private:
-  int before_;
-};
-
-/// work(0) .. work(count - 1) on `threads` threads: a network of small layers keeps several cores busier this way than
-/// layer by layer.
-void share_out(size_t count, size_t threads, const std::function<void(size_t)>& work) {
-  std::atomic<size_t> next = 0;
-  std::exception_ptr failure;
-  std::mutex failing;
-  const auto take = [&] {
-    try {
-      for (size_t i = next++; i < count; i = next++) work(i);
-    } catch (...) {
-      const std::lock_guard lock(failing);
-      failure = std::current_exception();
-    }
-  };
-  std::vector<std::thread> helpers;
-  for (size_t i = 1; i < std::min(threads, count); ++i) helpers.emplace_back(take);
-  take();
-  for (std::thread& helper : helpers) helper.join();
-  if (failure) std::rethrow_exception(failure);
-}
-
 std::vector<OperationError> without_errors(const std::vector<const Operation*>& operations) {
   std::vector<OperationError> errors;
   for (const Operation* operation : operations)
@@ -194,14 +157,13 @@ std::vector<OperationError> layerwise_errors(const Graph& source, const Dataset&
   for (const Operation* operation : operations) experiments.emplace_back(quantized, order, operation, kept);
   const auto outputs = static_cast<double>(quantized.outputs().size());
   const double unreached = options.measure == Measure::Cosine ? 1 : 0;  // what no difference measures
-  const auto threads = static_cast<size_t>(at::get_num_threads());
-  const OneThreadEach one_thread_each;  // LibTorch chooses other kernels, with other rounding, for more
+  const OneThreadEach one_thread_each;
   Executor reference = float_executor(quantized);
   average(errors, quantized, data, options.batches, [&](const Tensors& inputs, double weight) {
     Tensors innermost;
     for (const at::Tensor& input : inputs) innermost.push_back(channels_innermost(input));
     const Tensors values = reference.run(innermost, kept.list());
-    share_out(experiments.size(), threads, [&](size_t i) {
+    share_out(experiments.size(), one_thread_each.threads(), [&](size_t i) {
       const double others = unreached * (outputs - static_cast<double>(experiments[i].reached()));
       errors[i].value += weight * (experiments[i].error(options.measure, values) + others) / outputs;
     });

@@ -57,6 +57,11 @@ const std::map<std::string_view, Step>& steps() {
       {"Reciprocal", {1, [](const Tensors& in) { return at::reciprocal(in[0]); }}},
       {"Sigmoid", {1, [](const Tensors& in) { return at::sigmoid(in[0]); }}},
       {"Tanh", {1, [](const Tensors& in) { return at::tanh(in[0]); }}},
+      {"Erf", {1, [](const Tensors& in) { return at::erf(in[0]); }}},
+      {"Softplus", {1, [](const Tensors& in) { return at::softplus(in[0]); }}},
+      {"HardSigmoid", {3, [](const Tensors& in) { return at::clamp(in[0] * in[1] + in[2], 0, 1); }}},
+      {"HardSwish", {1, [](const Tensors& in) { return at::hardswish(in[0]); }}},
+      {"Swish", {2, [](const Tensors& in) { return in[0] * at::sigmoid(in[0] * in[1]); }}},
   };
   return table;
 }

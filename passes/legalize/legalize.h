@@ -20,12 +20,15 @@ struct LegalizeOptions {
   int64_t max_widened_weights = int64_t{1} << 16;
   /// A recurrent cell that the library does not have is written down step by step for up to so many steps.
   int64_t max_unrolled_steps = 32;
+  /// Functions of single elements that follow one another become one look-up table (8 bits).
+  bool fuse_functions = true;
 };
 
 template <class Fields>
 void describe(Fields& fields, LegalizeOptions& options) {
   fields("max_widened_weights", options.max_widened_weights);
   fields("max_unrolled_steps", options.max_unrolled_steps);
+  fields("fuse_functions", options.fuse_functions);
 }
 
 /// Name of the operation of the network that an operation was made for, by the name of the latter.

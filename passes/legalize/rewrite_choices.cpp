@@ -86,7 +86,7 @@ std::string as_scalar_function(Graph& graph, Operation& operation, Origins* orig
   if (!program) return {};
   const std::string type = operation.type();
   Replacement(graph, operation, origins).finish("ScalarFunction", {program->x}, {{"steps", program->steps}});
-  return program->operations == 1 ? type + " became ScalarFunction"
+  return program->path.size() == 1 ? type + " became ScalarFunction"
                                   : fmt::format("{} and what it chooses became ScalarFunction", type);
 }
 

@@ -31,6 +31,8 @@ std::optional<Call> call_of(const Operation& operation) {
     return Call{to == kOnnxFloat ? "ToFloat" : "ToBool", {}};
   }
   if (type == "LeakyRelu") return Call{type, {operation.float_attribute("alpha")}};
+  if (type == "HardSigmoid") return Call{type, {operation.float_attribute("alpha"), operation.float_attribute("beta")}};
+  if (type == "Swish") return Call{type, {operation.float_attribute("alpha")}};
   if (type == "Clip") {
     // Bounds that are left out are infinite.
     Call call{type, {}};
@@ -111,9 +113,13 @@ std::optional<ScalarProgram> scalar_program(Variable& value) {
   if (!value.shape() || !value.producer()) return std::nullopt;
   const Search search(value);
   if (!search.x()) return std::nullopt;
-  std::map<const Variable*, std::string> words{{search.x(), "x"}};
-  ScalarProgram program{search.x(), {}, search.path().size()};
-  for (Operation* operation : search.path()) {
+  return scalar_program(*search.x(), search.path());
+}
+
+ScalarProgram scalar_program(Variable& x, const std::vector<Operation*>& path) {
+  std::map<const Variable*, std::string> words{{&x, "x"}};
+  ScalarProgram program{&x, {}, path};
+  for (Operation* operation : path) {
     const Call call = *call_of(*operation);
     std::string text = call.step;
     for (const Variable* operand : operation->inputs())

@@ -13,6 +13,7 @@ Graph lower(const Graph& quantized, const LowerOptions& options, const Quirks& q
   Report& passes = report ? *report : unread;
   PassSequence run(graph, passes, Verify::Later), arrived(graph, passes);
   run(lowering::split_shared_parameters);
+  if (options.saturating_clips) run(lowering::saturating_clips);
   run([&](Graph& g) { return lowering::fuse_relu(g, quirks); });
   run([&](Graph& g) { return lowering::place_matmul_operands(g, options); });
   run([&](Graph& g) { return lowering::to_channels_last(g, quirks); });

@@ -16,12 +16,15 @@ struct LowerOptions {
   /// Distance of the inputs of neighbouring entries in 16-bit tables, for operations without a table step of their own:
   /// a power of two, 65536 / step + 1 entries. Empty = no such tables.
   std::optional<int> int16_table_step = 256;
+  /// A Clip from 0 to a bound that its grid does not exceed is written as the Relu that it is.
+  bool saturating_clips = true;
 };
 
 template <class Fields>
 void describe(Fields& fields, LowerOptions& options) {
   fields("runtime_level", options.runtime_level);
   fields("int16_table_step", options.int16_table_step);
+  fields("saturating_clips", options.saturating_clips);
 }
 
 /// The chip graph of a quantized graph: operators, attributes, layouts and integers as the chip library reads them.

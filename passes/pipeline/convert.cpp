@@ -2,14 +2,11 @@
 
 #include "core/exec/executor.h"
 #include "parity/format.h"
-#include "passes/legalize/bound_masks.h"
 #include "passes/legalize/decompose_group_normalization.h"
+#include "passes/legalize/fuse_scalar_functions.h"
 #include "passes/legalize/rewrite_choices.h"
-#include "passes/quantize/calibrate.h"
-#include "passes/quantize/create_slots.h"
-#include "passes/quantize/quantize_parameters.h"
-#include "passes/quantize/settle.h"
-#include "passes/quantize/tie_fused.h"
+#include "passes/pipeline/choices.h"
+#include "passes/pipeline/quantize_network.h"
 #include "passes/run.h"
 #include "passes/simplify/remove_dead_code.h"
 #include "passes/simplify/separate_parameters.h"
@@ -24,13 +21,19 @@ PassReport infer_all_shapes(Graph& graph) {
   return report;
 }
 
-/// What follows from exponents and weights, whenever those have moved.
-void bring_to_rest(PassSequence& run, const Dataset& data, const Recipe& recipe) {
-  const auto settle_exponents = [&](Graph& graph) { return settle(graph, recipe.quirks); };
-  run(settle_exponents);
-  // Looks at what the chip's sums will be, so every exponent has to stand. Weights that it coarsens move their biases.
-  if (recipe.accumulators && run([&](Graph& graph) { return fit_accumulators(graph, data, *recipe.accumulators); }))
-    run(settle_exponents);
+/// Passes that bring the network back to the answers of `teacher`: the network as it is now, in float.
+void recover(const RunPass& run, const Graph& teacher, const Dataset& data, const Recipe& recipe) {
+  const auto biases = [&](Graph& graph) { return correct_biases(graph, teacher, data, *recipe.correct_biases); };
+  const auto thresholds = [&](Graph& graph) {
+    return train_thresholds(graph, teacher, data, *recipe.train_thresholds, recipe.quirks);
+  };
+  const auto rounding = [&](Graph& graph) {
+    return learn_rounding(graph, teacher, data, *recipe.learn_rounding, recipe.quirks);
+  };
+  if (recipe.correct_biases && run(biases)) bring_to_rest(run, data, recipe);
+  if (recipe.train_thresholds && run(thresholds)) bring_to_rest(run, data, recipe);
+  // For the exponents that the chip will have.
+  if (recipe.learn_rounding && run(rounding)) bring_to_rest(run, data, recipe);
 }
 
 }  // namespace
@@ -58,6 +61,7 @@ void bring_to_chip_forms(Graph& simplified, const Recipe& recipe, Report& report
   run([&](Graph& graph) { return rewrite_choices(graph, origins); });
   // What a chip runs depends on the width.
   run([&](Graph& graph) { return assign_widths(graph, recipe.widths, recipe.layers, recipe.quirks); });
+  if (recipe.legalize->fuse_functions) run([&](Graph& graph) { return fuse_scalar_functions(graph, origins); });
   const Deployment deployment{find_target(recipe.target), recipe.lowering.runtime_level};
   run([&](Graph& graph) { return legalize(graph, deployment, *recipe.legalize, origins, recipe.widths.bits); });
   run(remove_dead_code);
@@ -67,37 +71,21 @@ void bring_to_chip_forms(Graph& simplified, const Recipe& recipe, Report& report
 }
 
 Conversion convert(const Graph& network, const Dataset& data, const Recipe& recipe) {
-  const Target& target = find_target(recipe.target);
+  if (recipe.mixed_precision) return convert(network, data, with_chosen_widths(network, data, recipe));
   const Quirks& quirks = recipe.quirks;
-  const int bits = recipe.widths.bits;
   Conversion made{recipe, {}, {}, {}};
   made.quantized = prepare(network, recipe, &made.report);
 
   PassSequence run(made.quantized, made.report);
-  ObserverTable observers;
-  run([&](Graph& graph) { return assign_widths(graph, recipe.widths, recipe.layers, quirks); });
-  run([&](Graph& graph) {
-    return require_runs(graph, {target, recipe.lowering.runtime_level}, recipe.widths, quirks);
-  });
-  // No grid holds the infinity of a mask.
-  if (recipe.legalize) run([&](Graph& graph) { return bound_masks(graph, data); });
-  run([&](Graph& graph) {
-    return create_slots(graph, target, bits, observers, recipe.calibration, recipe.layers, quirks);
-  });
-  // Before calibration: slots of one scale are observed once, and a Conv in front of a Relu through the Relu.
-  run([&](Graph& graph) { return tie_fused(graph, quirks); });
-  run([&](Graph& graph) { return tie_consumers(graph, quirks); });
-  // Calibration runs the network with rounded weights.
-  run([&](Graph& graph) { return quantize_parameters(graph, observers, recipe.calibration, quirks); });
-  run([&](Graph& graph) { return calibrate(graph, data, observers, recipe.calibration, quirks); });
-  // Needs the scales that it brings together.
-  run([&](Graph& graph) { return align_scales(graph, data, recipe.alignment, quirks); });
-  bring_to_rest(run, data, recipe);
+  if (recipe.equalize) run([&](Graph& graph) { return equalize_where_it_helps(graph, data, recipe); });
+  quantize_network(run, data, recipe);
+  recover(run, made.quantized.clone(), data, recipe);
   // Last, since passes know functions by their type and not as LUT.
   run([&](Graph& graph) {
     return retype_functions_without_kernel(graph, recipe.tables.value_or(TableOptions()), quirks);
   });
-  if (recipe.tables) run([&](Graph& graph) { return retype_tables(graph, bits, *recipe.tables, quirks); });
+  if (recipe.tables)
+    run([&](Graph& graph) { return retype_tables(graph, recipe.widths.bits, *recipe.tables, quirks); });
 
   made.chip = lower(made.quantized, recipe.lowering, quirks, &made.report);
   return made;

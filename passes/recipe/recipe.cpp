@@ -15,9 +15,14 @@ void describe(Fields& fields, Recipe& recipe) {
   fields("simplify", recipe.simplify);
   fields("decompose_conv_transpose", recipe.decompose_conv_transpose);
   fields("legalize", recipe.legalize);
+  fields("equalize", recipe.equalize);
+  fields("mixed_precision", recipe.mixed_precision);
   fields("widths", recipe.widths);
   fields("calibration", recipe.calibration);
   fields("alignment", recipe.alignment);
+  fields("correct_biases", recipe.correct_biases);
+  fields("train_thresholds", recipe.train_thresholds);
+  fields("learn_rounding", recipe.learn_rounding);
   fields("accumulators", recipe.accumulators);
   fields("tables", recipe.tables);
   fields("lowering", recipe.lowering);

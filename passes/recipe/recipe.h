@@ -8,6 +8,11 @@
 
 #include "passes/legalize/legalize.h"
 #include "passes/lowering/lower.h"
+#include "passes/optimize/correct_biases.h"
+#include "passes/optimize/equalize.h"
+#include "passes/optimize/learn_rounding.h"
+#include "passes/optimize/mixed_precision.h"
+#include "passes/optimize/train_thresholds.h"
 #include "passes/quantize/align_scales.h"
 #include "passes/quantize/assign_widths.h"
 #include "passes/quantize/fit_accumulators.h"
@@ -28,9 +33,14 @@ struct Recipe {
   std::optional<SimplifyOptions> simplify = SimplifyOptions();
   std::optional<DecomposeConvTransposeOptions> decompose_conv_transpose = DecomposeConvTransposeOptions();
   std::optional<LegalizeOptions> legalize = LegalizeOptions();
+  std::optional<EqualizeOptions> equalize = {};
+  std::optional<MixedPrecisionOptions> mixed_precision = {};
   WidthOptions widths = {};
   CalibrationOptions calibration = {};
   AlignOptions alignment = {};
+  std::optional<CorrectBiasesOptions> correct_biases = {};
+  std::optional<TrainThresholdsOptions> train_thresholds = {};
+  std::optional<LearnRoundingOptions> learn_rounding = {};
   std::optional<AccumulatorOptions> accumulators = AccumulatorOptions();
   std::optional<TableOptions> tables = TableOptions();
   LowerOptions lowering = {};

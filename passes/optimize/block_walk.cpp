@@ -1,0 +1,103 @@
+#include "passes/optimize/block_walk.h"
+
+#include <ATen/ATen.h>
+
+#include "core/analysis/float_run.h"
+#include "core/support/error.h"
+#include "core/support/progress.h"
+#include "passes/optimize/depth_blocks.h"
+#include "passes/optimize/snapshot.h"
+
+namespace espq {
+
+namespace {
+
+Block whole_network(const Graph& graph) {
+  Block result;
+  result.operations = graph.topological_order();
+  result.inputs.assign(graph.inputs().begin(), graph.inputs().end());
+  for (const Variable* output : graph.outputs())
+    if (output->producer()) result.outputs.push_back(output);
+  return result;
+}
+
+void without_integers(std::vector<Tensors>& samples) {
+  for (Tensors& sample : samples)
+    for (at::Tensor& tensor : sample)
+      if (!tensor.is_floating_point()) tensor.reset();
+}
+
+}  // namespace
+
+BlockWalk::BlockWalk(TrainableGraph& network, const Graph& teacher, const DividedData& data, size_t threads)
+    : network_(network),
+      teacher_(teacher),
+      whole_(whole_network(network.view())),
+      samples_(training_samples(network.view(), data, whole_.outputs)),
+      threads_(threads) {}
+
+void BlockWalk::run(BlockCuts cuts, int64_t size, const Train& train) {
+  const bool narrow = cuts == BlockCuts::Narrow;
+  const std::vector<Block> pieces = narrow ? blocks(network_.view(), size) : depth_blocks(network_.view(), size);
+  std::optional<TrainingFront> front;
+  if (narrow) front.emplace(network_, teacher_, pieces, samples_, threads_);
+  for (size_t i = 0; i < pieces.size(); ++i) {
+    const BlockSamples samples = front ? front->samples(pieces[i]) : samples_from_start(pieces[i]);
+    if (!pieces[i].outputs.empty()) train(pieces[i], samples, i);
+    network_.refresh();
+    if (front) front->pass(pieces[i], samples);
+    report_progress("training", i + 1, pieces.size());
+  }
+}
+
+void BlockWalk::run_whole(const Train& train) {
+  const Block same = same_block(whole_, teacher_);
+  const Executor teaches = float_executor(teacher_);
+  BlockSamples samples{samples_.inputs, {}, samples_.training, samples_.joinable};
+  samples.targets = run_samples([&] { return teaches.compile(same.operations, same.inputs, same.outputs); },
+                                samples_.inputs, threads_);
+  without_integers(samples.targets);
+  train(whole_, samples, 0);
+}
+
+BlockSamples BlockWalk::samples_from_start(const Block& block) {
+  const Block all = same_block(whole_, teacher_), same = same_block(block, teacher_);
+  const Executor teaches = float_executor(teacher_);
+  BlockSamples samples{{}, {}, samples_.training, samples_.joinable};
+  samples.feeds = run_samples([&] { return network_.part(whole_.operations, whole_.inputs, block.inputs); },
+                              samples_.inputs, threads_);
+  samples.targets =
+      run_samples([&] { return teaches.compile(all.operations, all.inputs, same.outputs); }, samples_.inputs, threads_);
+  without_integers(samples.targets);
+  return samples;
+}
+
+int64_t BlockWalk::elements(const Block& block) {
+  int64_t sum = 0;
+  for (const Operation* operation : block.operations)
+    for (const Variable* output : operation->outputs()) {
+      if (!output || !output->shape()) continue;
+      int64_t size = 1;
+      for (const int64_t length : *output->shape()) size *= length;
+      sum += size;
+    }
+  return sum;
+}
+
+void warn_of_single_sample(const DividedData& data, PassReport& report) {
+  if (!data.same) return;
+  report.warnings.push_back(
+      fmt::format("{}: there is a single sample, on which the gain is measured, too; give more data", report.pass));
+}
+
+void keep_if_better(Graph& quantized, const Graph& trained, Reference& reference, PassReport& report) {
+  if (!report.changed()) return;
+  const double before = reference.simulated_error(quantized), after = reference.simulated_error(trained);
+  report.note(
+      fmt::format("noise of the outputs on held-out data: {:.3f} % before, {:.3f} % after", before * 100, after * 100));
+  if (after < before) return Snapshot(trained).restore(quantized);
+  report.note("everything undone: the outputs got no better");
+  report.changes.clear();
+}
+
+}  // namespace espq

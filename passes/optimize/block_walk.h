@@ -1,0 +1,45 @@
+#pragma once
+#include <functional>
+
+#include "passes/optimize/reference.h"
+#include "passes/optimize/training_choices.h"
+#include "passes/optimize/training_samples.h"
+#include "passes/report.h"
+
+namespace espq {
+
+/// What a pass that trains block by block goes through, for any number of threads with the same numbers.
+class BlockWalk {
+ public:
+  /// `teacher`: the network before passes changed its weights; `data` without held-out ones: all are for training.
+  BlockWalk(TrainableGraph& network, const Graph& teacher, const DividedData& data, size_t threads);
+
+  /// Calls `train` with each block of network.view() and its samples, from the front to the back: feeds are what the
+  /// blocks in front, trained by then, make of the data.
+  using Train = std::function<void(const Block& block, const BlockSamples& samples, size_t number)>;
+  void run(BlockCuts cuts, int64_t size, const Train& train);
+  /// The network as one block, from its inputs to its outputs.
+  void run_whole(const Train& train);
+
+  /// Results of all operations of a block for one sample.
+  static int64_t elements(const Block& block);
+
+ private:
+  /// By running the network from its beginning, for blocks that do not follow one another.
+  BlockSamples samples_from_start(const Block& block);
+
+  TrainableGraph& network_;
+  const Graph& teacher_;
+  Block whole_;
+  TrainingSamples samples_;
+  size_t threads_;
+};
+
+/// Warns when nothing could be held out.
+void warn_of_single_sample(const DividedData& data, PassReport& report);
+
+/// `quantized` becomes `trained` (the same network) if the outputs of that are nearer to the reference's, which is of
+/// data that were not trained on; else all changes of the report become notes. Notes both errors.
+void keep_if_better(Graph& quantized, const Graph& trained, Reference& reference, PassReport& report);
+
+}  // namespace espq

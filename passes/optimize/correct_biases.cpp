@@ -1,0 +1,93 @@
+#include "passes/optimize/correct_biases.h"
+
+#include <ATen/ATen.h>
+#include <fmt/format.h>
+
+#include <cmath>
+
+#include "core/graph/edit.h"
+#include "core/ops/linear.h"
+#include "passes/optimize/held_out.h"
+#include "passes/optimize/layer_walk.h"
+#include "passes/optimize/option_checks.h"
+#include "passes/optimize/reference.h"
+#include "passes/optimize/snapshot.h"
+
+namespace espq {
+namespace {
+
+/// A constant per channel that settle() will put on the grid of the sums.
+bool has_own_bias(const LinearOperation& linear) {
+  const Variable* bias = linear.bias_variable();
+  return bias && bias->is_parameter() && bias->uses().size() == 1 && linear.operation().quantized() &&
+         linear.operation().input_quant()[*linear.bias_slot()].quantizes() && linear.bias().has_value();
+}
+
+/// Mean of `differences` [samples, channels, ...] per channel, less what chance explains.
+at::Tensor certain_mean(const std::vector<at::Tensor>& differences, int64_t axis) {
+  std::vector<at::Tensor> rows;
+  for (const at::Tensor& difference : differences)
+    rows.push_back(difference.to(at::kDouble).movedim(axis < 0 ? difference.dim() + axis : axis, 0).flatten(1));
+  // Positions of one picture are alike: every batch counts as one value.
+  std::vector<at::Tensor> means;
+  for (const at::Tensor& row : rows) means.push_back(row.mean(1));
+  const at::Tensor of_batches = at::stack(means, 1);
+  const at::Tensor mean = of_batches.mean(1);
+  if (of_batches.size(1) < 2) return mean;
+  const at::Tensor chance = of_batches.var(1) / of_batches.size(1);
+  const at::Tensor square = mean.square();
+  return mean * square / (square + chance).clamp_min(1e-30);
+}
+
+void correct(LayerWalk& walk, Graph& graph, const Operation& operation, PassReport& report) {
+  if (!operation.quantized()) return;
+  const auto linear = linear_operation(operation);
+  if (!linear || !has_own_bias(*linear)) return;
+  std::vector<at::Tensor> differences;
+  for (size_t batch = 0; batch < walk.batches(); ++batch)
+    differences.push_back(walk.expected(batch) - walk.result(batch).raw);
+  const at::Tensor shift = certain_mean(differences, linear->rule().channel_axis);
+  if (shift.abs().max().item<double>() == 0) return;
+  linear->set_bias(graph, *linear->bias() + shift);
+  report.count("bias corrected", operation.name());
+}
+
+Dataset first_batches(const Dataset& data, int64_t count) {
+  std::vector<Dataset::Batch> batches;
+  for (size_t i = 0; i < std::min(data.size(), static_cast<size_t>(count)); ++i) batches.push_back(data[i]);
+  return Dataset(std::move(batches));
+}
+
+}  // namespace
+
+PassReport correct_biases(Graph& quantized, const Graph& teacher, const Dataset& data,
+                          const CorrectBiasesOptions& options) {
+  require_at_least(static_cast<double>(options.batches), 1, "correct_biases.batches");
+  require_at_least(static_cast<double>(options.sweeps), 1, "correct_biases.sweeps");
+  PassReport report{"correct_biases"};
+  const DividedData divided = hold_out(data);
+  const Dataset training = first_batches(divided.training, options.batches);
+  Reference reference(teacher, divided.held_out);
+  double error = reference.simulated_error(quantized);
+  for (int64_t sweep = 0; sweep < options.sweeps; ++sweep) {
+    const Snapshot before(quantized);
+    PassReport changes{"correct_biases"};
+    {
+      LayerWalk walk(teacher, quantized, training);
+      walk.run([&](const Operation& operation) { correct(walk, quantized, operation, changes); });
+    }
+    const double now = reference.simulated_error(quantized);
+    const bool better = now < error;
+    report.note(fmt::format("sweep {}: noise on held-out data {:.2f} dB, was {:.2f} dB{}", sweep + 1,
+                            10 * std::log10(now), 10 * std::log10(error), better ? "" : ", undone"));
+    if (!better) {
+      before.restore(quantized);
+      break;
+    }
+    error = now;
+    for (const ReportEntry& change : changes.changes) report.count(change.what, change.where, change.count);
+  }
+  return report;
+}
+
+}  // namespace espq

@@ -1,0 +1,303 @@
+#include "passes/optimize/equalize.h"
+
+#include <ATen/ATen.h>
+#include <fmt/format.h>
+
+#include <cmath>
+#include <unordered_map>
+
+#include "core/analysis/measure.h"
+#include "core/exec/executor.h"
+#include "core/graph/edit.h"
+#include "core/ops/operator.h"
+#include "core/support/progress.h"
+#include "passes/optimize/channel_map.h"
+#include "passes/optimize/option_checks.h"
+
+namespace espq {
+namespace {
+
+/// Noise to signal of the outputs that float rounding explains: products of float32 numbers with as many factors.
+constexpr double kSameFunction = 1e-8;
+
+using Vector = std::vector<double>;
+
+Vector to_vector(const at::Tensor& tensor) {
+  const at::Tensor values = tensor.to(at::kDouble).contiguous();
+  return {values.const_data_ptr<double>(), values.const_data_ptr<double>() + values.numel()};
+}
+
+at::Tensor to_tensor(const Vector& values) { return at::tensor(values, at::kDouble); }
+
+/// Largest and smallest value of every channel, over all batches.
+struct Ranges {
+  Vector highest, lowest;
+};
+
+class Equalizer {
+ public:
+  Equalizer(const Graph& graph, const Target& target, const EqualizeOptions& options)
+      : map_(map_channels(graph)), target_(target), options_(options) {}
+
+  const ChannelMap& map() const { return map_; }
+
+  void observe(const Graph& graph, const Dataset& data) {
+    Executor executor(graph, Precision::Float);
+    std::unordered_map<const Variable*, std::pair<const ChannelMap::Value*, Ranges*>> wanted;
+    ranges_.resize(map_.values.size());
+    for (size_t i = 0; i < map_.values.size(); ++i) wanted[map_.values[i].variable] = {&map_.values[i], &ranges_[i]};
+    executor.set_hook([&](SlotEvent& event) {
+      if (!event.is_output) return;
+      const auto found = wanted.find(event.operation.output(event.slot));
+      if (found != wanted.end()) add(event.value, found->second.first->axis, *found->second.second);
+    });
+    const size_t batches = std::min(data.size(), static_cast<size_t>(options_.batches));
+    for (size_t batch = 0; batch < batches; ++batch) {
+      executor.run(data.inputs(graph, batch));
+      report_progress("equalization", batch + 1, batches);
+    }
+  }
+
+  /// One factor per class. `clipped`: also for channels that meet a Clip.
+  Vector factors(bool clipped) const {
+    Vector factors(static_cast<size_t>(map_.classes), 1.0);
+    const double common = clipped ? clip_factor() : 1.0;
+    const auto [free, limits] = freedom(clipped, common);
+    if (clipped)
+      for (const ChannelMap::Clamp& clamp : map_.clamps)
+        for (const int channel : clamp.channels)
+          if (channel != ChannelMap::kNone) factors[channel] = common;
+    for (int64_t iteration = 0; iteration < options_.iterations; ++iteration) {
+      const Vector front = shares_in_front(factors), behind = shares_behind(factors);
+      double moved = 0;
+      for (size_t i = 0; i < factors.size(); ++i) {
+        if (!free[i] || front[i] <= 0) continue;
+        const double step = behind[i] > 0 ? std::sqrt(behind[i] / front[i]) : 1 / front[i];
+        const double wanted = std::min(factors[i] * step, limits[i]);
+        const double next = std::clamp(wanted, 1 / options_.largest_factor, options_.largest_factor);
+        moved = std::max(moved, std::fabs(std::log(next / factors[i])));
+        factors[i] = next;
+      }
+      if (moved < 1e-3) break;
+    }
+    return factors;
+  }
+
+  /// Scales the layers of `graph`, which is the one that was observed or a copy of it.
+  void apply(Graph& graph, const Vector& factors, PassReport& report) const {
+    for (const ChannelMap::Layer& layer : map_.layers) {
+      const Operation& operation = *graph.find_operation(layer.linear.operation().name());
+      const LinearOperation linear = *linear_operation(operation);
+      const Vector rows = of_channels(factors, layer.rows), columns = of_channels(factors, layer.columns);
+      const bool in_rows = is_scaled(rows), in_columns = is_scaled(columns);
+      if (in_columns) linear.set_weight(graph, linear.scaled_columns(to_tensor(columns).reciprocal()));
+      if (in_rows) {
+        linear.set_weight(graph, linear.scaled_rows(to_tensor(rows)));
+        if (linear.bias_variable()) linear.set_bias(graph, *linear.bias() * to_tensor(rows));
+      }
+      if (in_rows || in_columns) report.count("layer scaled", operation.name());
+    }
+  }
+
+  /// The bounds of Clips whose channels all got the common factor.
+  void apply_to_clips(Graph& graph, PassReport& report) const {
+    const double common = clip_factor();
+    if (common == 1) return;
+    for (const ChannelMap::Clamp& clamp : map_.clamps) {
+      Operation& operation = *graph.find_operation(clamp.operation->name());
+      set_constant(graph, operation, 2, at::scalar_tensor(clamp.high * common, operation.input(2)->dtype()),
+                   operation.name() + "_max");
+      report.count("bound of a Clip moved to the end of its grid", operation.name());
+    }
+  }
+
+ private:
+  static void add(const at::Tensor& value, int64_t axis, Ranges& ranges) {
+    const at::Tensor rows = value.movedim(axis, 0).reshape({value.size(axis), -1});
+    const Vector highest = to_vector(rows.amax(1)), lowest = to_vector(rows.amin(1));
+    if (ranges.highest.empty()) ranges = {highest, lowest};
+    for (size_t i = 0; i < highest.size(); ++i) {
+      ranges.highest[i] = std::max(ranges.highest[i], highest[i]);
+      ranges.lowest[i] = std::min(ranges.lowest[i], lowest[i]);
+    }
+  }
+
+  static Vector of_channels(const Vector& factors, const std::vector<int>& channels) {
+    Vector result;
+    for (const int channel : channels) result.push_back(channel == ChannelMap::kNone ? 1.0 : factors[channel]);
+    return result;
+  }
+
+  static bool is_scaled(const Vector& factors) {
+    return std::any_of(factors.begin(), factors.end(), [](double factor) { return factor != 1; });
+  }
+
+  const Ranges* ranges_of(const Variable* variable) const {
+    for (size_t i = 0; i < map_.values.size(); ++i)
+      if (map_.values[i].variable == variable && !ranges_[i].highest.empty()) return &ranges_[i];
+    return nullptr;
+  }
+
+  /// What brings the bound of all Clips to the end of their grids; 1 where they differ.
+  double clip_factor() const {
+    double factor = 1;
+    for (const ChannelMap::Clamp& clamp : map_.clamps) {
+      const Width width = clamp.operation->width().value_or(Width::Int8);
+      const bool scalable =
+          std::find(clamp.channels.begin(), clamp.channels.end(), ChannelMap::kNone) == clamp.channels.end();
+      if (!options_.clip_to_grid || !scalable || width.is_float() || clamp.low != 0 || !std::isfinite(clamp.high))
+        return 1;
+      const double largest = quant_max(width.activations);
+      const double wanted =
+          std::ldexp(largest, static_cast<int>(std::ceil(std::log2(clamp.high / largest)))) / clamp.high;
+      if (factor != 1 && factor != wanted) return 1;
+      factor = wanted;
+    }
+    return factor;
+  }
+
+  /// Which classes may move, and how far up, where Clips have been moved by the factor `common`.
+  std::pair<std::vector<bool>, Vector> freedom(bool clipped, double common) const {
+    std::vector<bool> free(static_cast<size_t>(map_.classes), true);
+    Vector limits(free.size(), std::numeric_limits<double>::infinity());
+    for (const ChannelMap::Clamp& clamp : map_.clamps) {
+      const Ranges* ranges = ranges_of(clamp.operation->input(0));
+      for (size_t i = 0; i < clamp.channels.size(); ++i) {
+        const int channel = clamp.channels[i];
+        if (channel == ChannelMap::kNone) continue;
+        if (!clipped || !ranges) {
+          free[channel] = false;
+          continue;
+        }
+        // A bound of zero cuts at every size.
+        const double used = std::max(clamp.high > 0 ? ranges->highest[i] / clamp.high : 0.0,
+                                     clamp.low < 0 ? ranges->lowest[i] / clamp.low : 0.0);
+        if (used > options_.clip_share) free[channel] = false;
+        if (used > 0) limits[channel] = std::min(limits[channel], common * options_.clip_share / used);
+      }
+    }
+    return {free, limits};
+  }
+
+  /// Shares of `sizes` in the largest, into those of the classes where they are larger.
+  static void take_shares(const Vector& sizes, const std::vector<int>& channels, Vector& shares) {
+    const double largest = *std::max_element(sizes.begin(), sizes.end());
+    if (!(largest > 0)) return;
+    for (size_t i = 0; i < channels.size(); ++i)
+      if (channels[i] != ChannelMap::kNone) shares[channels[i]] = std::max(shares[channels[i]], sizes[i] / largest);
+  }
+
+  /// The weight as it is under the factors, rows first.
+  at::Tensor scaled_weight(const ChannelMap::Layer& layer, const Vector& factors) const {
+    const LinearOperation& linear = layer.linear;
+    at::Tensor weight =
+        linear.rows_first(linear.scaled_columns(to_tensor(of_channels(factors, layer.columns)).reciprocal()));
+    Shape shape(static_cast<size_t>(weight.dim()), 1);
+    shape[0] = linear.rows();
+    return weight.mul(to_tensor(of_channels(factors, layer.rows)).reshape(shape)).abs_();
+  }
+
+  bool exponent_per_row(const ChannelMap::Layer& layer) const {
+    return target_.per_channel_weights && layer.linear.rule().row_exponents;
+  }
+
+  Vector shares_in_front(const Vector& factors) const {
+    Vector shares(factors.size(), 0.0);
+    for (const ChannelMap::Layer& layer : map_.layers)
+      if (!exponent_per_row(layer))
+        take_shares(to_vector(scaled_weight(layer, factors).reshape({layer.linear.rows(), -1}).amax(1)), layer.rows,
+                    shares);
+    if (!options_.activations) return shares;
+    for (size_t i = 0; i < map_.values.size(); ++i) {
+      const ChannelMap::Value& value = map_.values[i];
+      if (ranges_[i].highest.empty() || fused_into_reader(*value.variable)) continue;
+      Vector sizes = of_channels(factors, value.channels);
+      for (size_t channel = 0; channel < sizes.size(); ++channel)
+        sizes[channel] *= std::max(ranges_[i].highest[channel], -ranges_[i].lowest[channel]);
+      take_shares(sizes, value.channels, shares);
+    }
+    return shares;
+  }
+
+  /// A tensor that no grid rounds: its only reader is the activation function that the chip computes along.
+  static bool fused_into_reader(const Variable& variable) {
+    return variable.uses().size() == 1 &&
+           definition_of(*variable.uses().front().operation).quantization.fused_activation;
+  }
+
+  Vector shares_behind(const Vector& factors) const {
+    Vector shares(factors.size(), 0.0);
+    for (const ChannelMap::Layer& layer : map_.layers) {
+      const int64_t groups = layer.linear.groups(), rows = layer.linear.rows() / groups;
+      // [groups, rows of a group, channels of a group, positions]
+      at::Tensor weight =
+          scaled_weight(layer, factors).reshape({groups, rows, layer.linear.input_channels() / groups, -1}).amax(3);
+      if (exponent_per_row(layer)) {
+        // A row of one channel has an exponent for it alone.
+        if (weight.size(2) == 1) continue;
+        weight = weight / weight.amax(2, true).clamp_min(1e-30);
+      }
+      take_shares(to_vector(weight.amax(1).reshape({-1})), layer.columns, shares);
+    }
+    return shares;
+  }
+
+  ChannelMap map_;
+  const Target& target_;
+  const EqualizeOptions& options_;
+  std::vector<Ranges> ranges_;  ///< of map_.values
+};
+
+void check(const EqualizeOptions& options) {
+  require_at_least(static_cast<double>(options.iterations), 1, "equalize.iterations");
+  require_at_least(static_cast<double>(options.batches), 1, "equalize.batches");
+  require_share(options.clip_share, "equalize.clip_share");
+  require_at_least(options.largest_factor, 1, "equalize.largest_factor");
+}
+
+/// Noise to signal between the outputs of two float networks, of the output where it is largest.
+double difference(const Graph& a, const Graph& b, const Dataset& data, size_t batches) {
+  Executor run_a(a, Precision::Float), run_b(b, Precision::Float);
+  double largest = 0;
+  for (size_t batch = 0; batch < std::min(batches, data.size()); ++batch) {
+    const Tensors inputs = data.inputs(a, batch);
+    const Tensors expected = run_a.run(inputs), found = run_b.run(inputs);
+    for (size_t i = 0; i < expected.size(); ++i)
+      if (at::isFloatingType(expected[i].scalar_type()))
+        largest = std::max(largest, measure(Measure::NoiseToSignal, found[i], expected[i]));
+  }
+  return largest;
+}
+
+}  // namespace
+
+PassReport equalize(Graph& graph, const Dataset& data, const Target& target, const EqualizeOptions& options) {
+  check(options);
+  PassReport report{"equalize"};
+  Equalizer equalizer(graph, target, options);
+  report.note("class of channels", equalizer.map().classes);
+  if (equalizer.map().classes == 0) return report;
+  equalizer.observe(graph, data);
+  // First with channels that a Clip bounds on the data only, then without them.
+  for (const bool clipped : {true, false}) {
+    if (!clipped && equalizer.map().clamps.empty()) break;
+    Graph scaled = graph.clone();
+    PassReport changes{"equalize"};
+    equalizer.apply(scaled, equalizer.factors(clipped), changes);
+    if (clipped) equalizer.apply_to_clips(scaled, changes);
+    if (!changes.changed()) return report;
+    const double noise = difference(graph, scaled, data, static_cast<size_t>(options.batches));
+    if (noise > kSameFunction) {
+      report.note(fmt::format("undone, the float outputs changed by {:.0f} dB{}", 10 * std::log10(noise),
+                              clipped ? " (with channels that meet a Clip)" : ""));
+      continue;
+    }
+    graph = std::move(scaled);
+    graph.touch();
+    report.merge(changes);
+    return report;
+  }
+  return report;
+}
+
+}  // namespace espq

@@ -1,0 +1,18 @@
+#pragma once
+#include "core/data/dataset.h"
+
+namespace espq {
+
+/// Calibration data in two parts: what a pass learns from, and what decides whether it is kept.
+struct DividedData {
+  Dataset training, held_out;
+  /// There was a single sample: both parts are the same one, and "better" says little.
+  bool same = false;
+};
+
+/// Every fourth batch is held out, of two or three the last one. A single batch is divided by samples in the same way
+/// (the rows of its tensors, which all have as many). A function of the data alone. Throws UserError when there are
+/// none.
+DividedData hold_out(const Dataset& data);
+
+}  // namespace espq

@@ -1,0 +1,42 @@
+#pragma once
+#include <string>
+#include <vector>
+
+#include "core/data/dataset.h"
+#include "core/graph/graph.h"
+#include "core/quant/target.h"
+#include "passes/report.h"
+
+namespace espq {
+
+struct MixedPrecisionOptions {
+  int64_t layers = 5;       ///< at most so many get 16 bits
+  double gain = 0.05;       ///< the noise of the outputs has to fall by this share with each
+  int64_t batches = 4;      ///< of the data that decide
+  int64_t candidates = 12;  ///< of every round: those that promised most in the first
+};
+
+template <class Fields>
+void describe(Fields& fields, MixedPrecisionOptions& options) {
+  fields("layers", options.layers);
+  fields("gain", options.gain);
+  fields("batches", options.batches);
+  fields("candidates", options.candidates);
+}
+
+/// Operations that should compute with 16 bits.
+struct MixedPrecision {
+  std::vector<std::string> operations;
+  PassReport report;
+};
+
+/// Chooses the layers whose 8 bits cost the outputs most: one after the other, always that with which the quantized
+/// network comes nearest to the float one when the layer does not round, together with those that are chosen already
+/// (errors that cancel each other are seen that way, which a list of errors layer by layer does not show). A layer is
+/// an operation with weights and the functions of one tensor right behind it, which would round its result again; or
+/// another operation by itself. Only those with a 16-bit kernel in the chip library.
+/// Takes an 8-bit graph whose exponents are at rest. Throws UserError on options out of range.
+MixedPrecision mixed_precision(const Graph& quantized, const Dataset& data, RuntimeLevel level,
+                               const MixedPrecisionOptions& options = {});
+
+}  // namespace espq

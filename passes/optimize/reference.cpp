@@ -1,0 +1,83 @@
+#include "passes/optimize/reference.h"
+
+#include <ATen/ATen.h>
+
+#include "core/analysis/float_run.h"
+#include "core/support/error.h"
+
+namespace espq {
+namespace {
+
+Executor executor_of(const Graph& network) {
+  internal_check(!network.is_chip(), "the reference of a pass is a float or a quantized graph");
+  return network.stage() == Stage::Quantized ? float_executor(network) : Executor(network, Precision::Float);
+}
+
+std::vector<std::string> floating_outputs(const Graph& network) {
+  std::vector<std::string> names;
+  for (const Variable* output : network.outputs())
+    if (at::isFloatingType(output->dtype())) names.push_back(output->name());
+  return names;
+}
+
+std::vector<const Variable*> variables_named(const Graph& graph, const std::vector<std::string>& names) {
+  std::vector<const Variable*> variables;
+  for (const std::string& name : names) {
+    variables.push_back(graph.find_variable(name));
+    user_check(variables.back(), "the network has no tensor '{}'", name);
+  }
+  return variables;
+}
+
+int64_t bytes_of(const Tensors& tensors) {
+  int64_t bytes = 0;
+  for (const at::Tensor& tensor : tensors) bytes += static_cast<int64_t>(tensor.nbytes());
+  return bytes;
+}
+
+double squares(const at::Tensor& value) { return value.to(at::kDouble).square().sum().item<double>(); }
+
+}  // namespace
+
+Reference::Reference(const Graph& network, const Dataset& data, std::vector<std::string> variables, int64_t bytes)
+    : network_(network.clone()),
+      data_(data),
+      names_(variables.empty() ? floating_outputs(network) : std::move(variables)),
+      wanted_(variables_named(network_, names_)),
+      room_(bytes),
+      kept_(data.size()),
+      executor_(executor_of(network_)) {}
+
+Tensors Reference::answers(size_t batch) {
+  if (!kept_.at(batch).empty()) return kept_[batch];
+  Tensors answers = executor_.run(data_.inputs(network_, batch), wanted_);
+  const int64_t bytes = bytes_of(answers);
+  if (bytes <= room_) {
+    room_ -= bytes;
+    kept_[batch] = answers;
+  }
+  return answers;
+}
+
+double Reference::error(const std::function<Tensors(size_t batch)>& others) {
+  std::vector<double> noise(names_.size(), 0.0), signal(names_.size(), 0.0);
+  for (size_t batch = 0; batch < batches(); ++batch) {
+    const Tensors want = answers(batch), got = others(batch);
+    internal_check(got.size() == want.size(), "one answer per variable of the reference");
+    for (size_t i = 0; i < want.size(); ++i) {
+      noise[i] += squares(got[i].to(at::kDouble) - want[i].to(at::kDouble));
+      signal[i] += squares(want[i]);
+    }
+  }
+  double sum = 0;
+  for (size_t i = 0; i < names_.size(); ++i) sum += signal[i] > 0 ? noise[i] / signal[i] : noise[i];
+  return names_.empty() ? 0 : sum / static_cast<double>(names_.size());
+}
+
+double Reference::simulated_error(const Graph& quantized) {
+  Executor executor(quantized, Precision::Simulated);
+  const std::vector<const Variable*> wanted = variables_named(quantized, names_);
+  return error([&](size_t batch) { return executor.run(data_.inputs(quantized, batch), wanted); });
+}
+
+}  // namespace espq

@@ -1,0 +1,18 @@
+#pragma once
+#include "core/data/dataset.h"
+#include "passes/recipe/recipe.h"
+#include "passes/report.h"
+
+// Choices that only a quantized network can decide: several are quantized, on a part of the data, and the errors of
+// their outputs on the rest are compared.
+namespace espq {
+
+/// equalize() with activations and, on chips with one exponent for all weights of a layer, without; what gives the
+/// smallest error stays, which may be the network as it was. `prepared` is what quantize_network() takes.
+PassReport equalize_where_it_helps(Graph& prepared, const Dataset& data, const Recipe& recipe);
+
+/// The recipe with the layers that mixed_precision() chooses, and without the wish for it. What a recipe says of a
+/// layer's width stays.
+Recipe with_chosen_widths(const Graph& network, const Dataset& data, const Recipe& recipe);
+
+}  // namespace espq

@@ -1,0 +1,130 @@
+#include <ATen/ATen.h>
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+
+#include "passes/optimize/held_out.h"
+#include "passes/optimize/reference.h"
+#include "passes/optimize/snapshot.h"
+#include "passes/pipeline/convert.h"
+#include "passes/quantize/settle.h"
+#include "tests/support/graph_builder.h"
+#include "tests/user_error.h"
+
+namespace espq {
+namespace {
+
+using test::GraphBuilder;
+using ::testing::ElementsAre;
+using ::testing::HasSubstr;
+
+Dataset numbered(int64_t batches, int64_t rows = 1) {
+  std::vector<Dataset::Batch> data;
+  for (int64_t i = 0; i < batches; ++i)
+    data.push_back({{"x", at::arange(rows, at::kFloat).add(i * rows).reshape({rows, 1})}});
+  return Dataset(std::move(data));
+}
+
+std::vector<int> numbers(const Dataset& data) {
+  std::vector<int> result;
+  for (size_t i = 0; i < data.size(); ++i)
+    for (int64_t row = 0; row < data[i].at("x").size(0); ++row) result.push_back(data[i].at("x")[row].item<int>());
+  return result;
+}
+
+TEST(HoldOut, TakesEveryFourthBatch) {
+  const DividedData parts = hold_out(numbered(9));
+  EXPECT_THAT(numbers(parts.training), ElementsAre(0, 1, 2, 4, 5, 6, 8));
+  EXPECT_THAT(numbers(parts.held_out), ElementsAre(3, 7));
+  EXPECT_THAT(numbers(hold_out(numbered(2)).training), ElementsAre(0));
+  EXPECT_THAT(numbers(hold_out(numbered(3)).held_out), ElementsAre(2));
+  EXPECT_FALSE(parts.same);
+}
+
+TEST(HoldOut, DividesASingleBatchBySamples) {
+  const DividedData parts = hold_out(numbered(1, 6));
+  EXPECT_THAT(numbers(parts.training), ElementsAre(0, 1, 2, 4, 5));
+  EXPECT_THAT(numbers(parts.held_out), ElementsAre(3));
+  const DividedData single = hold_out(numbered(1));
+  EXPECT_TRUE(single.same);
+  EXPECT_THAT(numbers(single.held_out), ElementsAre(0));
+  EXPECT_THAT(test::user_error_of([] { hold_out(Dataset()); }), HasSubstr("no data"));
+}
+
+struct Small {
+  Graph network;
+  Dataset data;
+  Graph quantized;
+};
+
+Small small() {
+  GraphBuilder net;
+  Variable* hidden = net.op("Relu", "relu", {net.conv("first", net.input({1, 3, 6, 6}), 5)});
+  net.output(net.conv("second", hidden, 2));
+  Small result;
+  result.data = net.data(4);
+  result.network = std::move(net.graph);
+  result.quantized = convert(result.network, result.data).quantized;
+  return result;
+}
+
+TEST(Snapshot, BringsWeightsSlotsAndExponentsBack) {
+  Small made = small();
+  Graph& graph = made.quantized;
+  const std::string text = to_text(graph);
+  const Tensors inputs = made.data.inputs(graph, 0);
+  Executor executor(graph, Precision::Simulated);
+  const at::Tensor before = executor.run(inputs)[0];
+  const Snapshot snapshot(graph);
+  graph.find_variable("first.weight")->set_value(graph.find_variable("first.weight")->value() * 1.7);
+  const SlotQuant& weight = graph.find_operation("second")->input_quant()[1];
+  std::vector<int> exponents = slot_exponents(graph, weight);
+  for (int& exponent : exponents) exponent += 2;
+  graph.scales().set_exponents(weight.scale, exponents);
+  settle(graph);
+  EXPECT_NE(to_text(graph), text);
+  EXPECT_FALSE(at::equal(executor.run(inputs)[0], before));
+  const uint64_t changed = graph.revision();
+  snapshot.restore(graph);
+  EXPECT_EQ(to_text(graph), text);
+  EXPECT_GT(graph.revision(), changed);
+  EXPECT_TRUE(at::equal(executor.run(inputs)[0], before));
+}
+
+TEST(Reference, KeepsTheAnswersOfTheNetworkAsItWas) {
+  Small made = small();
+  const at::Tensor want = Executor(made.network, Precision::Float).run(made.data.inputs(made.network, 1))[0];
+  for (const int64_t room : {int64_t{0}, int64_t{300}, int64_t{1} << 20}) {
+    Reference reference(made.network, made.data, {}, room);
+    Graph changed = made.network.clone();
+    changed.find_variable("first.weight")->set_value(at::zeros({5, 3, 3, 3}));
+    for (int times = 0; times < 2; ++times) EXPECT_TRUE(at::equal(reference.answers(1)[0], want));
+  }
+}
+
+TEST(Reference, MeasuresNoiseOverSignal) {
+  Small made = small();
+  Reference reference(made.network, made.data, {"relu", made.network.outputs()[0]->name()});
+  const auto scaled = [&](size_t batch) {
+    const Tensors answers = reference.answers(batch);
+    return Tensors{answers[0] * 1.1, answers[1]};
+  };
+  EXPECT_NEAR(reference.error(scaled), 0.01 / 2, 1e-6);
+  EXPECT_EQ(reference.error([&](size_t batch) { return reference.answers(batch); }), 0);
+  // Of the outputs: against double precision by hand.
+  Reference outputs(made.quantized, made.data);
+  double noise = 0, signal = 0;
+  for (size_t batch = 0; batch < made.data.size(); ++batch) {
+    const Tensors inputs = made.data.inputs(made.quantized, batch);
+    const at::Tensor f = Executor(made.network, Precision::Float).run(inputs)[0].to(at::kDouble);
+    const at::Tensor q = Executor(made.quantized, Precision::Simulated).run(inputs)[0].to(at::kDouble);
+    noise += (q - f).square().sum().item<double>();
+    signal += f.square().sum().item<double>();
+  }
+  EXPECT_GT(noise, 0);
+  EXPECT_NEAR(outputs.simulated_error(made.quantized), noise / signal, 1e-9 * noise / signal + 1e-12);
+  EXPECT_THAT(test::user_error_of([&] { Reference(made.network, made.data, {"nothing"}); }),
+              HasSubstr("no tensor 'nothing'"));
+}
+
+}  // namespace
+}  // namespace espq
