@@ -27,7 +27,7 @@ def columns_of(results):
 def figure(run, snr):
     if not run: return '–'
     if 'error' in run: return 'failed'
-    return f'{run["value"]:.1f}' + (f' ({run["snr"]:.1f})' if snr and run.get('snr') is not None else '')
+    return f'{run["value"]:.1f}' + (f' ({run["snr"]:.1f})' if snr and run.get('snr') is not None else '') + ('*' if run.get('earlier') else '')
 
 
 def row(cells): return '| ' + ' | '.join(str(cell) for cell in cells) + ' |'
@@ -94,7 +94,7 @@ SNR is the signal to noise of the outputs against the float network. `default`, 
 esp-ppq 1.3.12 with percentile calibration, layer-wise equalization and TQT (500 steps, blocks of 4).
 
 {table}
-Seconds are those of the machine that measured, which had other work to do at the same time; compare columns, not machines.
+Figures with a star were measured before, on the same networks and data. Seconds are those of the machine that measured, which had other work to do at the same time; compare columns, not machines.
 
 ![SNR of the outputs](accuracy.svg)
 '''

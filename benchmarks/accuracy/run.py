@@ -72,7 +72,7 @@ def measure_all(arguments, results):
         for label, quantize in runs:
             for target in arguments.targets:
                 known = network.setdefault('runs', {}).setdefault(label, {})
-                if target in known and not arguments.again: continue
+                if not arguments.again and target in known and not known[target].get('earlier'): continue
                 folder = arguments.keep / f'{name}-{target}-{label.replace(" ", "-")}'
                 known[target] = measure(command, arguments.espq, reference, lambda file: quantize(file, target), target, folder)
                 print(f'{name:20} {target} {label:18}', json.dumps(known[target]), flush=True)

@@ -303,7 +303,7 @@ bool reshape_to_transpose(Graph& graph, Operation& operation) {
 
 }  // namespace
 
-PassReport merge_chains(Graph& graph) {
+PassReport merge_chains(Graph& graph, const MergeChainsOptions& options) {
   PassReport report{"merge_chains"};
   for (Operation* operation : graph.operations()) {
     if (is_dead(graph, *operation) || operation->outputs().empty() || !operation->output()) continue;
@@ -311,11 +311,12 @@ PassReport merge_chains(Graph& graph) {
     if (merge_reshapes(graph, *operation)) report.count("Reshapes in a row merged", operation->name());
     if (move_reshape_behind(graph, *operation))
       report.count("Reshape moved behind an element-wise operation", operation->name());
+    if (merge_slices(graph, *operation)) report.count("Slices in a row merged", operation->name());
+    if (!options.across_reshapes) continue;
     if (move_offset_ahead(graph, *operation)) report.count("offset moved in front of a Reshape", operation->name());
     if (move_transpose_ahead(graph, *operation))
       report.count("Transpose moved in front of a Reshape", operation->name());
     if (reshape_to_transpose(graph, *operation)) report.count("Reshape became a Transpose", operation->name());
-    if (merge_slices(graph, *operation)) report.count("Slices in a row merged", operation->name());
   }
   return report;
 }

@@ -58,11 +58,19 @@ bool reads_one_tensor(const Operation& operation) {
                      [&](const Variable* operand) { return operand == operation.input(0); });
 }
 
+bool is_zero(const Variable* value) {
+  return value && value->is_parameter() && value->value().numel() > 0 && value->value().eq(0).all().item<bool>();
+}
+
 /// Adds or subtracts zeros.
-bool changes_nothing(const Operation& operation) {
-  const Variable* offset = operation.input(1);
-  return same_shape(operation) && offset && offset->is_parameter() && offset->value().numel() > 0 &&
-         offset->value().eq(0).all().item<bool>();
+bool changes_nothing(const Operation& operation) { return same_shape(operation) && is_zero(operation.input(1)); }
+
+/// 0 + x as x + 0.
+void bring_zeros_behind(Graph& graph, Operation& operation) {
+  if (operation.type() != "Add" || !is_zero(operation.input(0))) return;
+  Variable* zeros = operation.input(0);
+  graph.set_input(operation, 0, operation.input(1));
+  graph.set_input(operation, 1, zeros);
 }
 
 bool is_relu_on_relu(const Operation& operation) { return producer_of(operation.input(0), "Relu") != nullptr; }
@@ -103,6 +111,7 @@ PassReport remove_no_ops(Graph& graph) {
   for (Operation* operation : graph.operations()) {
     const auto test = tests().find(operation->type());
     if (test == tests().end() || !operation->input(0) || !operation->output()) continue;
+    bring_zeros_behind(graph, *operation);
     if (!can_bypass(graph, *operation) || !test->second(graph, *operation)) continue;
     report.count("idle " + operation->type() + " removed", operation->name());
     for (size_t slot = 1; slot < operation->outputs().size(); ++slot) graph.set_output(*operation, slot, nullptr);

@@ -61,7 +61,8 @@ std::vector<Step> steps(const SimplifyOptions& options, const Quirks& quirks) {
        [&](Graph& graph) { return matmul_to_gemm(graph, {.higher_rank = options.matmul_to_gemm_higher_rank}); }},
       {options.fold_offset, fold_offset},
       {options.fold_padding, fold_padding},
-      {options.merge_chains, merge_chains},
+      {options.merge_chains,
+       [&](Graph& graph) { return merge_chains(graph, {.across_reshapes = !quirks.format_like_incumbent}); }},
       {options.merge_chains, fold_transpose_into_gemm},
       {true, remove_dead_code},
   };
