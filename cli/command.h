@@ -1,4 +1,5 @@
 #pragma once
+#include <cstddef>
 #include <cstdint>
 #include <filesystem>
 #include <optional>
@@ -65,6 +66,21 @@ struct RunCommand {
   EspdlAccess access;
 };
 
+struct EvaluateCommand {
+  std::filesystem::path model, out_dir;  ///< no folder: only figures are wanted
+  std::vector<std::filesystem::path> inputs;
+  std::string precision;  ///< empty = board for .espdl, float for float models
+  std::string target;     ///< of .espdl files; empty = found out
+  std::vector<NamedShape> input_shapes;
+  EspdlAccess access;
+  bool integers = false;     ///< write the codes of the file, not real numbers
+  bool chip_layout = false;  ///< samples and results in the file's order of dimensions
+  size_t threads = 0;        ///< 0 = as many as there are cores
+  std::filesystem::path labels, reference;
+  std::vector<std::string> metrics;  ///< accuracy, agreement, snr or a program
+  bool quiet = false;
+};
+
 struct ImportCommand {
   std::filesystem::path model;
   std::vector<NamedShape> input_shapes;
@@ -126,8 +142,8 @@ struct OpsCommand {
   bool markdown = false;  ///< the page docs/operators.md
 };
 
-using Command = std::variant<QuantizeCommand, CheckCommand, RunCommand, ImportCommand, InspectCommand, DiffCommand,
-                             VerifyCommand, CompareCommand, OpsCommand>;
+using Command = std::variant<QuantizeCommand, CheckCommand, RunCommand, EvaluateCommand, ImportCommand, InspectCommand,
+                             DiffCommand, VerifyCommand, CompareCommand, OpsCommand>;
 
 /// A command line.
 struct CommandLine {

@@ -28,6 +28,14 @@ CLI::Option* add_list(CLI::App* verb, const std::string& name, std::vector<Value
       ->type_name(form);
 }
 
+void add_data(CLI::App* verb, const std::string& name, const std::string& what,
+              std::vector<std::filesystem::path>& paths) {
+  verb->add_option(name, paths, what + ": .npy (one input), .npz (named inputs), or folders of these")
+      ->required()
+      ->expected(1, CLI::detail::expected_max_vector_size)
+      ->type_name("DIR_OR_FILE");
+}
+
 void add_shapes(CLI::App* verb, std::vector<NamedShape>& shapes) {
   add_list(verb, "--input-shape", shapes, parse_named_shape, "NAME=1x3x48x48",
            "Shapes of inputs that the model leaves open; NAME=1x16:int64 gives the element type, too (.pt)");
@@ -69,11 +77,7 @@ void add_quantize(CLI::App& app, Command& command) {
   verb->add_option("--bits", options->bits, "Width of weights and activations (default: 8, or what the recipe says)")
       ->check(CLI::IsMember({8, 16}))
       ->type_name("8|16");
-  verb->add_option("--calib", options->calibration,
-                   "Calibration data: .npy (one input), .npz (named inputs), or folders of these; one batch per file")
-      ->required()
-      ->expected(1, CLI::detail::expected_max_vector_size)
-      ->type_name("DIR_OR_FILE");
+  add_data(verb, "--calib", "Calibration data, one batch per file", options->calibration);
   verb->add_option("--steps", options->steps, "Calibration batches to use (default: all)")
       ->check(CLI::PositiveNumber)
       ->type_name("N");
@@ -149,6 +153,36 @@ void add_run(CLI::App& app, Command& command) {
   verb->callback([options, &command] { command = *options; });
 }
 
+void add_evaluate(CLI::App& app, Command& command) {
+  auto options = std::make_shared<EvaluateCommand>();
+  CLI::App* verb = app.add_subcommand("evaluate", "Run a model on a folder of samples and measure what it answers");
+  verb->add_option("MODEL", options->model, "MODEL.onnx, .pt, .pt2 or .espdl")->required()->type_name("");
+  add_data(verb, "--inputs", "Samples", options->inputs);
+  verb->add_option("--out-dir", options->out_dir, "Folder for STEM/OUTPUT.npy of every sample")->type_name("DIR");
+  verb->add_flag("--integers", options->integers,
+                 "Results (and inputs of their type) are the integers of the .espdl file");
+  verb->add_flag("--chip-layout", options->chip_layout,
+                 "Samples and results have the .espdl file's order of dimensions, not the float model's");
+  verb->add_option("--threads", options->threads, "Samples to run at once (default: as many as there are cores)")
+      ->check(CLI::PositiveNumber)
+      ->type_name("N");
+  verb->add_option("--metric", options->metrics,
+                   "Figures to print: accuracy, agreement, snr, or a program that gets the folder and prints a number")
+      ->expected(1, CLI::detail::expected_max_vector_size)
+      ->type_name("accuracy|agreement|snr|PROGRAM");
+  verb->add_option("--labels", options->labels, "Class numbers for accuracy: .npy, .json or text")->type_name("FILE");
+  verb->add_option("--reference", options->reference, "Model to compare with, for agreement and snr")
+      ->type_name("MODEL");
+  verb->add_option("--precision", options->precision, "Default: board for .espdl, float for float models")
+      ->check(CLI::IsMember({"float", "simulated", "board"}))
+      ->type_name("float|simulated|board");
+  verb->add_option("--target", options->target, "Chip of an .espdl file that does not tell it")->type_name("NAME");
+  add_shapes(verb, options->input_shapes);
+  add_access(verb, options->access);
+  verb->add_flag("--quiet", options->quiet, "No progress, figures only");
+  verb->callback([options, &command] { command = *options; });
+}
+
 void add_import(CLI::App& app, Command& command) {
   auto options = std::make_shared<ImportCommand>();
   CLI::App* verb = app.add_subcommand("import", "Show the network that is quantized, with the names that recipes use");
@@ -200,11 +234,7 @@ void add_compare(CLI::App& app, Command& command) {
       app.add_subcommand("compare", "Run two models, or one at two precisions, and show where they differ");
   verb->add_option("A", options->first, "The reference: a float model or a .espdl file")->required()->type_name("");
   verb->add_option("B", options->second, "A float model or a .espdl file")->required()->type_name("");
-  verb->add_option("--inputs", options->inputs,
-                   "Data: .npy (one input), .npz (named inputs), or folders of these; one batch per file")
-      ->required()
-      ->expected(1, CLI::detail::expected_max_vector_size)
-      ->type_name("DIR_OR_FILE");
+  add_data(verb, "--inputs", "Data, one batch per file", options->inputs);
   verb->add_option("--batches", options->batches, "Batches to use (default: all)")
       ->check(CLI::PositiveNumber)
       ->type_name("N");
@@ -279,8 +309,8 @@ std::variant<CommandLine, int> parse_command_line(int argc, const char* const* a
     return std::string("espq: ") + error.what() + "\nRun 'espq --help' or 'espq VERB --help'.\n";
   });
   CommandLine line;
-  for (auto add :
-       {add_quantize, add_check, add_run, add_import, add_inspect, add_diff, add_verify, add_compare, add_ops})
+  for (auto add : {add_quantize, add_check, add_run, add_evaluate, add_import, add_inspect, add_diff, add_verify,
+                   add_compare, add_ops})
     add(app, line.command);
   for (CLI::App* verb : app.get_subcommands({}))
     verb->add_flag("-v,--verbose", line.verbose, "Show every pass with its time and what it changed");

@@ -79,6 +79,23 @@ TEST(ParseCommandLine, RunTakesSeveralInputs) {
   EXPECT_EQ(run.precision, "");
 }
 
+TEST(ParseCommandLine, Evaluate) {
+  const auto evaluate = command<EvaluateCommand>(
+      {"evaluate", "m.espdl", "--inputs", "d", "--out-dir", "o", "--integers", "--threads", "3", "--metric", "snr",
+       "accuracy", "--labels", "l.txt", "--reference", "m.onnx", "--precision", "simulated"});
+  EXPECT_EQ(evaluate.model, "m.espdl");
+  EXPECT_THAT(evaluate.inputs, ElementsAre("d"));
+  EXPECT_EQ(evaluate.out_dir, "o");
+  EXPECT_TRUE(evaluate.integers);
+  EXPECT_FALSE(evaluate.chip_layout);
+  EXPECT_EQ(evaluate.threads, 3u);
+  EXPECT_THAT(evaluate.metrics, ElementsAre("snr", "accuracy"));
+  EXPECT_EQ(evaluate.labels, "l.txt");
+  EXPECT_EQ(evaluate.reference, "m.onnx");
+  EXPECT_EQ(evaluate.precision, "simulated");
+  EXPECT_THAT(usage_error({"evaluate", "m", "--inputs", "d", "--threads", "0"}), HasSubstr("--threads"));
+}
+
 TEST(ParseCommandLine, Compare) {
   const auto compare = command<CompareCommand>({"compare", "m.onnx", "m.espdl", "--inputs", "d", "e.npz", "--batches",
                                                 "3", "--precision-b", "simulated", "--per-layer", "--json", "o.json"});

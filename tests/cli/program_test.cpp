@@ -340,7 +340,7 @@ TEST_F(Program, LeavesNothingBehindWhenTheOutputCannotBeWritten) {
 TEST_F(Program, AnswersHelpWithoutLoadingLibTorch) {
   const ProgramResult result = espq({"--help"});
   EXPECT_EQ(result.exit_code, 0);
-  for (const char* verb : {"quantize", "run", "inspect", "diff", "verify", "compare", "ops"})
+  for (const char* verb : {"quantize", "run", "evaluate", "inspect", "diff", "verify", "compare", "ops"})
     EXPECT_THAT(result.out, HasSubstr(verb));
   const std::string dynamic = "readelf -d '" ESPQ_PROGRAM "' | grep -q 'NEEDED.*torch'";
   EXPECT_NE(std::system(dynamic.c_str()), 0);
