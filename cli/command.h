@@ -7,6 +7,8 @@
 #include <variant>
 #include <vector>
 
+#include "core/data/data_options.h"
+
 // What the user asked for, one struct per verb. Plain data: the start-up program fills it without LibTorch.
 namespace espq::cli {
 
@@ -43,6 +45,7 @@ struct QuantizeCommand {
   std::string target;
   std::optional<int> bits;  ///< absent = what the recipe says
   std::vector<std::filesystem::path> calibration;
+  DataOptions data;
   std::optional<int64_t> steps;  ///< calibration batches to use; all when absent
   std::vector<NamedShape> input_shapes;
   RecipeChoice recipe;
@@ -60,6 +63,7 @@ struct QuantizeCommand {
 struct RunCommand {
   std::filesystem::path model, out_dir;
   std::vector<NamedFile> inputs;
+  DataOptions data;
   std::string precision;  ///< empty = board for .espdl, float for float models
   std::string target;     ///< empty = found out
   std::vector<NamedShape> input_shapes;
@@ -69,6 +73,7 @@ struct RunCommand {
 struct EvaluateCommand {
   std::filesystem::path model, out_dir;  ///< no folder: only figures are wanted
   std::vector<std::filesystem::path> inputs;
+  DataOptions data;
   std::string precision;  ///< empty = board for .espdl, float for float models
   std::string target;     ///< of .espdl files; empty = found out
   std::vector<NamedShape> input_shapes;
@@ -124,6 +129,7 @@ struct VerifyCommand {
 struct CompareCommand {
   std::filesystem::path first, second;
   std::vector<std::filesystem::path> inputs;
+  DataOptions data;
   std::optional<int64_t> batches;                 ///< all when absent
   std::string first_precision, second_precision;  ///< empty = float for float models, board for .espdl
   std::string target;                             ///< chip of .espdl files; empty = found out

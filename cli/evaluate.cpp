@@ -233,7 +233,7 @@ std::string metric_line(const std::string& metric, const EvaluateCommand& comman
 
 int evaluate(const EvaluateCommand& command) {
   check_options(command);
-  const SampleFiles samples = SampleFiles::open(command.inputs);
+  const SampleFiles samples = SampleFiles::open(command.inputs, command.data.image);
   samples.check_stems();
   std::vector<std::string> stems;
   for (size_t i = 0; i < samples.size(); ++i) stems.push_back(samples.stem(i));

@@ -4,6 +4,7 @@
 #include <set>
 
 #include "core/analysis/match_graphs.h"
+#include "core/data/image_sample.h"
 #include "core/support/error.h"
 #include "export/espdl/convert.h"
 #include "onnx_frontend/onnx_frontend.h"
@@ -49,10 +50,10 @@ RunnableFile open_runnable(const std::filesystem::path& file, const RunnableChoi
   return {std::move(graph), choice.precision.empty() ? Precision::Board : parse_precision(choice.precision)};
 }
 
-Dataset::Batch read_inputs(const std::vector<NamedFile>& files) {
+Dataset::Batch read_inputs(const std::vector<NamedFile>& files, const ImageOptions& images) {
   Dataset::Batch inputs;
   for (const NamedFile& input : files) {
-    at::Tensor tensor = read_npy(input.file);
+    at::Tensor tensor = is_image_file(input.file) ? read_image_sample(input.file, images) : read_npy(input.file);
     if (tensor.is_floating_point()) {
       tensor = tensor.to(at::kFloat);
       user_check(at::isfinite(tensor).all().item<bool>(), "{}: holds NaN or infinite values", input.file.string());

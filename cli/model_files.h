@@ -47,8 +47,8 @@ struct RunnableChoice {
 RunnableFile open_runnable(const std::filesystem::path& file, const RunnableChoice& choice,
                            const Dataset::Batch& example);
 
-/// One .npy file per name. Throws UserError on a name that comes twice.
-Dataset::Batch read_inputs(const std::vector<NamedFile>& files);
+/// One .npy file or image per name. Throws UserError on a name that comes twice.
+Dataset::Batch read_inputs(const std::vector<NamedFile>& files, const ImageOptions& images = {});
 
 /// Shapes by input name. Throws UserError on a name that comes twice.
 std::map<std::string, Shape> shapes_by_name(const std::vector<NamedShape>& shapes);

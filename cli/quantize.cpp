@@ -10,6 +10,7 @@
 #include "cli/progress.h"
 #include "cli/verbs.h"
 #include "core/analysis/statistics.h"
+#include "core/data/sample_files.h"
 #include "core/support/error.h"
 #include "core/support/file.h"
 #include "passes/pipeline/write.h"
@@ -34,7 +35,7 @@ NamedTensors random_inputs(const Graph& graph, const Dataset& calibration, uint6
 NamedTensors test_inputs(const QuantizeCommand& command, const Graph& graph, const Dataset& calibration) {
   if (command.random_test_values) return random_inputs(graph, calibration, command.seed);
   if (command.test_inputs.empty()) return {};
-  const Dataset given({read_inputs(command.test_inputs)});
+  const Dataset given({read_inputs(command.test_inputs, command.data.image)});
   const Tensors tensors = given.inputs(graph, 0);
   NamedTensors inputs;
   for (size_t i = 0; i < tensors.size(); ++i) inputs[graph.inputs()[i]->name()] = tensors[i];
@@ -87,7 +88,7 @@ void analyse(const QuantizeCommand& command, const Graph& graph, const Dataset& 
 int quantize(const QuantizeCommand& command) {
   const Recipe recipe = make_recipe(command);
   const Graph network = import_float_model(command.model, command.input_shapes);
-  const Dataset calibration = Dataset::open(command.calibration);
+  const Dataset calibration = open_dataset(command.calibration, command.data);
   // Read before the long part, so that a wrong file is known at once.
   const NamedTensors tests = test_inputs(command, network, calibration);
   const Conversion made = [&] {

@@ -8,7 +8,7 @@
 namespace espq::cli {
 
 int run(const RunCommand& command) {
-  const Dataset::Batch inputs = read_inputs(command.inputs);
+  const Dataset::Batch inputs = read_inputs(command.inputs, command.data.image);
   // The inputs say which shapes the user means, if a float model leaves them open.
   const Dataset::Batch example = command.input_shapes.empty() ? inputs : Dataset::Batch{};
   const RunnableFile model =

@@ -2,6 +2,7 @@
 
 #include <ATen/ATen.h>
 
+#include "core/data/sample_files.h"
 #include "core/exec/chip_grid.h"
 #include "core/exec/float_layout.h"
 

@@ -29,18 +29,43 @@ at::Tensor convert(const at::Tensor& tensor, const Variable& input, const std::s
   return converted;
 }
 
+/// Pieces of `samples` samples each, the last one smaller if need be; 0 = the batch as it is.
+std::vector<Dataset::Batch> cut(Dataset::Batch batch, int64_t samples, const std::string& file) {
+  if (samples <= 0) return {std::move(batch)};
+  const int64_t count = batch.begin()->second.dim() > 0 ? batch.begin()->second.size(0) : 1;
+  if (count <= samples) return {std::move(batch)};
+  std::vector<Dataset::Batch> pieces;
+  for (int64_t start = 0; start < count; start += samples) {
+    Dataset::Batch& piece = pieces.emplace_back();
+    for (const auto& [name, tensor] : batch) {
+      user_check(tensor.dim() > 0 && tensor.size(0) == count,
+                 "{}: '{}' has shape [{}]: files with different numbers of samples cannot be cut into batches", file,
+                 name, fmt::join(tensor.sizes(), ", "));
+      piece[name] = tensor.narrow(0, start, std::min(samples, count - start));
+    }
+  }
+  return pieces;
+}
+
 /// Equal, but for the number of samples in the batch.
 bool fits(Shape data, const Shape& input) {
   if (data.size() > 1 && data.size() == input.size()) data[0] = input[0];
   return data == input;
 }
 
+/// Equal, but for the batch dimension, which is missing.
+bool is_one_sample(at::IntArrayRef data, at::IntArrayRef input) { return !input.empty() && data == input.slice(1); }
+
 }  // namespace
 
-Dataset Dataset::open(const std::vector<std::filesystem::path>& paths) {
-  const SampleFiles files = SampleFiles::open(paths);
-  std::vector<Batch> batches;
-  for (size_t i = 0; i < files.size(); ++i) batches.push_back(files.read(i));
+Dataset Dataset::open(const std::vector<std::filesystem::path>& paths) { return open_dataset(paths, {}); }
+
+Dataset open_dataset(const std::vector<std::filesystem::path>& paths, const DataOptions& options) {
+  const SampleFiles files = SampleFiles::open(paths, options.image);
+  std::vector<Dataset::Batch> batches;
+  for (size_t i = 0; i < files.size(); ++i)
+    for (Dataset::Batch& batch : cut(files.read(i), options.batch, files.file(i).string()))
+      batches.push_back(std::move(batch));
   return Dataset(std::move(batches));
 }
 
@@ -62,7 +87,8 @@ std::vector<at::Tensor> inputs_of(const Graph& graph, const Dataset::Batch& batc
   for (const Variable* input : graph.inputs()) {
     const auto found = unnamed ? batch.begin() : batch.find(input->name());
     user_check(found != batch.end(), "{}: has no array for input '{}'", where, input->name());
-    const at::Tensor& tensor = found->second;
+    at::Tensor tensor = found->second;
+    if (input->shape() && is_one_sample(tensor.sizes(), *input->shape())) tensor = tensor.unsqueeze(0);
     user_check(!input->shape() || fits(tensor.sizes().vec(), *input->shape()),
                "{}: input '{}' has shape [{}], the data has shape [{}]", where, input->name(),
                fmt::join(input->shape().value_or(Shape{}), ", "), fmt::join(tensor.sizes(), ", "));

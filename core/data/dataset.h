@@ -31,9 +31,6 @@ class Dataset {
   std::vector<Batch> batches_;
 };
 
-/// One batch for a graph, as Dataset::inputs() gives it; `where` names the batch in messages.
-std::vector<at::Tensor> inputs_of(const Graph& graph, const Dataset::Batch& batch, const std::string& where);
-
 /// NumPy's file format, versions 1 to 3; C and Fortran order; little-endian bool, int, uint and float dtypes.
 /// Throws UserError naming the file.
 at::Tensor read_npy(const std::filesystem::path& file);
