@@ -17,12 +17,12 @@ struct PixelSize {
 struct ImageOptions {
   enum class Color { Rgb, Bgr, Gray };
 
-  std::optional<PixelSize> resize;        ///< to this size, whatever becomes of the aspect
-  std::optional<int64_t> resize_shorter;  ///< the shorter side to this length, the other in proportion
-  std::optional<PixelSize> letterbox;     ///< as large as fits, the rest gray
-  std::optional<PixelSize> crop;          ///< from the middle
-  std::vector<double> mean = {};          ///< one, or one per channel; none = 0
-  std::vector<double> scale = {};         ///< one, or one per channel; none = 1
+  std::optional<PixelSize> resize = {};        ///< to this size, whatever becomes of the aspect
+  std::optional<int64_t> resize_shorter = {};  ///< the shorter side to this length, the other in proportion
+  std::optional<PixelSize> letterbox = {};     ///< as large as fits, the rest gray
+  std::optional<PixelSize> crop = {};          ///< from the middle
+  std::vector<double> mean = {};               ///< one, or one per channel; none = 0
+  std::vector<double> scale = {};              ///< one, or one per channel; none = 1
   Color color = Color::Rgb;
   bool channels_last = false;  ///< [1, height, width, channels], else [1, channels, height, width]
 

@@ -177,7 +177,7 @@ TEST_F(Evaluate, MeasuresTheDistanceToAReference) {
 TEST_F(Evaluate, ProgramsMeasureTheFolder) {
   const auto metric = [&](const std::string& program) {
     return command(data("classifier.onnx"),
-                   {"--out-dir", (folder_ / "it's d").string(), "--quiet", "--metric", program});
+                   {"--out-dir", (folder_ / "a $HOME d").string(), "--quiet", "--metric", program});
   };
   std::ofstream(folder_ / "count.sh") << "find \"$1\" -name 'scores_raw.npy' | wc -l\n";
   const std::string count = "sh " + (folder_ / "count.sh").string();
