@@ -7,7 +7,7 @@
 #include "core/analysis/match_graphs.h"
 #include "core/analysis/metrics.h"
 #include "core/exec/float_layout.h"
-#include "core/exec/share_out.h"
+#include "core/exec/side_by_side.h"
 #include "export/espdl/convert.h"
 #include "export/espdl/reader.h"
 #include "export/espdl/writer.h"
