@@ -27,6 +27,9 @@ void recover(const RunPass& run, const Graph& teacher, const Dataset& data, cons
   const auto thresholds = [&](Graph& graph) {
     return train_thresholds(graph, teacher, data, *recipe.train_thresholds, recipe.quirks);
   };
+  const auto zero_points = [&](Graph& graph) {
+    return virtual_zero_point(graph, teacher, data, *recipe.virtual_zero_point, recipe.quirks);
+  };
   const auto rounding = [&](Graph& graph) {
     return learn_rounding(graph, teacher, data, *recipe.learn_rounding, recipe.quirks);
   };
@@ -34,6 +37,8 @@ void recover(const RunPass& run, const Graph& teacher, const Dataset& data, cons
   if (recipe.train_thresholds && run(thresholds)) bring_to_rest(run, data, recipe);
   // For the exponents that the chip will have.
   if (recipe.learn_rounding && run(rounding)) bring_to_rest(run, data, recipe);
+  // Last: the passes above compare tensors that it shifts.
+  if (recipe.virtual_zero_point && run(zero_points)) bring_to_rest(run, data, recipe);
 }
 
 }  // namespace

@@ -23,6 +23,7 @@ void describe(Fields& fields, Recipe& recipe) {
   fields("correct_biases", recipe.correct_biases);
   fields("train_thresholds", recipe.train_thresholds);
   fields("learn_rounding", recipe.learn_rounding);
+  fields("virtual_zero_point", recipe.virtual_zero_point);
   fields("accumulators", recipe.accumulators);
   fields("tables", recipe.tables);
   fields("lowering", recipe.lowering);

@@ -13,6 +13,7 @@
 #include "passes/optimize/learn_rounding.h"
 #include "passes/optimize/mixed_precision.h"
 #include "passes/optimize/train_thresholds.h"
+#include "passes/optimize/virtual_zero_point.h"
 #include "passes/quantize/align_scales.h"
 #include "passes/quantize/assign_widths.h"
 #include "passes/quantize/fit_accumulators.h"
@@ -41,6 +42,7 @@ struct Recipe {
   std::optional<CorrectBiasesOptions> correct_biases = {};
   std::optional<TrainThresholdsOptions> train_thresholds = {};
   std::optional<LearnRoundingOptions> learn_rounding = {};
+  std::optional<VirtualZeroPointOptions> virtual_zero_point = {};
   std::optional<AccumulatorOptions> accumulators = AccumulatorOptions();
   std::optional<TableOptions> tables = TableOptions();
   LowerOptions lowering = {};
