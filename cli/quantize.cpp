@@ -62,10 +62,12 @@ nlohmann::ordered_json with_seconds(const std::function<nlohmann::ordered_json()
 }
 
 /// The table for the terminal and the file of all analyses, as far as they are wanted.
-void analyse(const QuantizeCommand& command, const Graph& graph, const Dataset& calibration) {
+void analyse(const QuantizeCommand& command, const Conversion& made, const Dataset& calibration) {
   if (command.quiet && command.analysis.empty()) return;
   const ProgressBar progress(!command.quiet);
+  const Graph& graph = made.quantized;
   ErrorAnalysisOptions options;
+  options.reference = &made.reference;
   options.batches = static_cast<size_t>(command.analysis_batches);
   nlohmann::ordered_json json = {{"batches", std::min(options.batches, calibration.size())},
                                  {"measure", "noise to signal"}};
@@ -101,7 +103,7 @@ int quantize(const QuantizeCommand& command) {
   const ExportResult result = export_espdl(made, tests, command.out, options);
   if (command.encrypt && command.key.empty())
     std::cout << fmt::format("key (recorded nowhere else): {}\n", to_text(*result.key));
-  analyse(command, made.quantized, calibration);
+  analyse(command, made, calibration);
   if (!command.quiet) std::cout << command.out.string() << "\n";
   return kSuccess;
 }

@@ -78,13 +78,14 @@ void bring_to_chip_forms(Graph& simplified, const Recipe& recipe, Report& report
 Conversion convert(const Graph& network, const Dataset& data, const Recipe& recipe) {
   if (recipe.mixed_precision) return convert(network, data, with_chosen_widths(network, data, recipe));
   const Quirks& quirks = recipe.quirks;
-  Conversion made{recipe, {}, {}, {}};
+  Conversion made{recipe, {}, {}, {}, {}};
   made.quantized = prepare(network, recipe, &made.report);
 
   PassSequence run(made.quantized, made.report);
   if (recipe.equalize) run([&](Graph& graph) { return equalize_where_it_helps(graph, data, recipe); });
   quantize_network(run, data, recipe);
-  recover(run, made.quantized.clone(), data, recipe);
+  made.reference = made.quantized.clone();
+  recover(run, made.reference, data, recipe);
   // Last, since passes know functions by their type and not as LUT.
   run([&](Graph& graph) {
     return retype_functions_without_kernel(graph, recipe.tables.value_or(TableOptions()), quirks);
@@ -97,7 +98,7 @@ Conversion convert(const Graph& network, const Dataset& data, const Recipe& reci
 }
 
 Conversion finish(const Graph& quantized, const Dataset& data, const Recipe& recipe) {
-  Conversion made{recipe, quantized.clone(), {}, {}};
+  Conversion made{recipe, quantized.clone(), quantized.clone(), {}, {}};
   PassSequence run(made.quantized, made.report);
   bring_to_rest(run, data, recipe);
   made.chip = lower(made.quantized, recipe.lowering, recipe.quirks, &made.report);
