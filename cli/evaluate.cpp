@@ -20,6 +20,7 @@
 #include "core/exec/float_layout.h"
 #include "core/exec/side_by_side.h"
 #include "core/support/error.h"
+#include "core/support/memory.h"
 #include "core/support/progress.h"
 
 namespace espq::cli {
@@ -233,6 +234,7 @@ std::string metric_line(const std::string& metric, const EvaluateCommand& comman
 
 int evaluate(const EvaluateCommand& command) {
   check_options(command);
+  keep_freed_memory();  // every sample needs what the one before it freed
   const SampleFiles samples = SampleFiles::open(command.inputs, command.data.image);
   samples.check_stems();
   std::vector<std::string> stems;
