@@ -46,7 +46,9 @@ struct QuantizeCommand {
   std::optional<int> bits;  ///< absent = what the recipe says
   std::vector<std::filesystem::path> calibration;
   DataOptions data;
-  std::optional<int64_t> steps;  ///< calibration batches to use; all when absent
+  std::optional<DrawnInputs> drawn;         ///< instead of data
+  std::filesystem::path load_quantization;  ///< .json file to take exponents and widths from; empty = calibrate
+  std::optional<int64_t> steps;             ///< calibration batches to use; all when absent
   std::vector<NamedShape> input_shapes;
   RecipeChoice recipe;
   std::vector<NamedFile> test_inputs;  ///< recorded in the file with their results

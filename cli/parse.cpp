@@ -141,7 +141,15 @@ void add_quantize(CLI::App& app, Command& command) {
   verb->add_option("--bits", options->bits, "Width of weights and activations (default: 8, or what the recipe says)")
       ->check(CLI::IsMember({8, 16}))
       ->type_name("8|16");
-  add_data(verb, "--calib", "Calibration data, one batch per file", options->calibration, options->data)->required();
+  CLI::Option* data =
+      add_data(verb, "--calib", "Calibration data, one batch per file", options->calibration, options->data);
+  add_word(
+      verb, "--calib-random", [options](const std::string& text) { options->drawn = parse_drawn_inputs(text); },
+      "normal|LOW..HIGH", "No data at hand: draw inputs. A last resort, ranges come out as chance wants them")
+      ->excludes(data);
+  verb->add_option("--load-quantization", options->load_quantization,
+                   "Take exponents and widths from a .json file of espq or esp-ppq instead of calibrating")
+      ->type_name("FILE.json");
   add_batch_size(verb, options->data);
   verb->add_option("--steps", options->steps, "Calibration batches to use (default: all)")
       ->check(CLI::PositiveNumber)
@@ -172,7 +180,9 @@ void add_quantize(CLI::App& app, Command& command) {
   verb->add_option("--out", options->out, "File to write; .info, .json and .options.json are written beside it")
       ->required()
       ->type_name("OUT.espdl");
-  verb->callback([options, encrypt, &command] {
+  verb->callback([options, encrypt, data, &command] {
+    if (data->empty() && !options->drawn && options->load_quantization.empty())
+      throw CLI::RequiredError("--calib (or --load-quantization, or --calib-random)");
     options->encrypt = !encrypt->empty();
     command = *options;
   });
@@ -388,6 +398,16 @@ double parse_number(const std::string& text) {
   const double divisor = number(whole.substr(slash + 1));
   if (divisor == 0) throw std::invalid_argument("'" + text + "' divides by 0");
   return number(whole.substr(0, slash)) / divisor;
+}
+
+DrawnInputs parse_drawn_inputs(const std::string& text) {
+  DrawnInputs drawn;
+  if (text == "normal") return drawn;
+  const size_t dots = text.find("..");
+  if (dots == std::string::npos) throw std::invalid_argument("'" + text + "' is neither normal nor LOW..HIGH");
+  drawn.range = {parse_number(text.substr(0, dots)), parse_number(text.substr(dots + 2))};
+  if (!(drawn.range->first < drawn.range->second)) throw std::invalid_argument("'" + text + "' is no range of numbers");
+  return drawn;
 }
 
 NamedFile parse_named_file(const std::string& text) {

@@ -16,6 +16,9 @@ PixelSize parse_pixel_size(const std::string& text);
 /// "0.25" or "1/255". Throws std::invalid_argument.
 double parse_number(const std::string& text);
 
+/// "normal" or "-1..1". Throws std::invalid_argument.
+DrawnInputs parse_drawn_inputs(const std::string& text);
+
 /// The command, or the exit code when there is nothing to do (help was printed, or the usage is wrong and was explained
 /// on the error stream).
 std::variant<CommandLine, int> parse_command_line(int argc, const char* const* argv);

@@ -1,5 +1,6 @@
 #include <ATen/ATen.h>
 #include <ATen/CPUGeneratorImpl.h>
+#include <spdlog/spdlog.h>
 
 #include <chrono>
 #include <ctime>
@@ -23,7 +24,7 @@ constexpr size_t kReportedLayers = 10;
 /// One sample per input: normally distributed numbers; inputs that are no floats take the first calibration batch's.
 NamedTensors random_inputs(const Graph& graph, const Dataset& calibration, uint64_t seed) {
   at::Generator generator = at::make_generator<at::CPUGeneratorImpl>(seed);
-  const Tensors first = calibration.inputs(graph, 0);
+  const Tensors first = calibration.size() > 0 ? calibration.inputs(graph, 0) : zero_inputs(graph);
   NamedTensors inputs;
   for (size_t i = 0; i < first.size(); ++i) {
     const Variable& input = *graph.inputs()[i];
@@ -42,12 +43,25 @@ NamedTensors test_inputs(const QuantizeCommand& command, const Graph& graph, con
   return inputs;
 }
 
+Dataset calibration_data(const QuantizeCommand& command, const Graph& network) {
+  if (!command.drawn) return command.calibration.empty() ? Dataset() : open_dataset(command.calibration, command.data);
+  DrawnInputs drawn = *command.drawn;
+  drawn.seed = command.seed;
+  if (command.steps) drawn.batches = *command.steps;
+  spdlog::warn(
+      "calibrated on {} batches of drawn inputs: real inputs excite a network otherwise, and what is beyond the ranges "
+      "found is clipped; calibrate with inputs of the application before you judge the accuracy",
+      drawn.batches);
+  return draw_inputs(network, drawn);
+}
+
 Recipe make_recipe(const QuantizeCommand& command) {
   Recipe recipe = choose_recipe(command.recipe);
   recipe.target = command.target;
   if (command.bits) recipe.widths.bits = *command.bits;
   if (command.allow_missing_kernels) recipe.widths.check_kernels = false;
   if (command.steps) recipe.calibration.steps = *command.steps;
+  if (!command.load_quantization.empty()) recipe.load_quantization = command.load_quantization.string();
   return recipe;
 }
 
@@ -63,7 +77,7 @@ nlohmann::ordered_json with_seconds(const std::function<nlohmann::ordered_json()
 
 /// The table for the terminal and the file of all analyses, as far as they are wanted.
 void analyse(const QuantizeCommand& command, const Conversion& made, const Dataset& calibration) {
-  if (command.quiet && command.analysis.empty()) return;
+  if ((command.quiet && command.analysis.empty()) || calibration.size() == 0) return;
   const ProgressBar progress(!command.quiet);
   const Graph& graph = made.quantized;
   ErrorAnalysisOptions options;
@@ -90,7 +104,7 @@ void analyse(const QuantizeCommand& command, const Conversion& made, const Datas
 int quantize(const QuantizeCommand& command) {
   const Recipe recipe = make_recipe(command);
   const Graph network = import_float_model(command.model, command.input_shapes);
-  const Dataset calibration = open_dataset(command.calibration, command.data);
+  const Dataset calibration = calibration_data(command, network);
   // Read before the long part, so that a wrong file is known at once.
   const NamedTensors tests = test_inputs(command, network, calibration);
   const Conversion made = [&] {
@@ -98,6 +112,7 @@ int quantize(const QuantizeCommand& command) {
     return convert(network, calibration, recipe);
   }();
   ExportOptions options;
+  if (command.drawn) options.file.metadata.emplace_back("calibration", "drawn inputs");
   options.encrypt = command.encrypt;
   if (!command.key.empty()) options.key = parse_key(command.key);
   const ExportResult result = export_espdl(made, tests, command.out, options);

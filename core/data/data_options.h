@@ -1,7 +1,7 @@
 #pragma once
 #include <cstdint>
 #include <optional>
-#include <string>
+#include <utility>
 #include <vector>
 
 namespace espq {
@@ -34,6 +34,13 @@ struct DataOptions {
   ImageOptions image = {};
   /// Files with more samples (first dimension) are cut into batches of this many; 0 = one file is one batch.
   int64_t batch = 0;
+};
+
+/// Inputs where there are no data: every number by itself, from a normal distribution or evenly from a range.
+struct DrawnInputs {
+  std::optional<std::pair<double, double>> range = {};  ///< none = normal, mean 0 and deviation 1
+  int64_t batches = 8;
+  uint64_t seed = 0;
 };
 
 }  // namespace espq

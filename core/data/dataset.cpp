@@ -1,6 +1,7 @@
 #include "core/data/dataset.h"
 
 #include <ATen/ATen.h>
+#include <ATen/CPUGeneratorImpl.h>
 
 #include "core/data/sample_files.h"
 #include "core/support/error.h"
@@ -66,6 +67,24 @@ Dataset open_dataset(const std::vector<std::filesystem::path>& paths, const Data
   for (size_t i = 0; i < files.size(); ++i)
     for (Dataset::Batch& batch : cut(files.read(i), options.batch, files.file(i).string()))
       batches.push_back(std::move(batch));
+  return Dataset(std::move(batches));
+}
+
+Dataset draw_inputs(const Graph& graph, const DrawnInputs& options) {
+  at::Generator generator = at::make_generator<at::CPUGeneratorImpl>(options.seed);
+  std::vector<Dataset::Batch> batches(static_cast<size_t>(options.batches));
+  for (Dataset::Batch& batch : batches)
+    for (const Variable* input : graph.inputs()) {
+      user_check(input->shape().has_value(), "input '{}': its shape is not known", input->name());
+      user_check(c10::isFloatingType(input->dtype()), "input '{}' takes {}: only data can say which", input->name(),
+                 c10::toString(input->dtype()));
+      at::Tensor& drawn = batch[input->name()];
+      drawn = at::empty(*input->shape(), at::kFloat);
+      if (options.range)
+        drawn.uniform_(options.range->first, options.range->second, generator);
+      else
+        drawn.normal_(0, 1, generator);
+    }
   return Dataset(std::move(batches));
 }
 

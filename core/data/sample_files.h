@@ -34,6 +34,9 @@ class SampleFiles {
 /// All of it at once: Dataset::open() with options.
 Dataset open_dataset(const std::vector<std::filesystem::path>& paths, const DataOptions& options);
 
+/// Drawn inputs for the network, the same for the same seed. Throws UserError naming an input that takes no floats.
+Dataset draw_inputs(const Graph& graph, const DrawnInputs& options);
+
 /// One batch for a graph, as Dataset::inputs() gives it; `where` names the batch in messages.
 std::vector<at::Tensor> inputs_of(const Graph& graph, const Dataset::Batch& batch, const std::string& where);
 

@@ -18,6 +18,7 @@ void describe(Fields& fields, Recipe& recipe) {
   fields("equalize", recipe.equalize);
   fields("mixed_precision", recipe.mixed_precision);
   fields("widths", recipe.widths);
+  fields("load_quantization", recipe.load_quantization);
   fields("calibration", recipe.calibration);
   fields("alignment", recipe.alignment);
   fields("correct_biases", recipe.correct_biases);

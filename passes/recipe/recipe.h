@@ -37,6 +37,9 @@ struct Recipe {
   std::optional<EqualizeOptions> equalize = {};
   std::optional<MixedPrecisionOptions> mixed_precision = {};
   WidthOptions widths = {};
+  /// A .json file of espq or esp-ppq to take exponents and widths from; empty = calibrate. What the file does not say
+  /// is calibrated.
+  std::string load_quantization = {};
   CalibrationOptions calibration = {};
   AlignOptions alignment = {};
   std::optional<CorrectBiasesOptions> correct_biases = {};
