@@ -254,7 +254,7 @@ TEST_F(Program, TakesSeveralInputs) {
 }
 
 TEST_F(Program, TakesExponentsFromAFile) {
-  quantize();
+  ASSERT_EQ(espq(quantize_command()).exit_code, 0);
   const std::string first = (folder_ / "first.espdl").string(), json = (folder_ / "first.json").string();
   std::filesystem::rename(out("m.espdl"), first);
   std::filesystem::rename(out("m.json"), json);
@@ -264,10 +264,7 @@ TEST_F(Program, TakesExponentsFromAFile) {
   loading.insert(loading.end(), {"--load-quantization", json});
   const ProgramResult result = espq(loading);
   ASSERT_EQ(result.exit_code, 0) << result.err;
-  // The recorded test values of the first file are the only difference.
-  const ProgramResult difference = espq({"diff", first, out("m.espdl")});
-  EXPECT_THAT(difference.out, Not(HasSubstr("parameter"))) << difference.out;
-  EXPECT_THAT(difference.out, Not(HasSubstr("value:"))) << difference.out;
+  EXPECT_EQ(espq({"diff", first, out("m.espdl")}).exit_code, 0);
   EXPECT_EQ(file_text(out("m.json")), file_text(json));
   EXPECT_EQ(espq(command).exit_code, 2) << "neither data nor a file";
 }

@@ -49,6 +49,7 @@ struct IntegerKernels {
     int64_t rows;
     Tile tile;
   };
+  using Choices = std::vector<Choice>;
 
   /// sums[position * pitch + half * lanes + channel] for one vector of channels and 1 or kPositions output positions
   /// whose pairs lie `step` pairs apart; weights[(term * halves + half) * lanes + channel] are pairs, too.
@@ -58,7 +59,7 @@ struct IntegerKernels {
 
   int64_t lanes;              ///< columns of one vector
   Depthwise depthwise[2][2];  ///< by halves - 1 and by whether there are kPositions
-  std::vector<Choice> tiles[kMostVectors];
+  Choices tiles[kMostVectors];
 };
 
 /// What this processor runs fastest; nullptr where nothing is better than floating-point numbers.

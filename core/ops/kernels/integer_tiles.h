@@ -32,7 +32,7 @@ ESPQ_TARGET void tile(const int16_t* first, int64_t pitch, const IntegerTerms& t
 }
 
 template <int V, int... R>
-std::vector<IntegerKernels::Choice> choices(std::integer_sequence<int, R...>) {
+IntegerKernels::Choices choices(std::integer_sequence<int, R...>) {
   return {IntegerKernels::Choice{R, tile<R, V>}...};
 }
 
