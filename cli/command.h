@@ -1,10 +1,13 @@
 #pragma once
+#include <cstddef>
 #include <cstdint>
 #include <filesystem>
 #include <optional>
 #include <string>
 #include <variant>
 #include <vector>
+
+#include "core/data/data_options.h"
 
 // What the user asked for, one struct per verb. Plain data: the start-up program fills it without LibTorch.
 namespace espq::cli {
@@ -42,7 +45,10 @@ struct QuantizeCommand {
   std::string target;
   std::optional<int> bits;  ///< absent = what the recipe says
   std::vector<std::filesystem::path> calibration;
-  std::optional<int64_t> steps;  ///< calibration batches to use; all when absent
+  DataOptions data;
+  std::optional<DrawnInputs> drawn;         ///< instead of data
+  std::filesystem::path load_quantization;  ///< .json file to take exponents and widths from; empty = calibrate
+  std::optional<int64_t> steps;             ///< calibration batches to use; all when absent
   std::vector<NamedShape> input_shapes;
   RecipeChoice recipe;
   std::vector<NamedFile> test_inputs;  ///< recorded in the file with their results
@@ -59,10 +65,27 @@ struct QuantizeCommand {
 struct RunCommand {
   std::filesystem::path model, out_dir;
   std::vector<NamedFile> inputs;
+  DataOptions data;
   std::string precision;  ///< empty = board for .espdl, float for float models
   std::string target;     ///< empty = found out
   std::vector<NamedShape> input_shapes;
   EspdlAccess access;
+};
+
+struct EvaluateCommand {
+  std::filesystem::path model, out_dir;  ///< no folder: only figures are wanted
+  std::vector<std::filesystem::path> inputs;
+  DataOptions data;
+  std::string precision;  ///< empty = board for .espdl, float for float models
+  std::string target;     ///< of .espdl files; empty = found out
+  std::vector<NamedShape> input_shapes;
+  EspdlAccess access;
+  bool integers = false;     ///< write the codes of the file, not real numbers
+  bool chip_layout = false;  ///< samples and results in the file's order of dimensions
+  size_t threads = 0;        ///< 0 = as many as there are cores
+  std::filesystem::path labels, reference;
+  std::vector<std::string> metrics;  ///< accuracy, agreement, snr or a program
+  bool quiet = false;
 };
 
 struct ImportCommand {
@@ -108,6 +131,7 @@ struct VerifyCommand {
 struct CompareCommand {
   std::filesystem::path first, second;
   std::vector<std::filesystem::path> inputs;
+  DataOptions data;
   std::optional<int64_t> batches;                 ///< all when absent
   std::string first_precision, second_precision;  ///< empty = float for float models, board for .espdl
   std::string target;                             ///< chip of .espdl files; empty = found out
@@ -126,8 +150,8 @@ struct OpsCommand {
   bool markdown = false;  ///< the page docs/operators.md
 };
 
-using Command = std::variant<QuantizeCommand, CheckCommand, RunCommand, ImportCommand, InspectCommand, DiffCommand,
-                             VerifyCommand, CompareCommand, OpsCommand>;
+using Command = std::variant<QuantizeCommand, CheckCommand, RunCommand, EvaluateCommand, ImportCommand, InspectCommand,
+                             DiffCommand, VerifyCommand, CompareCommand, OpsCommand>;
 
 /// A command line.
 struct CommandLine {

@@ -7,6 +7,7 @@
 #include "cli/progress.h"
 #include "cli/verbs.h"
 #include "core/analysis/comparison_report.h"
+#include "core/data/sample_files.h"
 #include "core/support/error.h"
 #include "core/support/file.h"
 #include "export/espdl/convert.h"
@@ -58,7 +59,7 @@ Model open_model(size_t index, const CompareCommand& command) {
 int compare(const CompareCommand& command) {
   const Model a = open_model(0, command);
   const Model b = open_model(1, command);
-  const Dataset data = Dataset::open(command.inputs);
+  const Dataset data = open_dataset(command.inputs, command.data);
   CompareOptions options;
   options.per_layer = command.per_layer;
   if (command.batches) options.batches = static_cast<size_t>(*command.batches);

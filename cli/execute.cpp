@@ -15,6 +15,7 @@ struct Dispatch {
   int operator()(const QuantizeCommand& command) const { return quantize(command); }
   int operator()(const CheckCommand& command) const { return check(command); }
   int operator()(const RunCommand& command) const { return run(command); }
+  int operator()(const EvaluateCommand& command) const { return evaluate(command); }
   int operator()(const ImportCommand& command) const { return import(command); }
   int operator()(const InspectCommand& command) const { return inspect(command); }
   int operator()(const DiffCommand& command) const { return diff(command); }

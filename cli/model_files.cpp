@@ -3,6 +3,8 @@
 #include <cctype>
 #include <set>
 
+#include "core/analysis/match_graphs.h"
+#include "core/data/image_sample.h"
 #include "core/support/error.h"
 #include "export/espdl/convert.h"
 #include "onnx_frontend/onnx_frontend.h"
@@ -31,10 +33,27 @@ Precision parse_precision(const std::string& text) {
   return text == "float" ? Precision::Float : text == "simulated" ? Precision::Simulated : Precision::Board;
 }
 
-Dataset::Batch read_inputs(const std::vector<NamedFile>& files) {
+RunnableFile open_runnable(const std::filesystem::path& file, const RunnableChoice& choice,
+                           const Dataset::Batch& example) {
+  const bool is_float = is_float_model(file);
+  user_check(is_float || file.extension() == ".espdl", "{}: is no {} or .espdl file", file.string(), kFloatModels);
+  if (is_float) {
+    user_check(choice.precision.empty() || choice.precision == "float",
+               "{}: is a float model; quantize it first, then run the .espdl file in {} precision", file.string(),
+               choice.precision);
+    return {import_float_model(file, choice.input_shapes, example), Precision::Float};
+  }
+  user_check(choice.input_shapes.empty(), "{}: --input-shape is for float models", file.string());
+  const EspdlModel model = read_espdl_file(file, read_options(choice.access));
+  Graph graph = from_model(model, choose_target(model, choice.target));
+  assume_permutations(graph);
+  return {std::move(graph), choice.precision.empty() ? Precision::Board : parse_precision(choice.precision)};
+}
+
+Dataset::Batch read_inputs(const std::vector<NamedFile>& files, const ImageOptions& images) {
   Dataset::Batch inputs;
   for (const NamedFile& input : files) {
-    at::Tensor tensor = read_npy(input.file);
+    at::Tensor tensor = is_image_file(input.file) ? read_image_sample(input.file, images) : read_npy(input.file);
     if (tensor.is_floating_point()) {
       tensor = tensor.to(at::kFloat);
       user_check(at::isfinite(tensor).all().item<bool>(), "{}: holds NaN or infinite values", input.file.string());
@@ -90,6 +109,12 @@ Graph import_float_model(const std::filesystem::path& file, const std::vector<Na
   user_check(is_float_model(file), "{}: is no {} file", file.string(), kFloatModels);
   if (file.extension() == ".onnx") return import_onnx(file, {shapes_by_name(shapes)});
   return import_torch(file, torch_options(shapes, example));
+}
+
+void make_folder(const std::filesystem::path& folder) {
+  std::error_code status;
+  std::filesystem::create_directories(folder, status);
+  user_check(!status, "{}: cannot be made: {}", folder.string(), status.message());
 }
 
 std::vector<std::string> file_names(const std::vector<std::string>& names) {

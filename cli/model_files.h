@@ -28,8 +28,27 @@ const Target& choose_target(const EspdlModel& model, const std::string& named);
 /// "float", "simulated" or "board", as the command line checked.
 Precision parse_precision(const std::string& text);
 
-/// One .npy file per name. Throws UserError on a name that comes twice.
-Dataset::Batch read_inputs(const std::vector<NamedFile>& files);
+/// A file with the precision to run it at.
+struct RunnableFile {
+  Graph graph;
+  Precision precision;
+};
+
+/// What a verb says about the file that it runs.
+struct RunnableChoice {
+  std::string precision = {};  ///< empty = board for .espdl files, float for float models
+  std::string target = {};     ///< of .espdl files; empty = found out
+  std::vector<NamedShape> input_shapes = {};
+  EspdlAccess access = {};
+};
+
+/// Opens a float model or an .espdl file. `example` as for import_float_model(). Throws UserError on other endings, and
+/// where a choice does not go with the kind of file.
+RunnableFile open_runnable(const std::filesystem::path& file, const RunnableChoice& choice,
+                           const Dataset::Batch& example);
+
+/// One .npy file or image per name. Throws UserError on a name that comes twice.
+Dataset::Batch read_inputs(const std::vector<NamedFile>& files, const ImageOptions& images = {});
 
 /// Shapes by input name. Throws UserError on a name that comes twice.
 std::map<std::string, Shape> shapes_by_name(const std::vector<NamedShape>& shapes);
@@ -47,6 +66,9 @@ Graph import_float_model(const std::filesystem::path& file, const std::vector<Na
                          const Dataset::Batch& example = {});
 /// What the frontend of .pt and .pt2 files wants to know.
 TorchImportOptions torch_options(const std::vector<NamedShape>& shapes, const Dataset::Batch& example);
+
+/// Makes the folder, and those above it, unless it is there. Throws UserError naming it.
+void make_folder(const std::filesystem::path& folder);
 
 /// NAME.npy with every character replaced that file systems may not like; unique among `names` by position.
 std::vector<std::string> file_names(const std::vector<std::string>& names);

@@ -2,6 +2,8 @@
 
 #include <CLI/CLI.hpp>
 #include <charconv>
+#include <cmath>
+#include <functional>
 #include <iostream>
 #include <stdexcept>
 
@@ -26,6 +28,76 @@ CLI::Option* add_list(CLI::App* verb, const std::string& name, std::vector<Value
           help)
       ->expected(1, CLI::detail::expected_max_vector_size)
       ->type_name(form);
+}
+
+/// One value that `parse` makes of a word.
+CLI::Option* add_word(CLI::App* verb, const std::string& name, const std::function<void(const std::string&)>& parse,
+                      const std::string& form, const std::string& help) {
+  return verb
+      ->add_option_function<std::string>(
+          name,
+          [parse, name](const std::string& text) {
+            try {
+              parse(text);
+            } catch (const std::invalid_argument& error) {
+              throw CLI::ValidationError(name, error.what());
+            }
+          },
+          help)
+      ->type_name(form);
+}
+
+/// What makes samples of images.
+void add_image_options(CLI::App* verb, ImageOptions& images) {
+  CLI::Option* resize = add_word(
+      verb, "--resize",
+      [&images](const std::string& text) {
+        const PixelSize size = parse_pixel_size(text);
+        if (text.find('x') == std::string::npos)
+          images.resize_shorter = size.width;
+        else
+          images.resize = size;
+      },
+      "N|WxH", "Images: the shorter side to N pixels, or to width x height");
+  CLI::Option* crop = add_word(
+      verb, "--crop", [&images](const std::string& text) { images.crop = parse_pixel_size(text); }, "N|WxH",
+      "Images: this much from the middle, after --resize");
+  add_word(
+      verb, "--letterbox", [&images](const std::string& text) { images.letterbox = parse_pixel_size(text); }, "N|WxH",
+      "Images: as large as they fit, the rest gray (114)")
+      ->excludes(resize)
+      ->excludes(crop);
+  add_list(verb, "--mean", images.mean, parse_number, "NUMBER",
+           "Images: the network takes (pixel - mean) * scale of pixels from 0 to 255; one, or one per channel");
+  add_list(verb, "--scale", images.scale, parse_number, "NUMBER", "Images: see --mean; 1/255 is a number, too");
+  verb->add_option("--color", "Images: channels of the network, rgb by default")
+      ->check(CLI::IsMember({"rgb", "bgr", "gray"}))
+      ->each([&images](const std::string& text) {
+        images.color = text == "bgr"    ? ImageOptions::Color::Bgr
+                       : text == "gray" ? ImageOptions::Color::Gray
+                                        : ImageOptions::Color::Rgb;
+      })
+      ->type_name("rgb|bgr|gray");
+  verb->add_option("--layout", "Images: order of dimensions of the network's input, nchw by default")
+      ->check(CLI::IsMember({"nchw", "nhwc"}))
+      ->each([&images](const std::string& text) { images.channels_last = text == "nhwc"; })
+      ->type_name("nchw|nhwc");
+}
+
+constexpr const char* kDataFiles = ": .npy or image (one input), .npz (named inputs), or folders of these";
+
+CLI::Option* add_data(CLI::App* verb, const std::string& name, const std::string& what,
+                      std::vector<std::filesystem::path>& paths, DataOptions& options) {
+  add_image_options(verb, options.image);
+  return verb->add_option(name, paths, what + kDataFiles)
+      ->expected(1, CLI::detail::expected_max_vector_size)
+      ->type_name("DIR_OR_FILE");
+}
+
+void add_batch_size(CLI::App* verb, DataOptions& options) {
+  verb->add_option("--batch-size", options.batch, "Cut files that hold more samples (default: one file is one batch)")
+      ->check(CLI::PositiveNumber)
+      ->type_name("N");
 }
 
 void add_shapes(CLI::App* verb, std::vector<NamedShape>& shapes) {
@@ -69,11 +141,16 @@ void add_quantize(CLI::App& app, Command& command) {
   verb->add_option("--bits", options->bits, "Width of weights and activations (default: 8, or what the recipe says)")
       ->check(CLI::IsMember({8, 16}))
       ->type_name("8|16");
-  verb->add_option("--calib", options->calibration,
-                   "Calibration data: .npy (one input), .npz (named inputs), or folders of these; one batch per file")
-      ->required()
-      ->expected(1, CLI::detail::expected_max_vector_size)
-      ->type_name("DIR_OR_FILE");
+  CLI::Option* data =
+      add_data(verb, "--calib", "Calibration data, one batch per file", options->calibration, options->data);
+  add_word(
+      verb, "--calib-random", [options](const std::string& text) { options->drawn = parse_drawn_inputs(text); },
+      "normal|LOW..HIGH", "No data at hand: draw inputs. A last resort, ranges come out as chance wants them")
+      ->excludes(data);
+  verb->add_option("--load-quantization", options->load_quantization,
+                   "Take exponents and widths from a .json file of espq or esp-ppq instead of calibrating")
+      ->type_name("FILE.json");
+  add_batch_size(verb, options->data);
   verb->add_option("--steps", options->steps, "Calibration batches to use (default: all)")
       ->check(CLI::PositiveNumber)
       ->type_name("N");
@@ -103,7 +180,9 @@ void add_quantize(CLI::App& app, Command& command) {
   verb->add_option("--out", options->out, "File to write; .info, .json and .options.json are written beside it")
       ->required()
       ->type_name("OUT.espdl");
-  verb->callback([options, encrypt, &command] {
+  verb->callback([options, encrypt, data, &command] {
+    if (data->empty() && !options->drawn && options->load_quantization.empty())
+      throw CLI::RequiredError("--calib (or --load-quantization, or --calib-random)");
     options->encrypt = !encrypt->empty();
     command = *options;
   });
@@ -137,8 +216,9 @@ void add_run(CLI::App& app, Command& command) {
   CLI::App* verb = app.add_subcommand("run", "Run a float model or a .espdl file on the PC");
   verb->add_option("MODEL", options->model, "MODEL.onnx, .pt, .pt2 or .espdl")->required()->type_name("");
   add_list(verb, "--input", options->inputs, parse_named_file, "NAME=FILE.npy",
-           ".espdl: integers or floats in the layout of the file")
+           "Arrays or images; .espdl: integers or floats in the layout of the file")
       ->required();
+  add_image_options(verb, options->data.image);
   verb->add_option("--out-dir", options->out_dir, "Folder for NAME.npy of every output")->required()->type_name("DIR");
   verb->add_option("--precision", options->precision, "Default: board for .espdl, float for float models")
       ->check(CLI::IsMember({"float", "simulated", "board"}))
@@ -146,6 +226,36 @@ void add_run(CLI::App& app, Command& command) {
   verb->add_option("--target", options->target, "Chip of an .espdl file that does not tell it")->type_name("NAME");
   add_shapes(verb, options->input_shapes);
   add_access(verb, options->access);
+  verb->callback([options, &command] { command = *options; });
+}
+
+void add_evaluate(CLI::App& app, Command& command) {
+  auto options = std::make_shared<EvaluateCommand>();
+  CLI::App* verb = app.add_subcommand("evaluate", "Run a model on a folder of samples and measure what it answers");
+  verb->add_option("MODEL", options->model, "MODEL.onnx, .pt, .pt2 or .espdl")->required()->type_name("");
+  add_data(verb, "--inputs", "Samples", options->inputs, options->data)->required();
+  verb->add_option("--out-dir", options->out_dir, "Folder for STEM/OUTPUT.npy of every sample")->type_name("DIR");
+  verb->add_flag("--integers", options->integers,
+                 "Results (and inputs of their type) are the integers of the .espdl file");
+  verb->add_flag("--chip-layout", options->chip_layout,
+                 "Samples and results have the .espdl file's order of dimensions, not the float model's");
+  verb->add_option("--threads", options->threads, "Samples to run at once (default: as many as there are cores)")
+      ->check(CLI::PositiveNumber)
+      ->type_name("N");
+  verb->add_option("--metric", options->metrics,
+                   "Figures to print: accuracy, agreement, snr, or a program that gets the folder and prints a number")
+      ->expected(1, CLI::detail::expected_max_vector_size)
+      ->type_name("accuracy|agreement|snr|PROGRAM");
+  verb->add_option("--labels", options->labels, "Class numbers for accuracy: .npy, .json or text")->type_name("FILE");
+  verb->add_option("--reference", options->reference, "Model to compare with, for agreement and snr")
+      ->type_name("MODEL");
+  verb->add_option("--precision", options->precision, "Default: board for .espdl, float for float models")
+      ->check(CLI::IsMember({"float", "simulated", "board"}))
+      ->type_name("float|simulated|board");
+  verb->add_option("--target", options->target, "Chip of an .espdl file that does not tell it")->type_name("NAME");
+  add_shapes(verb, options->input_shapes);
+  add_access(verb, options->access);
+  verb->add_flag("--quiet", options->quiet, "No progress, figures only");
   verb->callback([options, &command] { command = *options; });
 }
 
@@ -200,11 +310,8 @@ void add_compare(CLI::App& app, Command& command) {
       app.add_subcommand("compare", "Run two models, or one at two precisions, and show where they differ");
   verb->add_option("A", options->first, "The reference: a float model or a .espdl file")->required()->type_name("");
   verb->add_option("B", options->second, "A float model or a .espdl file")->required()->type_name("");
-  verb->add_option("--inputs", options->inputs,
-                   "Data: .npy (one input), .npz (named inputs), or folders of these; one batch per file")
-      ->required()
-      ->expected(1, CLI::detail::expected_max_vector_size)
-      ->type_name("DIR_OR_FILE");
+  add_data(verb, "--inputs", "Data, one batch per file", options->inputs, options->data)->required();
+  add_batch_size(verb, options->data);
   verb->add_option("--batches", options->batches, "Batches to use (default: all)")
       ->check(CLI::PositiveNumber)
       ->type_name("N");
@@ -263,6 +370,46 @@ NamedShape parse_named_shape(const std::string& text) {
   }
 }
 
+PixelSize parse_pixel_size(const std::string& text) {
+  const size_t cross = text.find('x');
+  const auto length = [&](std::string_view word) {
+    int64_t value = 0;
+    const auto [end, status] = std::from_chars(word.data(), word.data() + word.size(), value);
+    if (status != std::errc() || end != word.data() + word.size() || value <= 0 || value > 1 << 20)
+      throw std::invalid_argument("'" + text + "' is no size in pixels, for example 224 or 320x240 (width x height)");
+    return value;
+  };
+  const std::string_view whole = text;
+  if (cross == std::string::npos) return {length(whole), length(whole)};
+  return {length(whole.substr(0, cross)), length(whole.substr(cross + 1))};
+}
+
+double parse_number(const std::string& text) {
+  const auto number = [&](std::string_view word) {
+    double value = 0;
+    const auto [end, status] = std::from_chars(word.data(), word.data() + word.size(), value);
+    if (status != std::errc() || end != word.data() + word.size() || !std::isfinite(value))
+      throw std::invalid_argument("'" + text + "' is no number, for example 0.25 or 1/255");
+    return value;
+  };
+  const size_t slash = text.find('/');
+  const std::string_view whole = text;
+  if (slash == std::string::npos) return number(whole);
+  const double divisor = number(whole.substr(slash + 1));
+  if (divisor == 0) throw std::invalid_argument("'" + text + "' divides by 0");
+  return number(whole.substr(0, slash)) / divisor;
+}
+
+DrawnInputs parse_drawn_inputs(const std::string& text) {
+  DrawnInputs drawn;
+  if (text == "normal") return drawn;
+  const size_t dots = text.find("..");
+  if (dots == std::string::npos) throw std::invalid_argument("'" + text + "' is neither normal nor LOW..HIGH");
+  drawn.range = {parse_number(text.substr(0, dots)), parse_number(text.substr(dots + 2))};
+  if (!(drawn.range->first < drawn.range->second)) throw std::invalid_argument("'" + text + "' is no range of numbers");
+  return drawn;
+}
+
 NamedFile parse_named_file(const std::string& text) {
   const size_t equal = text.find('=');
   if (equal == std::string::npos || equal == 0 || equal + 1 == text.size()) {
@@ -279,8 +426,8 @@ std::variant<CommandLine, int> parse_command_line(int argc, const char* const* a
     return std::string("espq: ") + error.what() + "\nRun 'espq --help' or 'espq VERB --help'.\n";
   });
   CommandLine line;
-  for (auto add :
-       {add_quantize, add_check, add_run, add_import, add_inspect, add_diff, add_verify, add_compare, add_ops})
+  for (auto add : {add_quantize, add_check, add_run, add_evaluate, add_import, add_inspect, add_diff, add_verify,
+                   add_compare, add_ops})
     add(app, line.command);
   for (CLI::App* verb : app.get_subcommands({}))
     verb->add_flag("-v,--verbose", line.verbose, "Show every pass with its time and what it changed");

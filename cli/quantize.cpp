@@ -1,5 +1,6 @@
 #include <ATen/ATen.h>
 #include <ATen/CPUGeneratorImpl.h>
+#include <spdlog/spdlog.h>
 
 #include <chrono>
 #include <ctime>
@@ -10,6 +11,7 @@
 #include "cli/progress.h"
 #include "cli/verbs.h"
 #include "core/analysis/statistics.h"
+#include "core/data/sample_files.h"
 #include "core/support/error.h"
 #include "core/support/file.h"
 #include "passes/pipeline/write.h"
@@ -22,7 +24,7 @@ constexpr size_t kReportedLayers = 10;
 /// One sample per input: normally distributed numbers; inputs that are no floats take the first calibration batch's.
 NamedTensors random_inputs(const Graph& graph, const Dataset& calibration, uint64_t seed) {
   at::Generator generator = at::make_generator<at::CPUGeneratorImpl>(seed);
-  const Tensors first = calibration.inputs(graph, 0);
+  const Tensors first = calibration.size() > 0 ? calibration.inputs(graph, 0) : zero_inputs(graph);
   NamedTensors inputs;
   for (size_t i = 0; i < first.size(); ++i) {
     const Variable& input = *graph.inputs()[i];
@@ -34,11 +36,23 @@ NamedTensors random_inputs(const Graph& graph, const Dataset& calibration, uint6
 NamedTensors test_inputs(const QuantizeCommand& command, const Graph& graph, const Dataset& calibration) {
   if (command.random_test_values) return random_inputs(graph, calibration, command.seed);
   if (command.test_inputs.empty()) return {};
-  const Dataset given({read_inputs(command.test_inputs)});
+  const Dataset given({read_inputs(command.test_inputs, command.data.image)});
   const Tensors tensors = given.inputs(graph, 0);
   NamedTensors inputs;
   for (size_t i = 0; i < tensors.size(); ++i) inputs[graph.inputs()[i]->name()] = tensors[i];
   return inputs;
+}
+
+Dataset calibration_data(const QuantizeCommand& command, const Graph& network) {
+  if (!command.drawn) return command.calibration.empty() ? Dataset() : open_dataset(command.calibration, command.data);
+  DrawnInputs drawn = *command.drawn;
+  drawn.seed = command.seed;
+  if (command.steps) drawn.batches = *command.steps;
+  spdlog::warn(
+      "calibrated on {} batches of drawn inputs: real inputs excite a network otherwise, and what is beyond the ranges "
+      "found is clipped; calibrate with inputs of the application before you judge the accuracy",
+      drawn.batches);
+  return draw_inputs(network, drawn);
 }
 
 Recipe make_recipe(const QuantizeCommand& command) {
@@ -47,6 +61,7 @@ Recipe make_recipe(const QuantizeCommand& command) {
   if (command.bits) recipe.widths.bits = *command.bits;
   if (command.allow_missing_kernels) recipe.widths.check_kernels = false;
   if (command.steps) recipe.calibration.steps = *command.steps;
+  if (!command.load_quantization.empty()) recipe.load_quantization = command.load_quantization.string();
   return recipe;
 }
 
@@ -61,10 +76,12 @@ nlohmann::ordered_json with_seconds(const std::function<nlohmann::ordered_json()
 }
 
 /// The table for the terminal and the file of all analyses, as far as they are wanted.
-void analyse(const QuantizeCommand& command, const Graph& graph, const Dataset& calibration) {
-  if (command.quiet && command.analysis.empty()) return;
+void analyse(const QuantizeCommand& command, const Conversion& made, const Dataset& calibration) {
+  if ((command.quiet && command.analysis.empty()) || calibration.size() == 0) return;
   const ProgressBar progress(!command.quiet);
+  const Graph& graph = made.quantized;
   ErrorAnalysisOptions options;
+  options.reference = &made.reference;
   options.batches = static_cast<size_t>(command.analysis_batches);
   nlohmann::ordered_json json = {{"batches", std::min(options.batches, calibration.size())},
                                  {"measure", "noise to signal"}};
@@ -87,7 +104,7 @@ void analyse(const QuantizeCommand& command, const Graph& graph, const Dataset& 
 int quantize(const QuantizeCommand& command) {
   const Recipe recipe = make_recipe(command);
   const Graph network = import_float_model(command.model, command.input_shapes);
-  const Dataset calibration = Dataset::open(command.calibration);
+  const Dataset calibration = calibration_data(command, network);
   // Read before the long part, so that a wrong file is known at once.
   const NamedTensors tests = test_inputs(command, network, calibration);
   const Conversion made = [&] {
@@ -95,12 +112,13 @@ int quantize(const QuantizeCommand& command) {
     return convert(network, calibration, recipe);
   }();
   ExportOptions options;
+  if (command.drawn) options.file.metadata.emplace_back("calibration", "drawn inputs");
   options.encrypt = command.encrypt;
   if (!command.key.empty()) options.key = parse_key(command.key);
   const ExportResult result = export_espdl(made, tests, command.out, options);
   if (command.encrypt && command.key.empty())
     std::cout << fmt::format("key (recorded nowhere else): {}\n", to_text(*result.key));
-  analyse(command, made.quantized, calibration);
+  analyse(command, made, calibration);
   if (!command.quiet) std::cout << command.out.string() << "\n";
   return kSuccess;
 }

@@ -7,6 +7,7 @@ namespace espq::cli {
 int quantize(const QuantizeCommand& command);
 int check(const CheckCommand& command);
 int run(const RunCommand& command);
+int evaluate(const EvaluateCommand& command);
 int import(const ImportCommand& command);
 int inspect(const InspectCommand& command);
 int diff(const DiffCommand& command);

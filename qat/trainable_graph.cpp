@@ -357,6 +357,7 @@ Piece TrainableGraph::part(std::vector<const Operation*> operations, std::vector
 void TrainableGraph::refresh() {
   implementation_->refresh_parameters();
   implementation_->refresh_exponents();
+  implementation_->derive();
 }
 
 at::Tensor TrainableGraph::exponent_of(const SlotQuant& slot) const {

@@ -101,8 +101,9 @@ void explain_rounding(TensorError& error, const Variable& variable, const Tensor
         error, Cause::Resolution, fmt::format("{}; the values would fit steps of 2^{}", rounding, grid.needed_exponent),
         with_width({"calibration with data like this (the calibration data had larger values)"}, error, variable));
   set(error, Cause::Resolution, rounding,
-      with_width({"percentile or kl calibration, if a few outliers stretch the range"}, error, variable,
-                 "16 bits for this layer and the one behind it"));
+      with_width({"equalization, if channels differ in size (recipe fast)",
+                  "percentile or kl calibration, if a few outliers stretch the range"},
+                 error, variable, "16 bits for this layer and the one behind it"));
 }
 
 /// The grid on which the layer reads an operand clips it.
@@ -138,7 +139,8 @@ void explain_parameters(TensorError& error, const Variable& variable) {
         "operands and the integer arithmetic of the operator make it",
         with_width({}, error, variable));
   const bool channels = std::any_of(producer->inputs().begin(), producer->inputs().end(), per_channel);
-  std::vector<std::string> remedies = {"training of the quantized weights"};
+  std::vector<std::string> remedies = {"equalization and bias correction (recipe fast)",
+                                       "training of the quantized weights (recipe accurate)"};
   if (!channels && definition_of(*producer).linear && definition_of(*producer).linear->row_exponents)
     remedies.emplace_back("a chip with one exponent per output channel");
   set(error, Cause::Parameters,

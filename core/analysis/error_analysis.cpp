@@ -8,6 +8,7 @@
 #include "core/analysis/comparison_report.h"
 #include "core/analysis/float_run.h"
 #include "core/exec/side_by_side.h"
+#include "core/graph/match.h"
 #include "core/support/memory.h"
 #include "core/support/progress.h"
 
@@ -121,10 +122,29 @@ void average(std::vector<OperationError>& errors, const Graph& graph, const Data
   for (OperationError& error : errors) error.value /= total > 0 ? total : 1;
 }
 
+/// Tensors that the quantized graph holds less half of their codes (virtual zero points): a Clip that starts elsewhere
+/// than its counterpart, the layer in front of it, and what only moves its values.
+bool is_shifted(const Variable& variable, const Graph& reference) {
+  const Operation* producer = variable.producer();
+  if (!producer) return false;
+  if (definition_of(*producer).quantization.passive && producer->input(0))
+    return is_shifted(*producer->input(0), reference);
+  const auto shifts = [&](const Operation& operation) {
+    const Operation* counterpart = reference.find_operation(operation.name());
+    return operation.type() == "Clip" && counterpart &&
+           (counterpart->type() != "Clip" ||
+            scalar_constant(counterpart->input(1)) != scalar_constant(operation.input(1)));
+  };
+  return shifts(*producer) || (variable.uses().size() == 1 && shifts(*variable.uses().front().operation));
+}
+
 }  // namespace
 
 AccumulatedErrors graphwise_errors(const Graph& quantized, const Dataset& data, const ErrorAnalysisOptions& options) {
-  AccumulatedErrors errors{{}, without_errors(arithmetic_operations(quantized))};
+  const Graph& exact = options.reference ? *options.reference : quantized;
+  std::vector<const Operation*> operations = arithmetic_operations(quantized);
+  std::erase_if(operations, [&](const Operation* operation) { return is_shifted(*operation->output(), exact); });
+  AccumulatedErrors errors{{}, without_errors(operations)};
   std::vector<OperationError> rows;  // outputs, then operations
   std::vector<const Variable*> tensors;
   for (const Variable* output : quantized.outputs()) {
@@ -133,12 +153,14 @@ AccumulatedErrors graphwise_errors(const Graph& quantized, const Dataset& data, 
     errors.outputs.push_back({producer ? producer->name() : "", producer ? producer->type() : "", output->name(), 0});
     tensors.push_back(output);
   }
-  for (const Operation* operation : arithmetic_operations(quantized)) tensors.push_back(operation->output());
+  for (const Operation* operation : operations) tensors.push_back(operation->output());
+  std::vector<const Variable*> exact_tensors;
+  for (const Variable* tensor : tensors) exact_tensors.push_back(exact.find_variable(tensor->name()));
   for (const auto* list : {&errors.outputs, &errors.operations}) rows.insert(rows.end(), list->begin(), list->end());
   if (rows.empty()) return errors;
-  Executor reference = float_executor(quantized), simulated(quantized, Precision::Simulated);
+  Executor reference = float_executor(exact), simulated(quantized, Precision::Simulated);
   average(rows, quantized, data, options.batches, [&](const Tensors& inputs, double weight) {
-    const Tensors want = reference.run(inputs, tensors), got = simulated.run(inputs, tensors);
+    const Tensors want = reference.run(inputs, exact_tensors), got = simulated.run(inputs, tensors);
     for (size_t i = 0; i < rows.size(); ++i) rows[i].value += weight * measure(options.measure, got[i], want[i]);
   });
   const auto first_operation = rows.begin() + static_cast<std::ptrdiff_t>(errors.outputs.size());

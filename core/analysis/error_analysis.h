@@ -19,6 +19,9 @@ struct OperationError {
 struct ErrorAnalysisOptions {
   Measure measure = Measure::NoiseToSignal;
   size_t batches = 8;  ///< at most this many batches of the data set are used
+  /// Float network to compare with, of the same names: graphwise_errors() takes the quantized graph's own weights and
+  /// biases without it, which passes may have changed to make up for rounding.
+  const Graph* reference = nullptr;
 };
 
 /// Accumulated error: the whole graph quantized against the whole graph in float. Every value counts.

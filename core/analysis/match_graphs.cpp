@@ -215,6 +215,19 @@ bool has_channels_last(const Variable& variable) {
   return false;
 }
 
+void assume_permutations(Graph& chip) {
+  const auto assume = [](Variable& value) {
+    const size_t rank = value.shape() ? value.shape()->size() : 0;
+    if (rank < 3 || !value.permutation().empty() || !has_channels_last(value)) return;
+    std::vector<int> last(rank);
+    std::iota(last.begin(), last.end(), 0);
+    std::rotate(last.begin() + 1, last.begin() + 2, last.end());
+    value.set_permutation(std::move(last));
+  };
+  for (Variable* input : chip.inputs()) assume(*input);
+  for (Variable* output : chip.outputs()) assume(*output);
+}
+
 std::vector<Order> fitting_orders(const Shape& shape_a, const Shape& shape_b, bool channels_last) {
   if (shape_a.size() != shape_b.size()) return {};
   const size_t rank = shape_a.size();

@@ -35,6 +35,10 @@ GraphMatch match_graphs(const Graph& a, const Graph& b);
 /// perhaps behind operators that keep the order.
 bool has_channels_last(const Variable& variable);
 
+/// Gives graph inputs and outputs of a chip graph from a file that does not tell it the permutation that they most
+/// likely have: channels moved last where has_channels_last().
+void assume_permutations(Graph& chip);
+
 /// Permutations `order` with shape_b[i] = shape_a[order[i]], the likeliest first: the same order, channels moved last
 /// (first, when `channels_last`), channels moved first, then any other. Orders that differ only in where dimensions of
 /// size 1 go are one. Empty when the shapes do not fit.

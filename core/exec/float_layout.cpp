@@ -16,15 +16,33 @@ std::vector<int64_t> order_of(const Variable& variable, const at::Tensor& tensor
   return {variable.permutation().begin(), variable.permutation().end()};
 }
 
-/// Rows that the chip graph takes at a time.
-int64_t rows_per_run(const Graph& chip) {
-  user_check(!chip.inputs().empty(), "the graph has no input");
-  const Variable& input = *chip.inputs()[0];
-  user_check(input.shape() && !input.shape()->empty(), "input '{}' has no batch dimension", input.name());
-  // The batch is the float network's first dimension, wherever the chip keeps it.
-  const std::vector<int>& order = input.permutation();
-  const auto axis = std::find(order.begin(), order.end(), 0) - order.begin();
-  return (*input.shape())[order.empty() ? 0 : static_cast<size_t>(axis)];
+/// How many runs `inputs` make: each takes as many rows of every input as the chip graph has.
+int64_t count_runs(const Graph& chip, const Tensors& inputs) {
+  std::optional<int64_t> runs;
+  bool whole = true;  // as exported: inputs without a batch may have any shapes
+  for (size_t i = 0; i < inputs.size(); ++i)
+    whole &= inputs[i].sizes() == at::IntArrayRef(float_shape(*chip.inputs()[i]));
+  if (whole) return 1;
+  for (size_t i = 0; i < inputs.size(); ++i) {
+    const Shape shape = float_shape(*chip.inputs()[i]);
+    user_check(!shape.empty() && shape[0] > 0, "input '{}' has no batch dimension", chip.inputs()[i]->name());
+    const int64_t rows = inputs[i].dim() > 0 ? inputs[i].size(0) : 0;
+    user_check(rows > 0 && rows % shape[0] == 0 && runs.value_or(rows / shape[0]) == rows / shape[0],
+               "the chip graph takes {} rows at a time; inputs of {} and {} rows cannot be cut into such pieces",
+               shape[0], inputs[0].dim() > 0 ? inputs[0].size(0) : 0, rows);
+    runs = rows / shape[0];
+  }
+  return *runs;
+}
+
+}  // namespace
+
+Shape float_shape(const Variable& variable) {
+  user_check(variable.shape().has_value(), "'{}': its shape is not known", variable.name());
+  Shape shape = *variable.shape();
+  for (size_t i = 0; i < variable.permutation().size(); ++i)
+    shape.at(static_cast<size_t>(variable.permutation()[i])) = variable.shape()->at(i);
+  return shape;
 }
 
 at::Tensor real_values(const Variable& output, const at::Tensor& value) {
@@ -32,8 +50,6 @@ at::Tensor real_values(const Variable& output, const at::Tensor& value) {
   if (!grid.quantized() || value.is_floating_point()) return value;
   return dequantize(value.to(at::kFloat), grid.exponents, -1);
 }
-
-}  // namespace
 
 at::Tensor to_chip_layout(const Variable& variable, const at::Tensor& tensor) {
   return variable.permutation().empty() ? tensor : tensor.permute(order_of(variable, tensor)).contiguous();
@@ -49,26 +65,22 @@ at::Tensor from_chip_layout(const Variable& variable, const at::Tensor& tensor) 
   return tensor.permute(back).contiguous();
 }
 
-Tensors run_in_float_layout(Executor& executor, const Graph& chip, const Tensors& inputs) {
+Tensors run_in_float_layout(Executor& executor, const Graph& chip, const Tensors& inputs, bool codes) {
   user_check(chip.is_chip(), "'{}' is no chip graph: lower() it first", chip.name);
   user_check(inputs.size() == chip.inputs().size() && !inputs.empty(), "the graph has {} inputs, {} were given",
              chip.inputs().size(), inputs.size());
-  const int64_t rows = inputs[0].dim() > 0 ? inputs[0].size(0) : 0, step = rows_per_run(chip);
-  for (const at::Tensor& input : inputs) {
-    user_check(input.dim() > 0 && input.size(0) == rows && rows > 0 && rows % step == 0,
-               "the chip graph takes {} rows at a time; inputs of {} and {} rows cannot be cut into such pieces", step,
-               rows, input.dim() > 0 ? input.size(0) : 0);
-  }
+  const int64_t runs = count_runs(chip, inputs);
   std::vector<Tensors> pieces(chip.outputs().size());
-  for (int64_t row = 0; row < rows; row += step) {
+  for (int64_t run = 0; run < runs; ++run) {
     Tensors piece;
     for (size_t i = 0; i < inputs.size(); ++i) {
-      piece.push_back(to_chip_layout(*chip.inputs()[i], inputs[i].narrow(0, row, step)));
+      const int64_t rows = inputs[i].dim() > 0 ? inputs[i].size(0) / runs : 0;
+      piece.push_back(to_chip_layout(*chip.inputs()[i], runs == 1 ? inputs[i] : inputs[i].narrow(0, run * rows, rows)));
     }
     const Tensors results = executor.run(piece);
     for (size_t i = 0; i < results.size(); ++i) {
       const Variable& output = *chip.outputs()[i];
-      pieces[i].push_back(from_chip_layout(output, real_values(output, results[i])));
+      pieces[i].push_back(from_chip_layout(output, codes ? results[i] : real_values(output, results[i])));
     }
   }
   Tensors outputs;

@@ -15,20 +15,30 @@ OneThreadEach::OneThreadEach() : before_(at::get_num_threads()) { at::set_num_th
 OneThreadEach::~OneThreadEach() { at::set_num_threads(before_); }
 
 void share_out(size_t count, size_t threads, const std::function<void(size_t)>& work) {
+  share_out(count, threads, [&work](size_t index, size_t) { work(index); });
+}
+
+void share_out(size_t count, size_t threads, const std::function<void(size_t, size_t)>& work) {
   std::atomic<size_t> next = 0;
   std::exception_ptr failure;
   std::mutex failing;
-  const auto take = [&] {
+  const auto take = [&](size_t thread) {
     try {
-      for (size_t i = next++; i < count; i = next++) work(i);
+      for (size_t i = next++; i < count; i = next++) work(i, thread);
     } catch (...) {
       const std::lock_guard lock(failing);
       if (!failure) failure = std::current_exception();
+      next = count;
     }
   };
   std::vector<std::thread> helpers;
-  for (size_t i = 1; i < std::min(threads, count); ++i) helpers.emplace_back(take);
-  take();
+  for (size_t i = 1; i < std::min(threads, count); ++i) {
+    helpers.emplace_back([&take, i] {
+      at::init_num_threads();  // libraries below LibTorch would use all cores in a thread that it has not seen yet
+      take(i);
+    });
+  }
+  take(0);
   for (std::thread& helper : helpers) helper.join();
   if (failure) std::rethrow_exception(failure);
 }

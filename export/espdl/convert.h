@@ -1,5 +1,6 @@
 #pragma once
 #include <string>
+#include <string_view>
 #include <utility>
 #include <vector>
 
@@ -14,9 +15,12 @@ struct TestValues {
   std::vector<std::pair<std::string, at::Tensor>> inputs, outputs;
 };
 
+/// Metadata "layout.NAME" = "0231" of a graph input or output: Variable::permutation().
+inline constexpr std::string_view kLayoutKey = "layout.";
+
 struct EspdlOptions {
-  /// Record target, espq's version and the runtime level in the metadata, so that a reader knows the chip. The
-  /// incumbent writes none of them.
+  /// Record target, espq's version, the runtime level and the layouts of graph inputs and outputs in the metadata, so
+  /// that a reader knows the chip and the float network's order of dimensions. The incumbent writes none of them.
   bool identify = true;
   RuntimeLevel runtime_level = RuntimeLevel::V3_3_9;
   int64_t model_version = 0;
@@ -29,7 +33,8 @@ struct EspdlOptions {
 EspdlModel to_model(const Graph& chip_graph, const TestValues& tests = {}, const EspdlOptions& options = {});
 
 /// The chip graph of a file.
-/// - Activations have the file's layout and shape. What the file stores as integers with exponents has `storage`.
+/// - Activations have the file's layout and shape; graph inputs and outputs know their permutation if the file tells
+/// it. What the file stores as integers with exponents has `storage`.
 /// - Parameters are unpacked: filters [N, C, H, W] (1-D: [N, C, W]), a Gemm's operand 1 always [N, K] whatever its
 ///   attribute transB says, a constant MatMul operand [.., K, N].
 /// - Attributes are those of the file plus the operators' defaults; `width` comes from quant_type; slots stay empty.

@@ -40,6 +40,7 @@ class GraphBuilder {
   void add_constant(const EspdlTensor& stored);
   void add_variables();
   void add_operation(const EspdlNode& node);
+  void read_layout(Variable& value) const;
   bool is_bias(const std::string& name) const;
   /// Which exponents of the file mean something; tensors that are not quantized carry a 0.
   std::vector<int> exponents(const std::string& name, at::ScalarType dtype, const std::vector<int64_t>& stored) const;
@@ -182,6 +183,20 @@ void GraphBuilder::add_operation(const EspdlNode& node) {
   }
 }
 
+void GraphBuilder::read_layout(Variable& value) const {
+  const std::string* text = model_.find_metadata(fmt::format("{}{}", kLayoutKey, value.name()));
+  if (!text) return;
+  std::vector<int> order;
+  for (const char digit : *text) order.push_back(digit - '0');
+  std::vector<int> sorted = order;
+  std::sort(sorted.begin(), sorted.end());
+  bool fits = value.shape() && sorted.size() == value.shape()->size();
+  for (size_t i = 0; i < sorted.size(); ++i) fits = fits && sorted[i] == static_cast<int>(i);
+  user_check(fits, "the metadata '{}{}' = '{}' is no order of the tensor's dimensions", kLayoutKey, value.name(),
+             *text);
+  value.set_permutation(std::move(order));
+}
+
 Graph GraphBuilder::build() {
   collect_readers();
   add_variables();
@@ -191,11 +206,13 @@ Graph GraphBuilder::build() {
     user_check(found && !found->is_parameter() && !found->producer(), "graph input '{}' is computed or constant",
                input.name);
     graph_.add_input(*found);
+    read_layout(*found);
   }
   for (const EspdlValueInfo& output : model_.outputs) {
     Variable* found = variable(output.name, "graph output");
     user_check(found, "a graph output has no name");
     graph_.add_output(*found);
+    read_layout(*found);
   }
   for (const Operation* operation : graph_.topological_order())
     for (const Variable* input : operation->inputs()) {

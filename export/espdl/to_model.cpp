@@ -1,5 +1,6 @@
 #include <ATen/ATen.h>
 
+#include <numeric>
 #include <set>
 
 #include "core/ops/operator.h"
@@ -42,6 +43,7 @@ class ModelBuilder {
   void add_variables(const std::set<const Variable*>& tables);
   void add_tests(const TestValues& tests);
   EspdlTensor test_tensor(const std::string& name, const at::Tensor& value) const;
+  void add_layout(const Variable& value);
   void add_metadata();
 };
 
@@ -193,12 +195,25 @@ void ModelBuilder::add_tests(const TestValues& tests) {
   }
 }
 
+void ModelBuilder::add_layout(const Variable& value) {
+  if (!value.shape()) return;
+  std::vector<int> order = value.permutation();
+  if (order.empty()) {
+    order.resize(value.shape()->size());
+    std::iota(order.begin(), order.end(), 0);
+  }
+  const std::string key = fmt::format("{}{}", kLayoutKey, value.name());
+  if (!model_.find_metadata(key)) model_.metadata.emplace_back(key, fmt::format("{}", fmt::join(order, "")));
+}
+
 void ModelBuilder::add_metadata() {
   model_.model_version = options_.model_version;
   if (options_.identify) {
     model_.metadata.emplace_back("target", graph_.target()->name);
     model_.metadata.emplace_back("espq_version", ESPQ_VERSION);
     model_.metadata.emplace_back("runtime_level", options_.runtime_level == RuntimeLevel::V3_3_9 ? "3.3.9" : "newer");
+    for (const auto& list : {graph_.inputs(), graph_.outputs()})
+      for (const Variable* value : list) add_layout(*value);
   }
   model_.metadata.insert(model_.metadata.end(), options_.metadata.begin(), options_.metadata.end());
 }

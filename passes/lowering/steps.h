@@ -9,7 +9,8 @@ namespace espq::lowering {
 /// Every constant has one reader, so that later steps may reorder and round it for that reader.
 PassReport split_shared_parameters(Graph& graph);
 
-/// A Clip from 0 to what its grid cannot exceed becomes a Relu, which costs nothing behind a Conv.
+/// A Clip from 0 to what its grid cannot exceed becomes a Relu, which costs nothing behind a Conv; one from the lowest
+/// code on goes.
 PassReport saturating_clips(Graph& graph);
 
 /// A Relu that is the only reader of a Conv, Gemm or MatMul goes into it.

@@ -23,18 +23,13 @@ bool has_own_bias(const LinearOperation& linear) {
          linear.operation().input_quant()[*linear.bias_slot()].quantizes() && linear.bias().has_value();
 }
 
-/// Mean of `differences` [samples, channels, ...] per channel, less what chance explains.
-at::Tensor certain_mean(const std::vector<at::Tensor>& differences, int64_t axis) {
-  std::vector<at::Tensor> rows;
-  for (const at::Tensor& difference : differences)
-    rows.push_back(difference.to(at::kDouble).movedim(axis < 0 ? difference.dim() + axis : axis, 0).flatten(1));
-  // Positions of one picture are alike: every batch counts as one value.
-  std::vector<at::Tensor> means;
-  for (const at::Tensor& row : rows) means.push_back(row.mean(1));
-  const at::Tensor of_batches = at::stack(means, 1);
-  const at::Tensor mean = of_batches.mean(1);
-  if (of_batches.size(1) < 2) return mean;
-  const at::Tensor chance = of_batches.var(1) / of_batches.size(1);
+/// Mean per channel, of one mean per batch, less what chance explains. (Positions of one picture are alike: every batch
+/// counts as one value.)
+at::Tensor certain_mean(const std::vector<at::Tensor>& of_batches) {
+  const at::Tensor means = at::stack(of_batches, 1);
+  const at::Tensor mean = means.mean(1);
+  if (means.size(1) < 2) return mean;
+  const at::Tensor chance = means.var(1) / means.size(1);
   const at::Tensor square = mean.square();
   return mean * square / (square + chance).clamp_min(1e-30);
 }
@@ -43,10 +38,11 @@ void correct(LayerWalk& walk, Graph& graph, const Operation& operation, PassRepo
   if (!operation.quantized()) return;
   const auto linear = linear_operation(operation);
   if (!linear || !has_own_bias(*linear)) return;
-  std::vector<at::Tensor> differences;
-  for (size_t batch = 0; batch < walk.batches(); ++batch)
-    differences.push_back(walk.expected(batch) - walk.result(batch).raw);
-  const at::Tensor shift = certain_mean(differences, linear->rule().channel_axis);
+  const at::Tensor shift = certain_mean(walk.each_batch([&](const LayerWalk::Result& result, const at::Tensor& exact) {
+    const at::Tensor difference = (exact - result.raw).to(at::kDouble);
+    const int64_t axis = linear->rule().channel_axis;
+    return difference.movedim(axis < 0 ? difference.dim() + axis : axis, 0).flatten(1).mean(1);
+  }));
   if (shift.abs().max().item<double>() == 0) return;
   linear->set_bias(graph, *linear->bias() + shift);
   report.count("bias corrected", operation.name());

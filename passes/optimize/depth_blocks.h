@@ -1,4 +1,6 @@
 #pragma once
+#include <vector>
+
 #include "passes/optimize/blocks.h"
 
 namespace espq {

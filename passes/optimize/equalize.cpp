@@ -37,7 +37,14 @@ struct Ranges {
 class Equalizer {
  public:
   Equalizer(const Graph& graph, const Target& target, const EqualizeOptions& options)
-      : map_(map_channels(graph)), target_(target), options_(options) {}
+      : map_(map_channels(graph)), target_(target), options_(options) {
+    for (const ChannelMap::Layer& layer : map_.layers) {
+      const LinearOperation& linear = layer.linear;
+      const int64_t groups = linear.groups(), rows = linear.rows() / groups;
+      const at::Tensor weight = linear.rows_first(linear.weight()).to(at::kFloat).abs();
+      magnitudes_.push_back(weight.reshape({groups, rows, linear.input_channels() / groups, -1}).amax(3));
+    }
+  }
 
   const ChannelMap& map() const { return map_; }
 
@@ -187,14 +194,13 @@ class Equalizer {
       if (channels[i] != ChannelMap::kNone) shares[channels[i]] = std::max(shares[channels[i]], sizes[i] / largest);
   }
 
-  /// The weight as it is under the factors, rows first.
-  at::Tensor scaled_weight(const ChannelMap::Layer& layer, const Vector& factors) const {
-    const LinearOperation& linear = layer.linear;
-    at::Tensor weight =
-        linear.rows_first(linear.scaled_columns(to_tensor(of_channels(factors, layer.columns)).reciprocal()));
-    Shape shape(static_cast<size_t>(weight.dim()), 1);
-    shape[0] = linear.rows();
-    return weight.mul(to_tensor(of_channels(factors, layer.rows)).reshape(shape)).abs_();
+  /// Largest magnitude of every row's channels under the factors: [groups, rows of a group, channels of a group].
+  at::Tensor magnitudes(size_t layer, const Vector& factors) const {
+    const ChannelMap::Layer& of = map_.layers[layer];
+    const at::Tensor rows = to_tensor(of_channels(factors, of.rows)).to(at::kFloat);
+    const at::Tensor columns = to_tensor(of_channels(factors, of.columns)).to(at::kFloat);
+    const int64_t groups = of.linear.groups();
+    return magnitudes_[layer] * rows.reshape({groups, -1, 1}) / columns.reshape({groups, 1, -1});
   }
 
   bool exponent_per_row(const ChannelMap::Layer& layer) const {
@@ -203,10 +209,9 @@ class Equalizer {
 
   Vector shares_in_front(const Vector& factors) const {
     Vector shares(factors.size(), 0.0);
-    for (const ChannelMap::Layer& layer : map_.layers)
-      if (!exponent_per_row(layer))
-        take_shares(to_vector(scaled_weight(layer, factors).reshape({layer.linear.rows(), -1}).amax(1)), layer.rows,
-                    shares);
+    for (size_t i = 0; i < map_.layers.size(); ++i)
+      if (!exponent_per_row(map_.layers[i]))
+        take_shares(to_vector(magnitudes(i, factors).amax(2).flatten()), map_.layers[i].rows, shares);
     if (!options_.activations) return shares;
     for (size_t i = 0; i < map_.values.size(); ++i) {
       const ChannelMap::Value& value = map_.values[i];
@@ -227,17 +232,14 @@ class Equalizer {
 
   Vector shares_behind(const Vector& factors) const {
     Vector shares(factors.size(), 0.0);
-    for (const ChannelMap::Layer& layer : map_.layers) {
-      const int64_t groups = layer.linear.groups(), rows = layer.linear.rows() / groups;
-      // [groups, rows of a group, channels of a group, positions]
-      at::Tensor weight =
-          scaled_weight(layer, factors).reshape({groups, rows, layer.linear.input_channels() / groups, -1}).amax(3);
-      if (exponent_per_row(layer)) {
+    for (size_t i = 0; i < map_.layers.size(); ++i) {
+      at::Tensor weight = magnitudes(i, factors);
+      if (exponent_per_row(map_.layers[i])) {
         // A row of one channel has an exponent for it alone.
         if (weight.size(2) == 1) continue;
         weight = weight / weight.amax(2, true).clamp_min(1e-30);
       }
-      take_shares(to_vector(weight.amax(1).reshape({-1})), layer.columns, shares);
+      take_shares(to_vector(weight.amax(1).flatten()), map_.layers[i].columns, shares);
     }
     return shares;
   }
@@ -245,7 +247,8 @@ class Equalizer {
   ChannelMap map_;
   const Target& target_;
   const EqualizeOptions& options_;
-  std::vector<Ranges> ranges_;  ///< of map_.values
+  std::vector<at::Tensor> magnitudes_;  ///< per layer, see magnitudes()
+  std::vector<Ranges> ranges_;          ///< of map_.values
 };
 
 void check(const EqualizeOptions& options) {

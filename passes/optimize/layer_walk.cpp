@@ -27,10 +27,7 @@ std::vector<const Variable*> results_of(const Operation& operation) {
 }  // namespace
 
 LayerWalk::LayerWalk(const Graph& teacher, const Graph& quantized, const Dataset& data)
-    : teacher_(teacher),
-      quantized_(quantized),
-      teaches_(float_executor(teacher)),
-      computes_(quantized, Precision::Simulated) {
+    : teacher_(teacher), quantized_(quantized) {
   for (size_t i = 0; i < data.size(); ++i) {
     const Tensors inputs = data.inputs(quantized, i);
     Batch batch;
@@ -41,9 +38,13 @@ LayerWalk::LayerWalk(const Graph& teacher, const Graph& quantized, const Dataset
   for (const Operation* operation : quantized.topological_order())
     for (const Variable* input : operation->inputs())
       if (input) last_reader_[input] = operation;
-  computes_.set_hook([this](SlotEvent& event) {
-    if (event.is_output && event.slot == 0) raw_ = event.raw;
-  });
+  for (size_t i = 0; i < std::min(one_thread_each_.threads(), batches_.size()); ++i) {
+    lanes_.push_back(
+        std::unique_ptr<Lane>(new Lane{float_executor(teacher), Executor(quantized, Precision::Simulated)}));
+    lanes_.back()->computes.set_hook([lane = lanes_.back().get()](SlotEvent& event) {
+      if (event.is_output && event.slot == 0) lane->raw = event.raw;
+    });
+  }
 }
 
 LayerWalk::~LayerWalk() = default;
@@ -54,9 +55,19 @@ Tensors LayerWalk::compute(Piece& piece, const Values& values) const {
   return piece.run(inputs);
 }
 
-LayerWalk::Result LayerWalk::result(size_t batch) {
-  const at::Tensor value = compute(*piece_, batches_[batch].quantized)[0];
-  return {value, std::move(raw_)};
+void LayerWalk::on_every_batch(const std::function<void(Lane& lane, size_t batch)>& work) {
+  share_out(lanes_.size(), lanes_.size(), [&](size_t lane) {
+    for (size_t batch = lane; batch < batches_.size(); batch += lanes_.size()) work(*lanes_[lane], batch);
+  });
+}
+
+std::vector<at::Tensor> LayerWalk::each_batch(const Look& look) {
+  std::vector<at::Tensor> seen(batches_.size());
+  on_every_batch([&](Lane& lane, size_t batch) {
+    const at::Tensor value = compute(*lane.quantized, batches_[batch].quantized)[0];
+    seen[batch] = look({value, std::move(lane.raw)}, batches_[batch].exact.at(results_[0]));
+  });
+  return seen;
 }
 
 void LayerWalk::drop_what_nobody_reads(const Operation& operation, Values& values) const {
@@ -65,30 +76,42 @@ void LayerWalk::drop_what_nobody_reads(const Operation& operation, Values& value
       values.erase(input);
 }
 
+/// The float results are computed.
+void LayerWalk::enter(const Operation& operation) {
+  feeds_.clear();
+  for (const Variable* input : operation.inputs())
+    if (input && !input->is_parameter() && std::find(feeds_.begin(), feeds_.end(), input) == feeds_.end())
+      feeds_.push_back(input);
+  results_ = results_of(operation);
+  for (const auto& lane : lanes_) {
+    lane->exact.emplace(lane->teaches.compile({teacher_.find_operation(operation.name())}, of_other(feeds_, teacher_),
+                                              of_other(results_, teacher_)));
+    lane->quantized.emplace(lane->computes.compile({&operation}, feeds_, results_));
+  }
+  on_every_batch([&](Lane& lane, size_t batch) {
+    const Tensors values = compute(*lane.exact, batches_[batch].exact);
+    for (size_t i = 0; i < results_.size(); ++i) batches_[batch].exact[results_[i]] = values[i];
+  });
+}
+
+/// The quantized results are computed, of the operation as the visitor left it.
+void LayerWalk::leave(const Operation& operation) {
+  on_every_batch([&](Lane& lane, size_t index) {
+    Batch& batch = batches_[index];
+    const Tensors values = compute(*lane.quantized, batch.quantized);
+    for (size_t i = 0; i < results_.size(); ++i) batch.quantized[results_[i]] = values[i];
+    drop_what_nobody_reads(operation, batch.exact);
+    drop_what_nobody_reads(operation, batch.quantized);
+  });
+}
+
 void LayerWalk::run(const std::function<void(const Operation& operation)>& visit) {
   const auto order = quantized_.topological_order();
   size_t done = 0;
   for (const Operation* operation : order) {
-    current_ = operation;
-    feeds_.clear();
-    for (const Variable* input : operation->inputs())
-      if (input && !input->is_parameter() && std::find(feeds_.begin(), feeds_.end(), input) == feeds_.end())
-        feeds_.push_back(input);
-    const std::vector<const Variable*> results = results_of(*operation);
-    Piece teacher = teaches_.compile({teacher_.find_operation(operation->name())}, of_other(feeds_, teacher_),
-                                     of_other(results, teacher_));
-    for (Batch& batch : batches_) {
-      const Tensors values = compute(teacher, batch.exact);
-      for (size_t i = 0; i < results.size(); ++i) batch.exact[results[i]] = values[i];
-    }
-    piece_.emplace(computes_.compile({operation}, feeds_, results));
+    enter(*operation);
     visit(*operation);
-    for (Batch& batch : batches_) {
-      const Tensors values = compute(*piece_, batch.quantized);
-      for (size_t i = 0; i < results.size(); ++i) batch.quantized[results[i]] = values[i];
-      drop_what_nobody_reads(*operation, batch.exact);
-      drop_what_nobody_reads(*operation, batch.quantized);
-    }
+    leave(*operation);
     report_progress("layers", ++done, order.size());
   }
 }

@@ -2,11 +2,14 @@
 #include <ATen/core/Tensor.h>
 
 #include <functional>
+#include <memory>
+#include <optional>
 #include <unordered_map>
 #include <vector>
 
 #include "core/data/dataset.h"
 #include "core/exec/executor.h"
+#include "core/exec/side_by_side.h"
 #include "core/graph/graph.h"
 
 namespace espq {
@@ -25,32 +28,39 @@ class LayerWalk {
   void run(const std::function<void(const Operation& operation)>& visit);
 
   // --- for visitors, about the operation that they are called with
-  size_t batches() const { return batches_.size(); }
-  /// First result of the float network.
-  const at::Tensor& expected(size_t batch) const { return batches_[batch].exact.at(current_->output()); }
   /// First result of the quantized network, and the same before it is rounded.
   struct Result {
     at::Tensor value, raw;
   };
-  Result result(size_t batch);
+  /// What `look` makes of every batch, several at a time: `exact` is the float network's first result.
+  using Look = std::function<at::Tensor(const Result& quantized, const at::Tensor& exact)>;
+  std::vector<at::Tensor> each_batch(const Look& look);
 
  private:
   using Values = std::unordered_map<const Variable*, at::Tensor>;
   struct Batch {
     Values exact, quantized;  ///< by variable of the quantized graph
   };
+  /// What one thread works with.
+  struct Lane {
+    Executor teaches, computes;
+    std::optional<Piece> exact = {}, quantized = {};  ///< the current operation
+    at::Tensor raw = {};
+  };
 
+  void enter(const Operation& operation);
+  void leave(const Operation& operation);
   Tensors compute(Piece& piece, const Values& values) const;
   void drop_what_nobody_reads(const Operation& operation, Values& values) const;
+  void on_every_batch(const std::function<void(Lane& lane, size_t batch)>& work);
 
   const Graph &teacher_, &quantized_;
-  Executor teaches_, computes_;
+  const OneThreadEach one_thread_each_;
+  std::vector<std::unique_ptr<Lane>> lanes_;
   std::vector<Batch> batches_;
   std::unordered_map<const Variable*, const Operation*> last_reader_;
   const Operation* current_ = nullptr;
-  std::vector<const Variable*> feeds_;  ///< of the current operation
-  std::optional<Piece> piece_;          ///< the current operation in the quantized network
-  at::Tensor raw_;
+  std::vector<const Variable*> feeds_, results_;  ///< of the current operation
 };
 
 }  // namespace espq

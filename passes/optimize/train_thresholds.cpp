@@ -1,12 +1,15 @@
 #include "passes/optimize/train_thresholds.h"
 
 #include <ATen/ATen.h>
+#include <c10/core/GradMode.h>
 #include <spdlog/spdlog.h>
 
 #include <cmath>
+#include <limits>
 
 #include "core/exec/side_by_side.h"
 #include "core/ops/operator.h"
+#include "core/quant/fake_quantize.h"
 #include "passes/optimize/block_trainer.h"
 #include "passes/optimize/block_walk.h"
 #include "passes/optimize/option_checks.h"
@@ -15,6 +18,12 @@
 namespace espq {
 
 namespace {
+
+constexpr uint64_t kWholeNetwork = 999;  ///< in the place of a block's number
+constexpr int64_t kLooks = 3;            ///< at the error, per stretch of a training
+constexpr int64_t kProbeSteps = 10;      ///< for a learning rate to show what it is good for
+constexpr double kBearable = 1.25;       ///< growth of the error on the way to a better place
+constexpr double kLeastRate = 1e-3;      ///< share of the rate that is tried
 
 void check(const TrainThresholdsOptions& options) {
   require_at_least(static_cast<double>(options.block_size), 1, "train_thresholds.block_size");
@@ -25,7 +34,12 @@ void check(const TrainThresholdsOptions& options) {
   require_at_least(static_cast<double>(options.fine_tune_steps), 0, "train_thresholds.fine_tune_steps");
   require_at_least(options.fine_tune_rate, 0, "train_thresholds.fine_tune_rate");
   require_share(options.warm_up, "train_thresholds.warm_up");
+  require_share(options.exponents, "train_thresholds.exponents");
   require_share(options.gradual, "train_thresholds.gradual");
+  user_check(options.gradual <= options.exponents,
+             "train_thresholds.gradual: {} is more than `exponents`, {}: exponents learn while activations come to be "
+             "rounded",
+             options.gradual, options.exponents);
   user_check(options.steps + options.fine_tune_steps > 0,
              "train_thresholds: no steps are asked for; null switches the pass off");
 }
@@ -42,6 +56,14 @@ struct Learning {
   std::unordered_set<ScaleId> exponents;
 };
 
+/// How far a training got.
+struct Best {
+  double error;
+  NamedTensors state;
+};
+
+std::shared_ptr<const SlotRounding> straight_through(const SlotPlace&, const GridRounding&) { return nullptr; }
+
 class ThresholdTrainer {
  public:
   ThresholdTrainer(TrainableGraph& network, const TrainThresholdsOptions& options, size_t threads, PassReport& report)
@@ -57,12 +79,31 @@ class ThresholdTrainer {
   void fine_tune(BlockWalk& walk) {
     trained_.clear();
     settled_.clear();
+    round_weights();
     walk.run_whole([&](const Block& block, const BlockSamples& samples, size_t) {
-      train(block, samples, options_.fine_tune_steps, options_.fine_tune_rate, 0, 999);
+      const double rate = best_rate(block, samples);
+      train(block, samples, options_.fine_tune_steps, rate, 0, kWholeNetwork);
     });
   }
 
  private:
+  /// Weights that learned gather in the middle between two steps of their grid, where next to nothing turns them over.
+  /// In the middle of a step they are as good and hold still.
+  void round_weights() {
+    network_.refresh();
+    const c10::NoGradGuard no_gradients;
+    const Graph& graph = network_.view();
+    for (const Operation* operation : graph.operations())
+      for (size_t slot = 0; slot < operation->inputs().size() && operation->quantized(); ++slot) {
+        const Variable* input = operation->input(slot);
+        const SlotQuant& quant = operation->input_quant()[slot];
+        if (!input || !input->is_parameter() || !input->value().requires_grad() || !quant.quantizes()) continue;
+        const at::Tensor leaf = input->value();
+        leaf.copy_(fake_quantize(leaf.detach(), slot_exponents(graph, quant), quant.channel_axis, quant.bits,
+                                 graph.target()->rounding));
+      }
+  }
+
   // ---------------------------------------------------------------------------------------------- what learns
   /// Later blocks leave alone what this one computes with.
   void remember(const Block& block) {
@@ -108,6 +149,44 @@ class ThresholdTrainer {
   }
 
   // ---------------------------------------------------------------------------------------------- one block
+  TrainingLoop loop(int64_t steps, uint64_t number) const {
+    return {.steps = steps,
+            .batch = options_.batch,
+            .warm_up = options_.warm_up,
+            .schedule = options_.schedule,
+            .order = options_.order,
+            .relative = options_.rate_unit == RateUnit::Grid,
+            .seed = options_.seed * 1000 + number,
+            .threads = threads_};
+  }
+
+  /// As the chip rounds, on the data that decide.
+  double error_of(const Block& block, const BlockTrainer& trainer) {
+    network_.refresh();
+    return trainer.error([&] { return part(block, straight_through); }, options_.judge == Judge::HeldOut);
+  }
+
+  /// The largest of some rates that does not throw the network back in a few steps: millions of weights take a smaller
+  /// one than those of a block.
+  double best_rate(const Block& block, const BlockSamples& samples) {
+    network_.refresh();
+    const NamedTensors before = network_.state();
+    TrainingLoop few = loop(kProbeSteps, kWholeNetwork);
+    few.warm_up = 0;
+    BlockTrainer trainer(samples, few, BlockWalk::elements(block));
+    const double error = error_of(block, trainer);
+    double rate = options_.fine_tune_rate;
+    for (; rate > kLeastRate * options_.fine_tune_rate; rate /= 4) {
+      Learning learning = learning_of(block, rate);
+      Best reached{std::numeric_limits<double>::infinity(), {}};
+      run_steps(block, trainer, learning, kProbeSteps, 0, reached);
+      spdlog::debug("fine-tuning with {} times the rate: error {:.6g}, {:.6g} before", rate, reached.error, error);
+      network_.load_state(before);
+      if (reached.error < kBearable * error) break;
+    }
+    return rate;
+  }
+
   Piece part(const Block& block, RoundingChoice rounding = nullptr) {
     return network_.part(block.operations, block.inputs, block.outputs, std::move(rounding));
   }
@@ -116,52 +195,65 @@ class ThresholdTrainer {
              uint64_t number) {
     Learning learning = learning_of(block, rate);
     if (learning.all.empty()) return;
-    const bool held_out = options_.judge == Judge::HeldOut;
-    BlockTrainer trainer(samples,
-                         {.steps = steps,
-                          .batch = options_.batch,
-                          .warm_up = options_.warm_up,
-                          .schedule = options_.schedule,
-                          .order = options_.order,
-                          .relative = options_.rate_unit == RateUnit::Grid,
-                          .seed = options_.seed * 1000 + number,
-                          .threads = threads_},
-                         BlockWalk::elements(block));
-    const auto hard = [&] { return part(block, [](const SlotPlace&, const GridRounding&) { return nullptr; }); };
+    BlockTrainer trainer(samples, loop(steps, number), BlockWalk::elements(block));
     network_.refresh();
     const NamedTensors before = network_.state();
-    const double error = trainer.error(hard, held_out);
-    run_steps(block, trainer, learning, steps, gradual);
-    network_.refresh();
-    const double trained = trainer.error(hard, held_out);
+    const double error = error_of(block, trainer);
+    Best best{error, {}};
+    run_steps(block, trainer, learning, steps, gradual, best);
     const std::string& where = block.operations.front()->name();
-    spdlog::debug("training from '{}' on: error {:.6g} before, {:.6g} after", where, error, trained);
-    if (trained < error) return report_.count("block trained", where);
-    network_.load_state(before);
+    spdlog::debug("training from '{}' on: error {:.6g} before, {:.6g} at best", where, error, best.error);
+    const bool helped = best.error < error;
+    network_.load_state(helped ? best.state : before);
+    settle_exponents(learning);
     network_.refresh();
+    if (helped) return report_.count("block trained", where);
     report_.note("block left as it was, training did not help");
   }
 
-  /// Two stretches: exponents learn while activations come to be rounded, then weights alone.
-  void run_steps(const Block& block, BlockTrainer& trainer, Learning& learning, int64_t steps, double gradual) {
-    const auto middle = gradual > 0 ? static_cast<int64_t>(std::lround(gradual * static_cast<double>(steps))) : steps;
-    const auto refresh = [&](int64_t) { network_.refresh(); };
-    BlockTrainer::Steps first{.begin = 0, .end = middle, .piece = {}, .before = refresh};
-    first.piece = [&](const std::shared_ptr<const RoundedShare>& share) {
+  /// Two stretches: exponents learn, too, while activations come to be rounded; then weights alone. On the way the
+  /// error is measured now and then, and the best state kept.
+  void run_steps(const Block& block, BlockTrainer& trainer, Learning& learning, int64_t steps, double gradual,
+                 Best& best) {
+    const auto count = static_cast<double>(steps);
+    const auto middle = static_cast<int64_t>(std::lround(options_.exponents * count));
+    BlockTrainer::Steps stretch{.piece = {}, .before = [&](int64_t) { network_.refresh(); }};
+    stretch.piece = [&](const std::shared_ptr<const RoundedShare>& share) {
       return part(block, choice(learning, gradual > 0 ? share : nullptr));
     };
     if (gradual > 0)
-      first.share = [middle](int64_t step) { return static_cast<double>(step + 1) / static_cast<double>(middle); };
-    trainer.train(learning.all, first);
-    if (middle == steps) return;
-    network_.refresh();
+      stretch.share = [until = gradual * count](int64_t step) {
+        return std::min(1.0, static_cast<double>(step + 1) / until);
+      };
+    run_stretch(block, trainer, learning.all, stretch, {0, middle}, best);
+    settle_exponents(learning);
     std::vector<Learner> rest(learning.all.begin(),
                               learning.all.begin() + static_cast<std::ptrdiff_t>(learning.parameters.size()));
-    BlockTrainer::Steps second{.begin = middle, .end = steps, .piece = {}, .before = refresh};
-    second.piece = [&](const std::shared_ptr<const RoundedShare>&) {
-      return part(block, [](const SlotPlace&, const GridRounding&) { return nullptr; });
-    };
-    trainer.train(rest, second);
+    stretch.share = nullptr;
+    stretch.piece = [&](const std::shared_ptr<const RoundedShare>&) { return part(block, straight_through); };
+    run_stretch(block, trainer, rest, stretch, {middle, steps}, best);
+  }
+
+  void run_stretch(const Block& block, BlockTrainer& trainer, std::vector<Learner>& learners,
+                   BlockTrainer::Steps stretch, std::pair<int64_t, int64_t> range, Best& best) {
+    const int64_t length = range.second - range.first, looks = options_.judge == Judge::HeldOut ? kLooks : 1;
+    for (int64_t look = 0; look < looks && length > 0; ++look) {
+      stretch.begin = range.first + length * look / looks;
+      stretch.end = range.first + length * (look + 1) / looks;
+      if (stretch.begin == stretch.end) continue;
+      trainer.train(learners, stretch);
+      const double error = error_of(block, trainer);
+      if (error < best.error) best = {error, network_.state()};
+    }
+  }
+
+  /// An exponent that learned stands anywhere between two integers, often where the next step would turn it over: from
+  /// here on it is the one that it rounds to.
+  void settle_exponents(const Learning& learning) {
+    network_.refresh();
+    const c10::NoGradGuard no_gradients;
+    for (size_t i = learning.parameters.size(); i < learning.all.size(); ++i)
+      learning.all[i].leaf().copy_(learning.all[i].leaf().round());
   }
 
   /// How slots round: exponents of the block learn, activations are rounded to a share where there is one.

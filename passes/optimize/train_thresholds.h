@@ -10,23 +10,23 @@
 namespace espq {
 
 struct TrainThresholdsOptions {
-  int64_t block_size = 4;        ///< operations with weights in a block (Depth: depth of a block)
-  int64_t steps = 200;           ///< per block; 0: the network is only fine-tuned
-  int64_t batch = 8;             ///< samples per step
-  double rate = 0.02;            ///< of weights and biases, in `rate_unit`, at the schedule's height
-  double exponent_rate = 0.005;  ///< of the base-2 logarithms of scales, in bits
+  int64_t block_size = 4;       ///< operations with weights in a block (Depth: depth of a block)
+  int64_t steps = 300;          ///< per block; 0: the network is only fine-tuned
+  int64_t batch = 8;            ///< samples per step
+  double rate = 0.05;           ///< of weights and biases, in `rate_unit`, at the schedule's height
+  double exponent_rate = 0.02;  ///< of the base-2 logarithms of scales, in bits
   RateUnit rate_unit = RateUnit::Grid;
   RateSchedule schedule = RateSchedule::Cosine;
-  double warm_up = 0.1;  ///< share of the steps in which the rate grows
-  /// Share of the steps at the beginning in which activations are rounded more and more and exponents learn; weights go
-  /// on alone. 0: activations are rounded and exponents learn in all steps.
-  double gradual = 0.5;
+  double warm_up = 0.1;    ///< share of the steps in which the rate grows
+  double exponents = 0.5;  ///< share of the steps at the beginning in which exponents learn
+  double gradual = 0.5;    ///< share of the steps in which activations are rounded more and more, at most `exponents`
   SampleOrder order = SampleOrder::Drawn;
   BlockCuts blocks = BlockCuts::Narrow;
   Judge judge = Judge::HeldOut;
-  /// At last the whole network is trained on its outputs: so many steps, with the rate times `fine_tune_rate`.
+  /// At last the whole network is trained on its outputs: so many steps, with at most `fine_tune_rate` times the rate.
+  /// A few steps each with that, a quarter of it and so on show which.
   int64_t fine_tune_steps = 100;
-  double fine_tune_rate = 0.5;
+  double fine_tune_rate = 1;
   uint64_t seed = 1;
 };
 
@@ -40,6 +40,7 @@ void describe(Fields& fields, TrainThresholdsOptions& options) {
   fields("rate_unit", options.rate_unit);
   fields("schedule", options.schedule);
   fields("warm_up", options.warm_up);
+  fields("exponents", options.exponents);
   fields("gradual", options.gradual);
   fields("order", options.order);
   fields("blocks", options.blocks);

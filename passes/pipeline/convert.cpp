@@ -27,6 +27,9 @@ void recover(const RunPass& run, const Graph& teacher, const Dataset& data, cons
   const auto thresholds = [&](Graph& graph) {
     return train_thresholds(graph, teacher, data, *recipe.train_thresholds, recipe.quirks);
   };
+  const auto zero_points = [&](Graph& graph) {
+    return virtual_zero_point(graph, teacher, data, *recipe.virtual_zero_point, recipe.quirks);
+  };
   const auto rounding = [&](Graph& graph) {
     return learn_rounding(graph, teacher, data, *recipe.learn_rounding, recipe.quirks);
   };
@@ -34,6 +37,8 @@ void recover(const RunPass& run, const Graph& teacher, const Dataset& data, cons
   if (recipe.train_thresholds && run(thresholds)) bring_to_rest(run, data, recipe);
   // For the exponents that the chip will have.
   if (recipe.learn_rounding && run(rounding)) bring_to_rest(run, data, recipe);
+  // Last: the passes above compare tensors that it shifts.
+  if (recipe.virtual_zero_point && run(zero_points)) bring_to_rest(run, data, recipe);
 }
 
 }  // namespace
@@ -73,13 +78,14 @@ void bring_to_chip_forms(Graph& simplified, const Recipe& recipe, Report& report
 Conversion convert(const Graph& network, const Dataset& data, const Recipe& recipe) {
   if (recipe.mixed_precision) return convert(network, data, with_chosen_widths(network, data, recipe));
   const Quirks& quirks = recipe.quirks;
-  Conversion made{recipe, {}, {}, {}};
+  Conversion made{recipe, {}, {}, {}, {}};
   made.quantized = prepare(network, recipe, &made.report);
 
   PassSequence run(made.quantized, made.report);
   if (recipe.equalize) run([&](Graph& graph) { return equalize_where_it_helps(graph, data, recipe); });
   quantize_network(run, data, recipe);
-  recover(run, made.quantized.clone(), data, recipe);
+  made.reference = made.quantized.clone();
+  recover(run, made.reference, data, recipe);
   // Last, since passes know functions by their type and not as LUT.
   run([&](Graph& graph) {
     return retype_functions_without_kernel(graph, recipe.tables.value_or(TableOptions()), quirks);
@@ -92,7 +98,7 @@ Conversion convert(const Graph& network, const Dataset& data, const Recipe& reci
 }
 
 Conversion finish(const Graph& quantized, const Dataset& data, const Recipe& recipe) {
-  Conversion made{recipe, quantized.clone(), {}, {}};
+  Conversion made{recipe, quantized.clone(), quantized.clone(), {}, {}};
   PassSequence run(made.quantized, made.report);
   bring_to_rest(run, data, recipe);
   made.chip = lower(made.quantized, recipe.lowering, recipe.quirks, &made.report);

@@ -11,6 +11,7 @@ namespace espq {
 /// What a float network became for one chip.
 struct Conversion {
   Recipe recipe;    ///< that made it
+  Graph reference;  ///< what was quantized, before passes changed weights to make up for rounding: run it in float
   Graph quantized;  ///< grids on the floats of the network: to simulate, to analyse, to train
   Graph chip;       ///< layouts, operators and integers of the chip library: for Board precision and the file
   Report report;    ///< every pass, in the order in which they ran; warnings have been logged, too

@@ -17,7 +17,9 @@ TestValues answers(const Conversion& made, const NamedTensors& inputs) {
 
 ExportResult export_espdl(const Conversion& made, const NamedTensors& test_inputs, const std::filesystem::path& file,
                           ExportOptions options) {
+  const auto metadata = std::move(options.file.metadata);
   options.file = file_options(made.recipe);
+  options.file.metadata = metadata;
   options.recipe_text = recipe_text(made.recipe);
   return export_espdl(made.chip, answers(made, test_inputs), file, options);
 }

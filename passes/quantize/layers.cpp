@@ -77,6 +77,8 @@ LayerTable::LayerTable(const Graph& graph, const Layers& layers) {
     if (graph.find_operation(key)) continue;
     const auto fits = [&pattern = key](const Operation* operation) { return matches(pattern, operation->name()); };
     const auto operations = graph.operations();
+    const auto is_input = [&pattern = key](const Variable* input) { return matches(pattern, input->name()); };
+    if (options.fixes_exponent() && std::any_of(graph.inputs().begin(), graph.inputs().end(), is_input)) continue;
     if (std::none_of(operations.begin(), operations.end(), fits)) report_unknown(graph, key);
   }
   for (const Operation* operation : graph.operations()) {
@@ -91,7 +93,9 @@ LayerTable::LayerTable(const Graph& graph, const Layers& layers) {
                      [](const Entry& a, const Entry& b) { return a.specificity > b.specificity; });
     options_[operation] = {chosen(entries, &LayerOptions::width, "the width", *operation),
                            chosen(entries, &LayerOptions::observer, "the observer", *operation),
-                           chosen(entries, &LayerOptions::parameter_observer, "the parameter observer", *operation)};
+                           chosen(entries, &LayerOptions::parameter_observer, "the parameter observer", *operation),
+                           chosen(entries, &LayerOptions::exponent, "the exponent", *operation),
+                           chosen(entries, &LayerOptions::range, "the range", *operation)};
   }
 }
 

@@ -18,11 +18,13 @@ void describe(Fields& fields, Recipe& recipe) {
   fields("equalize", recipe.equalize);
   fields("mixed_precision", recipe.mixed_precision);
   fields("widths", recipe.widths);
+  fields("load_quantization", recipe.load_quantization);
   fields("calibration", recipe.calibration);
   fields("alignment", recipe.alignment);
   fields("correct_biases", recipe.correct_biases);
   fields("train_thresholds", recipe.train_thresholds);
   fields("learn_rounding", recipe.learn_rounding);
+  fields("virtual_zero_point", recipe.virtual_zero_point);
   fields("accumulators", recipe.accumulators);
   fields("tables", recipe.tables);
   fields("lowering", recipe.lowering);

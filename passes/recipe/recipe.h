@@ -13,6 +13,7 @@
 #include "passes/optimize/learn_rounding.h"
 #include "passes/optimize/mixed_precision.h"
 #include "passes/optimize/train_thresholds.h"
+#include "passes/optimize/virtual_zero_point.h"
 #include "passes/quantize/align_scales.h"
 #include "passes/quantize/assign_widths.h"
 #include "passes/quantize/fit_accumulators.h"
@@ -36,11 +37,15 @@ struct Recipe {
   std::optional<EqualizeOptions> equalize = {};
   std::optional<MixedPrecisionOptions> mixed_precision = {};
   WidthOptions widths = {};
+  /// A .json file of espq or esp-ppq to take exponents and widths from; empty = calibrate. What the file does not say
+  /// is calibrated.
+  std::string load_quantization = {};
   CalibrationOptions calibration = {};
   AlignOptions alignment = {};
   std::optional<CorrectBiasesOptions> correct_biases = {};
   std::optional<TrainThresholdsOptions> train_thresholds = {};
   std::optional<LearnRoundingOptions> learn_rounding = {};
+  std::optional<VirtualZeroPointOptions> virtual_zero_point = {};
   std::optional<AccumulatorOptions> accumulators = AccumulatorOptions();
   std::optional<TableOptions> tables = TableOptions();
   LowerOptions lowering = {};

@@ -5,9 +5,9 @@
 #include <string>
 #include <vector>
 
+#include "core/data/image.h"
 #include "qat/detection/coco.h"
 #include "qat/detection/detect.h"
-#include "qat/detection/image.h"
 #include "qat/detection/loss.h"
 #include "qat/detection/mean_precision.h"
 

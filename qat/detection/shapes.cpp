@@ -7,8 +7,8 @@
 #include <numbers>
 #include <optional>
 
+#include "core/data/image.h"
 #include "core/support/error.h"
-#include "qat/detection/image.h"
 #include "qat/detection/random.h"
 
 namespace espq::detection {

@@ -79,6 +79,59 @@ TEST(ParseCommandLine, RunTakesSeveralInputs) {
   EXPECT_EQ(run.precision, "");
 }
 
+TEST(ParseCommandLine, Evaluate) {
+  const auto evaluate = command<EvaluateCommand>(
+      {"evaluate", "m.espdl", "--inputs", "d", "--out-dir", "o", "--integers", "--threads", "3", "--metric", "snr",
+       "accuracy", "--labels", "l.txt", "--reference", "m.onnx", "--precision", "simulated"});
+  EXPECT_EQ(evaluate.model, "m.espdl");
+  EXPECT_THAT(evaluate.inputs, ElementsAre("d"));
+  EXPECT_EQ(evaluate.out_dir, "o");
+  EXPECT_TRUE(evaluate.integers);
+  EXPECT_FALSE(evaluate.chip_layout);
+  EXPECT_EQ(evaluate.threads, 3u);
+  EXPECT_THAT(evaluate.metrics, ElementsAre("snr", "accuracy"));
+  EXPECT_EQ(evaluate.labels, "l.txt");
+  EXPECT_EQ(evaluate.reference, "m.onnx");
+  EXPECT_EQ(evaluate.precision, "simulated");
+  EXPECT_THAT(usage_error({"evaluate", "m", "--inputs", "d", "--threads", "0"}), HasSubstr("--threads"));
+}
+
+TEST(ParseCommandLine, VerbsThatTakeDataTakeImages) {
+  const auto options = [](std::vector<const char*> verb) {
+    verb.insert(verb.end(), {"--resize", "256", "--crop", "224", "--mean", "1.5", "2", "-3", "--scale", "1/4",
+                             "--color", "bgr", "--layout", "nhwc"});
+    return verb;
+  };
+  const ImageOptions want{.resize_shorter = 256,
+                          .crop = PixelSize{224, 224},
+                          .mean = {1.5, 2, -3},
+                          .scale = {0.25},
+                          .color = ImageOptions::Color::Bgr,
+                          .channels_last = true};
+  const auto quantize = command<QuantizeCommand>(
+      options({"quantize", "m", "--target", "c", "--out", "o", "--calib", "d", "--batch-size", "8"}));
+  EXPECT_EQ(quantize.data.image, want);
+  EXPECT_EQ(quantize.data.batch, 8);
+  EXPECT_EQ(command<CompareCommand>(options({"compare", "a", "b", "--inputs", "d"})).data.image, want);
+  EXPECT_EQ(command<EvaluateCommand>(options({"evaluate", "m", "--inputs", "d"})).data.image, want);
+  EXPECT_EQ(command<RunCommand>(options({"run", "m", "--input", "x=f.png", "--out-dir", "o"})).data.image, want);
+  const auto image = command<EvaluateCommand>({"evaluate", "m", "--inputs", "d", "--resize", "320x240"}).data.image;
+  EXPECT_EQ(image.resize, (PixelSize{320, 240}));
+  EXPECT_FALSE(image.resize_shorter);
+  EXPECT_EQ(command<EvaluateCommand>({"evaluate", "m", "--inputs", "d", "--letterbox", "64"}).data.image.letterbox,
+            (PixelSize{64, 64}));
+  const auto refused = [](const char* option, const char* value) {
+    return usage_error({"evaluate", "m", "--inputs", "d", option, value});
+  };
+  for (const char* size : {"0", "12x", "x12", "12x-3", "big", "9999999"})
+    EXPECT_THAT(refused("--resize", size), HasSubstr("is no size in pixels")) << size;
+  for (const char* number : {"one", "1/", "/2", "inf", "1e999"})
+    EXPECT_THAT(refused("--scale", number), HasSubstr("is no number")) << number;
+  EXPECT_THAT(refused("--scale", "1/0"), HasSubstr("divides by 0"));
+  EXPECT_THAT(usage_error({"evaluate", "m", "--inputs", "d", "--letterbox", "8", "--crop", "8"}),
+              HasSubstr("excludes"));
+}
+
 TEST(ParseCommandLine, Compare) {
   const auto compare = command<CompareCommand>({"compare", "m.onnx", "m.espdl", "--inputs", "d", "e.npz", "--batches",
                                                 "3", "--precision-b", "simulated", "--per-layer", "--json", "o.json"});

@@ -253,6 +253,39 @@ TEST_F(Program, TakesSeveralInputs) {
                "right");
 }
 
+TEST_F(Program, TakesExponentsFromAFile) {
+  ASSERT_EQ(espq(quantize_command()).exit_code, 0);
+  const std::string first = (folder_ / "first.espdl").string(), json = (folder_ / "first.json").string();
+  std::filesystem::rename(out("m.espdl"), first);
+  std::filesystem::rename(out("m.json"), json);
+  const std::vector<std::string> command = {"quantize", data("classifier.onnx"), "--target", "esp32p4",
+                                            "--out",    out("m.espdl"),          "--quiet"};
+  auto loading = command;
+  loading.insert(loading.end(), {"--load-quantization", json});
+  const ProgramResult result = espq(loading);
+  ASSERT_EQ(result.exit_code, 0) << result.err;
+  EXPECT_EQ(espq({"diff", first, out("m.espdl")}).exit_code, 0);
+  EXPECT_EQ(file_text(out("m.json")), file_text(json));
+  EXPECT_EQ(espq(command).exit_code, 2) << "neither data nor a file";
+}
+
+TEST_F(Program, QuantizesOnDrawnInputsAndSaysSo) {
+  const auto file = [&](const std::string& form, const std::string& seed) {
+    const ProgramResult result = espq({"quantize", data("classifier.onnx"), "--target", "c", "--calib-random", form,
+                                       "--steps", "3", "--seed", seed, "--out", out("m.espdl"), "--quiet"});
+    EXPECT_EQ(result.exit_code, 0) << result.err;
+    EXPECT_THAT(result.err, HasSubstr("calibrated on 3 batches of drawn inputs"));
+    return file_text(out("m.json"));
+  };
+  const std::string normal = file("normal", "1");
+  EXPECT_EQ(file("normal", "1"), normal);
+  EXPECT_THAT(espq({"inspect", out("m.espdl")}).out, HasSubstr("calibration = drawn inputs"));
+  EXPECT_NE(file("0..1000", "1"), normal);
+  EXPECT_EQ(
+      espq({"quantize", data("classifier.onnx"), "--target", "c", "--calib-random", "1..0", "--out", "o"}).exit_code,
+      2);
+}
+
 TEST_F(Program, RandomTestValuesFollowTheSeed) {
   const auto file = [&](const std::string& seed) {
     auto command = quantize_command();
@@ -340,7 +373,7 @@ TEST_F(Program, LeavesNothingBehindWhenTheOutputCannotBeWritten) {
 TEST_F(Program, AnswersHelpWithoutLoadingLibTorch) {
   const ProgramResult result = espq({"--help"});
   EXPECT_EQ(result.exit_code, 0);
-  for (const char* verb : {"quantize", "run", "inspect", "diff", "verify", "compare", "ops"})
+  for (const char* verb : {"quantize", "run", "evaluate", "inspect", "diff", "verify", "compare", "ops"})
     EXPECT_THAT(result.out, HasSubstr(verb));
   const std::string dynamic = "readelf -d '" ESPQ_PROGRAM "' | grep -q 'NEEDED.*torch'";
   EXPECT_NE(std::system(dynamic.c_str()), 0);

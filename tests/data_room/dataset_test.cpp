@@ -5,6 +5,7 @@
 
 #include <fstream>
 
+#include "core/data/sample_files.h"
 #include "core/support/error.h"
 #include "tests/user_error.h"
 
@@ -57,7 +58,7 @@ TEST_F(DatasetTest, RefusesBadPathsAndValues) {
   EXPECT_THAT(message(kData / "not_finite.npy"), HasSubstr("2 of 3 values are NaN or infinite, the first is number 1"));
   EXPECT_THAT(message(kData / "empty.npy"), HasSubstr("holds no values"));
   EXPECT_THAT(message(kData / "absent"), HasSubstr("does not exist"));
-  EXPECT_THAT(message(folder_), HasSubstr("holds no .npy or .npz file"));
+  EXPECT_THAT(message(folder_), HasSubstr("holds no .npy or .npz file and no image"));
   EXPECT_THAT(message(kData / ".." / "make_npy.py"), HasSubstr("neither a folder nor"));
   EXPECT_THAT(user_error_of([] { Dataset::open({}); }), HasSubstr("no data"));
 }
@@ -88,13 +89,30 @@ TEST_F(DatasetTest, NamesTheInputThatDoesNotFit) {
   const auto message = [&](Dataset::Batch batch) {
     return user_error_of([&] { Dataset({std::move(batch)}).inputs(graph_, 0); });
   };
-  EXPECT_THAT(message({{"", at::zeros({5})}}), HasSubstr("input 'x' has shape [1, 5], the data has shape [5]"));
+  EXPECT_THAT(message({{"", at::zeros({6})}}), HasSubstr("input 'x' has shape [1, 5], the data has shape [6]"));
   EXPECT_THAT(message({{"y", at::zeros({1, 5})}}), HasSubstr("'y' is no input of the model, which has x"));
   EXPECT_THAT(message({{"", at::full({1, 5}, 1e300, at::kDouble)}}), HasSubstr("values that do not fit"));
   add_input("index", {1}, at::kLong);
   EXPECT_THAT(message({{"x", at::zeros({1, 5})}}), HasSubstr("has no array for input 'index'"));
   EXPECT_THAT(message({{"", at::zeros({1, 5})}}), HasSubstr("the model has the inputs x, index"));
   EXPECT_THAT(message({{"x", at::zeros({1, 5})}, {"index", at::full({1}, 0.5)}}), HasSubstr("values that do not fit"));
+}
+
+TEST_F(DatasetTest, CutsFilesIntoBatches) {
+  write_npy(folder_ / "a.npy", at::arange(14).view({7, 2}));
+  write_npy(folder_ / "b.npy", at::arange(4).view({2, 2}));
+  const Dataset data = open_dataset({folder_}, {.batch = 3});
+  std::vector<int64_t> sizes;
+  for (size_t i = 0; i < data.size(); ++i) sizes.push_back(data[i].at("").size(0));
+  EXPECT_THAT(sizes, ::testing::ElementsAre(3, 3, 1, 2));
+  EXPECT_TRUE(data[2].at("").equal(at::tensor({12, 13}).view({1, 2})));
+}
+
+TEST_F(DatasetTest, OneSampleNeedsNoBatchDimension) {
+  add_input("x", {1, 2, 3});
+  const at::Tensor sample = at::arange(6, at::kFloat).view({2, 3});
+  EXPECT_TRUE(Dataset({{{"", sample}}}).inputs(graph_, 0)[0].equal(sample.unsqueeze(0)));
+  EXPECT_THAT(user_error_of([&] { Dataset({{{"", sample.t()}}}).inputs(graph_, 0); }), HasSubstr("[3, 2]"));
 }
 
 }  // namespace

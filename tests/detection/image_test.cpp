@@ -1,4 +1,4 @@
-#include "qat/detection/image.h"
+#include "core/data/image.h"
 
 #include <gmock/gmock.h>
 

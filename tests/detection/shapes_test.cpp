@@ -3,8 +3,8 @@
 #include <ATen/ATen.h>
 #include <gtest/gtest.h>
 
+#include "core/data/image.h"
 #include "core/support/file.h"
-#include "qat/detection/image.h"
 #include "tests/temporary_folder.h"
 
 namespace espq::detection {

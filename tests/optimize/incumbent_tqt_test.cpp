@@ -22,6 +22,7 @@ TrainThresholdsOptions incumbent_options() {
   options.rate_unit = RateUnit::Absolute;
   options.schedule = RateSchedule::Constant;
   options.warm_up = 0;
+  options.exponents = 1;
   options.gradual = 0;
   options.order = SampleOrder::InOrder;
   options.judge = Judge::Training;

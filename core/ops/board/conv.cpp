@@ -5,6 +5,8 @@
 
 #include "core/ops/board/accumulator.h"
 #include "core/ops/board/requantize.h"
+#include "core/ops/kernels/integer_convolution.h"
+#include "core/ops/kernels/integer_depthwise.h"
 #include "core/ops/window.h"
 #include "core/support/error.h"
 
@@ -40,8 +42,11 @@ class ConvKernel {
   Tensors operator()(const Tensors& inputs) const;
 
  private:
+  void use_floats(const at::Tensor& filters, double input_limit);
   at::Tensor accumulate(const at::Tensor& given) const;
+  at::Tensor absolute_sums(const at::Tensor& input) const;
   double largest_energy(const at::Tensor& input) const;
+  bool may_overflow(const at::Tensor& input) const;
   at::Tensor suspects(const at::Tensor& input, const at::Tensor& sums) const;
   void replace(const at::Tensor& input, const at::Tensor& suspects, at::Tensor& result) const;
   void gather_patch(const at::Tensor& input, int64_t group, int64_t row, int64_t column,
@@ -49,7 +54,9 @@ class ConvKernel {
 
   const Operation& operation_;
   int64_t groups_, channels_;
-  Window window_;                 ///< chip graphs have fixed shapes: read once
+  Window window_;                                          ///< chip graphs have fixed shapes: read once
+  std::optional<IntegerConvolution> integers_, absolute_;  ///< where the processor has them; |filters| at risk
+  std::optional<IntegerDepthwise> depthwise_;
   at::Tensor planar_filters_;     ///< channels first, for inputs of few channels and few elements; else undefined
   at::Tensor filters_;            ///< float32, or float64 when nothing less is exact
   std::vector<int64_t> pieces_;   ///< ends of input channel ranges that are summed in float32
@@ -73,15 +80,16 @@ ConvKernel::ConvKernel(const BoardContext& context)
   const AccumulatorRule rule = accumulator_rule(context.target, bits, channels_, groups_ > 1);
   const bool has_bias = context.parameters.size() > 2 && context.parameters[2].defined();
   const at::Tensor bias = has_bias ? lane_bias(rule, context.parameters[2]) : at::Tensor();
-  requantize_.emplace(context, channels_, bias, filter_magnitude(filters).max().item<double>() * input_limit);
+  const double largest_sum = filter_magnitude(filters).max().item<double>() * input_limit;
+  requantize_.emplace(context, channels_, bias, largest_sum);
 
-  pieces_ = exact_pieces(filters.abs().flatten(2).sum(2), input_limit);
-  if (groups_ > 1 && pieces_.size() > 1) pieces_.clear();
-  filters_ = pieces_.empty() ? filters.to(at::kDouble) : filters;
-  // Inputs of chip graphs are channels-last in memory: LibTorch would reorder the filters in every run.
-  if (filters_.dim() == 4 && groups_ == 1 && filters_.size(1) < kFewChannels && pieces_.size() == 1)
-    planar_filters_ = filters_.contiguous();
-  if (filters_.dim() == 4) filters_ = filters_.contiguous(at::MemoryFormat::ChannelsLast);
+  filters_ = filters;
+  if (IntegerDepthwise::supports(window_, groups_, filters, input_limit))
+    depthwise_.emplace(window_, filters, input_limit);
+  else if (IntegerConvolution::supports(window_, groups_, filters))
+    integers_.emplace(window_, groups_, filters, input_limit);
+  else
+    use_floats(filters, input_limit);
 
   at_risk_ = channels_at_risk(rule, filters, bias, input_limit);
   if (at_risk_.empty()) return;
@@ -90,6 +98,7 @@ ConvKernel::ConvKernel(const BoardContext& context)
   const at::Tensor risky_bias = bias.defined() ? bias.index_select(0, index) : bias;
   filter_.emplace(rule, risky, risky_bias);
   risky_filters_ = (groups_ == 1 ? risky : filters).abs().to(at::kFloat);
+  if (groups_ == 1 && integers_) absolute_.emplace(window_, groups_, risky_filters_, input_limit);
   const at::Tensor ordered = as_planes(risky).permute({0, 2, 3, 1}).flatten(1);  // kernel row, column, channel
   const int64_t stride = groups_ == 1 ? static_cast<int64_t>(at_risk_.size()) : 1;
   for (int64_t first = 0; first < static_cast<int64_t>(at_risk_.size()); first += stride)
@@ -97,7 +106,20 @@ ConvKernel::ConvKernel(const BoardContext& context)
                         bias.defined() ? risky_bias.narrow(0, first, stride) : bias);
 }
 
+/// Convolutions of LibTorch, in numbers that hold the sums.
+void ConvKernel::use_floats(const at::Tensor& filters, double input_limit) {
+  pieces_ = exact_pieces(filters.abs().flatten(2).sum(2), input_limit);
+  if (groups_ > 1 && pieces_.size() > 1) pieces_.clear();
+  filters_ = pieces_.empty() ? filters.to(at::kDouble) : filters;
+  // Inputs of chip graphs are channels-last in memory: LibTorch would reorder the filters in every run.
+  if (filters_.dim() == 4 && groups_ == 1 && filters_.size(1) < kFewChannels && pieces_.size() == 1)
+    planar_filters_ = filters_.contiguous();
+  if (filters_.dim() == 4) filters_ = filters_.contiguous(at::MemoryFormat::ChannelsLast);
+}
+
 at::Tensor ConvKernel::accumulate(const at::Tensor& given) const {
+  if (integers_) return integers_->sums(given);
+  if (depthwise_) return depthwise_->sums(given);
   const bool planar = planar_filters_.defined() && given.numel() <= kSmallInput;
   const at::Tensor input = planar ? given.contiguous() : given;
   if (pieces_.empty()) return convolve(window_, groups_, input.to(at::kDouble), filters_, {});
@@ -124,15 +146,23 @@ double ConvKernel::largest_energy(const at::Tensor& input) const {
       .item<double>();
 }
 
+/// Whether any sum may leave its lane for this input, cheaply.
+bool ConvKernel::may_overflow(const at::Tensor& input) const {
+  if (!filter_) return false;
+  const CodeRange range = code_range(input);
+  return filter_->possible(range) && (groups_ > 1 || filter_->possible(range, largest_energy(input)));
+}
+
+/// Sums of |input| * |filter| of the channels at risk.
+at::Tensor ConvKernel::absolute_sums(const at::Tensor& input) const {
+  if (absolute_) return absolute_->sums(input.abs());
+  const at::Tensor sums = convolve(window_, groups_, input.abs(), risky_filters_, {});
+  return groups_ > 1 ? sums.index_select(1, at::tensor(at_risk_)) : sums;
+}
+
 /// Output elements to recompute product by product: [N, OH, OW, channels at risk]; undefined when there are none.
 at::Tensor ConvKernel::suspects(const at::Tensor& input, const at::Tensor& sums) const {
-  if (!filter_) return {};
-  const CodeRange range = code_range(input);
-  if (!filter_->possible(range)) return {};
-  if (groups_ == 1 && !filter_->possible(range, largest_energy(input))) return {};
-  const at::Tensor index = at::tensor(at_risk_);
-  at::Tensor absolute = convolve(window_, groups_, input.abs(), risky_filters_, {});
-  if (groups_ > 1) absolute = absolute.index_select(1, index);
+  const at::Tensor index = at::tensor(at_risk_), absolute = absolute_sums(input);
   const at::Tensor mask = filter_->suspects(absolute, sums.index_select(1, index), 1);
   return mask.any().item<bool>() ? as_planes(mask).permute({0, 2, 3, 1}).contiguous() : at::Tensor();
 }
@@ -186,8 +216,11 @@ void ConvKernel::replace(const at::Tensor& input, const at::Tensor& suspects, at
 
 Tensors ConvKernel::operator()(const Tensors& inputs) const {
   const at::Tensor& input = inputs[0];
+  const bool watch = may_overflow(input);
+  if (!watch && integers_) return {integers_->run(input, *requantize_)};
+  if (!watch && depthwise_) return {depthwise_->run(input, *requantize_)};
   const at::Tensor sums = accumulate(input);
-  const at::Tensor overflowing = suspects(input, sums);
+  const at::Tensor overflowing = watch ? suspects(input, sums) : at::Tensor();
   at::Tensor result = (*requantize_)(sums, 1);
   if (overflowing.defined()) replace(input, overflowing, result);
   return {result};

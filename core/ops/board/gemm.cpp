@@ -5,6 +5,7 @@
 
 #include "core/ops/board/accumulator.h"
 #include "core/ops/board/requantize.h"
+#include "core/ops/kernels/integer_convolution.h"
 #include "core/support/error.h"
 
 namespace espq {
@@ -39,11 +40,15 @@ class LaneGuard {
     risky_ = risky_.abs();
   }
 
+  /// Whether any sum may leave its lane for these rows, cheaply.
+  bool may_overflow(const at::Tensor& rows) const {
+    if (at_risk_.empty()) return false;
+    const CodeRange range = code_range(rows);
+    return filter_->possible(range) && filter_->possible(range, rows.square().sum(1).max().item<double>());
+  }
+
   /// Elements to recompute, [M, channels at risk]; undefined when there are none. `sums` are [M, N] without bias.
   at::Tensor suspects(const at::Tensor& rows, const at::Tensor& sums) const {
-    if (at_risk_.empty()) return {};
-    const CodeRange range = code_range(rows);
-    if (!filter_->possible(range) || !filter_->possible(range, rows.square().sum(1).max().item<double>())) return {};
     const at::Tensor absolute = at::matmul(rows.abs(), risky_.t());
     const at::Tensor mask = filter_->suspects(absolute, sums.index_select(1, at::tensor(at_risk_)), 1).contiguous();
     return mask.any().item<bool>() ? mask : at::Tensor();
@@ -81,16 +86,20 @@ BoardKernel constant_product(const BoardContext& context, const at::Tensor& filt
   const AccumulatorRule rule = accumulator_rule(context.target, bits, filters.size(0), false);
   bias = lane_bias(rule, bias);
   const double largest = filter_magnitude(filters).max().item<double>() * input_limit;
-  return [filters, pieces = exact_pieces(filters.abs(), input_limit),
+  std::optional<IntegerConvolution> integers;
+  if (IntegerConvolution::supports({}, 1, filters)) integers.emplace(Window{}, 1, filters, input_limit);
+  return [filters, integers = std::move(integers), pieces = exact_pieces(filters.abs(), input_limit),
           requantize = Requantizer(context, filters.size(0), bias, largest),
           guard = LaneGuard(rule, filters, bias, input_limit)](const Tensors& inputs) -> Tensors {
     const at::Tensor rows = inputs[0].reshape({-1, filters.size(1)});
-    const at::Tensor sums = multiply(rows, filters, pieces);
-    const at::Tensor suspects = guard.suspects(rows, sums);
-    const at::Tensor result = requantize(sums, 1);
-    if (suspects.defined()) guard.replace(rows, suspects, requantize, result);
     std::vector<int64_t> shape = inputs[0].sizes().vec();
     shape.back() = filters.size(0);
+    const bool watch = guard.may_overflow(rows);
+    if (integers && !watch) return {integers->run(rows, requantize).reshape(shape)};
+    const at::Tensor sums = integers ? integers->sums(rows) : multiply(rows, filters, pieces);
+    const at::Tensor suspects = watch ? guard.suspects(rows, sums) : at::Tensor();
+    const at::Tensor result = requantize(sums, 1);
+    if (suspects.defined()) guard.replace(rows, suspects, requantize, result);
     return {result.reshape(shape)};
   };
 }
@@ -161,6 +170,7 @@ class DynamicProduct {
     const at::Tensor codes = result.view({-1, result.size(-2), result.size(-1)});
     for (int64_t index = 0; index < rows.size(0); ++index) {
       const LaneGuard lanes(rule(filters), columns[index], {}, input_limit_);
+      if (!lanes.may_overflow(rows[index])) continue;
       const at::Tensor suspects = lanes.suspects(rows[index], products[index]);
       if (suspects.defined()) lanes.replace(rows[index], suspects, small_, codes[index]);
     }

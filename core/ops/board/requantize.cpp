@@ -12,10 +12,10 @@
 namespace espq {
 namespace {
 
-/// One run of elements: channel i % channels each (`by_channel`), or all of one channel.
-template <typename T>
+/// One run of sums of type In, computed with in type T: each of the channel beside it (`by_channel`), or all of one.
+template <typename In, typename T>
 struct Run {
-  const T* in;
+  const In* in;
   float* out;
   int64_t count;
   const T* bias;
@@ -23,36 +23,74 @@ struct Run {
   T low, high;
 };
 
-template <bool kHalfUp, bool kByChannel, typename T>
-__attribute__((always_inline)) inline void requantize_body(const Run<T>& run) {
-  const T* in = run.in;
+template <bool kHalfUp, bool kByChannel, typename In, typename T>
+__attribute__((always_inline)) inline void requantize_body(const Run<In, T>& run) {
+  const In* in = run.in;
   float* out = run.out;
   const T *bias = run.bias, *factor = run.factor;
   const T low = run.low, high = run.high, first_bias = bias[0], first_factor = factor[0];
   for (int64_t i = 0; i < run.count; ++i) {
-    T value = (in[i] + (kByChannel ? bias[i] : first_bias)) * (kByChannel ? factor[i] : first_factor);
+    T value = (static_cast<T>(in[i]) + (kByChannel ? bias[i] : first_bias)) * (kByChannel ? factor[i] : first_factor);
     value = kHalfUp ? std::floor(value + T(0.5)) : std::nearbyint(value);
     value = value < low ? low : value;
     out[i] = static_cast<float>(value > high ? high : value);
   }
 }
 
-template <typename T>
-__attribute__((always_inline)) inline void requantize_any(const Run<T>& run, bool half_up, bool by_channel) {
+template <typename In, typename T>
+__attribute__((always_inline)) inline void requantize_any(const Run<In, T>& run, bool half_up, bool by_channel) {
   if (half_up) return by_channel ? requantize_body<true, true>(run) : requantize_body<true, false>(run);
   return by_channel ? requantize_body<false, true>(run) : requantize_body<false, false>(run);
 }
 
-ESPQ_CLONES void requantize_run(const Run<float>& run, bool half_up, bool by_channel) {
-  requantize_any(run, half_up, by_channel);
-}
-ESPQ_CLONES void requantize_run_double(const Run<double>& run, bool half_up, bool by_channel) {
-  requantize_any(run, half_up, by_channel);
+/// A run of sums of halves, by channel; vectors of `kLanes` of either half take turns.
+struct HalvesRun {
+  const int32_t* in;
+  float* out;
+  int64_t count;
+  const double *bias, *factor;
+  double low, high;
+};
+
+template <bool kHalfUp, int64_t kLanes>
+__attribute__((always_inline)) inline void requantize_halves(const HalvesRun& run) {
+  const int32_t* in = run.in;
+  for (int64_t first = 0; first < run.count; first += kLanes, in += 2 * kLanes) {
+    float codes[kLanes];
+    const double *bias = run.bias + first, *factor = run.factor + first;
+    const int64_t count = run.count - first;
+    const auto requantize = [&](int64_t i) {
+      double value = (256.0 * static_cast<double>(in[i]) + static_cast<double>(in[kLanes + i]) + bias[i]) * factor[i];
+      value = kHalfUp ? std::floor(value + 0.5) : std::nearbyint(value);
+      value = value < run.low ? run.low : value;
+      codes[i] = static_cast<float>(value > run.high ? run.high : value);
+    };
+    if (count >= kLanes) {
+      for (int64_t i = 0; i < kLanes; ++i) requantize(i);
+      std::copy_n(codes, kLanes, run.out + first);
+    } else {
+      for (int64_t i = 0; i < count; ++i) requantize(i);
+      std::copy_n(codes, count, run.out + first);
+    }
+  }
 }
 
-void dispatch(const Run<float>& run, bool half_up, bool by_channel) { requantize_run(run, half_up, by_channel); }
-void dispatch(const Run<double>& run, bool half_up, bool by_channel) {
-  requantize_run_double(run, half_up, by_channel);
+ESPQ_CLONES void dispatch(const HalvesRun& run, bool half_up, int64_t lanes) {
+  if (lanes == 16) return half_up ? requantize_halves<true, 16>(run) : requantize_halves<false, 16>(run);
+  return half_up ? requantize_halves<true, 8>(run) : requantize_halves<false, 8>(run);
+}
+
+ESPQ_CLONES void dispatch(const Run<float, float>& run, bool half_up, bool by_channel) {
+  requantize_any(run, half_up, by_channel);
+}
+ESPQ_CLONES void dispatch(const Run<double, double>& run, bool half_up, bool by_channel) {
+  requantize_any(run, half_up, by_channel);
+}
+ESPQ_CLONES void dispatch(const Run<int32_t, float>& run, bool half_up, bool by_channel) {
+  requantize_any(run, half_up, by_channel);
+}
+ESPQ_CLONES void dispatch(const Run<int32_t, double>& run, bool half_up, bool by_channel) {
+  requantize_any(run, half_up, by_channel);
 }
 
 template <typename T>
@@ -61,19 +99,28 @@ struct Epilogue {
   bool half_up;
   T low, high;
 
+  template <typename In>
+  void tile(const In* in, const IntegerSums& sums, float* out, int64_t out_pitch) const {
+    const bool by_channel = bias.size() > 1;
+    const int64_t first = by_channel ? sums.first : 0;
+    for (int64_t row = 0; row < sums.rows; ++row, in += sums.pitch, out += out_pitch)
+      dispatch(Run<In, T>{in, out, sums.columns, bias.data() + first, factors.data() + first, low, high}, half_up,
+               by_channel);
+  }
+
   /// Channels innermost: rows of all channels.
   void rows(const T* in, float* out, int64_t count) const {
     const auto channels = static_cast<int64_t>(bias.size());
     at::parallel_for(0, count, std::max<int64_t>(1, 16384 / channels), [&](int64_t begin, int64_t end) {
       for (int64_t row = begin; row < end; ++row)
-        dispatch(Run<T>{in + row * channels, out + row * channels, channels, bias.data(), factors.data(), low, high},
+        dispatch(Run<T, T>{in + row * channels, out + row * channels, channels, bias.data(), factors.data(), low, high},
                  half_up, true);
     });
   }
 
   void uniform(const T* in, float* out, int64_t count) const {
     at::parallel_for(0, count, 16384, [&](int64_t begin, int64_t end) {
-      dispatch(Run<T>{in + begin, out + begin, end - begin, bias.data(), factors.data(), low, high}, half_up, false);
+      dispatch(Run<T, T>{in + begin, out + begin, end - begin, bias.data(), factors.data(), low, high}, half_up, false);
     });
   }
 
@@ -83,8 +130,9 @@ struct Epilogue {
     at::parallel_for(0, count, std::max<int64_t>(1, 16384 / inner), [&](int64_t begin, int64_t end) {
       for (int64_t plane = begin; plane < end; ++plane) {
         const int64_t channel = plane % channels;
-        dispatch(Run<T>{in + plane * inner, out + plane * inner, inner, &bias[channel], &factors[channel], low, high},
-                 half_up, false);
+        dispatch(
+            Run<T, T>{in + plane * inner, out + plane * inner, inner, &bias[channel], &factors[channel], low, high},
+            half_up, false);
       }
     });
   }
@@ -130,6 +178,8 @@ Requantizer::Requantizer(const BoardContext& context, int64_t channels, const at
   double largest_bias = 0;
   for (double value : bias_) largest_bias = std::max(largest_bias, std::abs(value));
   float32_ = largest_sum + largest_bias < (1 << 23);
+  bias_by_channel_ = bias_;
+  factors_by_channel_ = factors_;
   if (!bias.defined() && weight.exponents.size() == 1) {  // nothing depends on the channel
     shifts_.resize(1);
     bias_.resize(1);
@@ -152,6 +202,23 @@ at::Tensor Requantizer::operator()(at::Tensor sums, int64_t channel_axis) const 
   at::Tensor result = at::empty_like(sums, at::kFloat);
   Epilogue<double>{bias_, factors_, half_up, low_, high_}.run(sums.to(at::kDouble), result, channel_axis);
   return result;
+}
+
+void Requantizer::operator()(const IntegerSums& sums, float* out, int64_t out_pitch) const {
+  const bool half_up = rounding_ == Rounding::HalfUp;
+  const Epilogue<double> wide{bias_, factors_, half_up, low_, high_};
+  if (sums.doubles) return wide.tile(sums.doubles, sums, out, out_pitch);
+  if (sums.lanes > 0) {
+    const double* bias = bias_by_channel_.data() + sums.first;
+    const double* factors = factors_by_channel_.data() + sums.first;
+    for (int64_t row = 0; row < sums.rows; ++row)
+      dispatch(
+          HalvesRun{sums.integers + row * sums.pitch, out + row * out_pitch, sums.columns, bias, factors, low_, high_},
+          half_up, sums.lanes);
+    return;
+  }
+  if (!float32_) return wide.tile(sums.integers, sums, out, out_pitch);
+  Epilogue<float>{bias32_, factors32_, half_up, low_, high_}.tile(sums.integers, sums, out, out_pitch);
 }
 
 float Requantizer::code(int64_t accumulator, int64_t channel) const {

@@ -3,6 +3,7 @@
 
 #include <vector>
 
+#include "core/ops/kernels/integer_kernels.h"
 #include "core/ops/operator.h"
 
 namespace espq {
@@ -25,12 +26,16 @@ class Requantizer {
   /// (the tensor is overwritten where that saves memory).
   at::Tensor operator()(at::Tensor sums, int64_t channel_axis) const;
 
+  /// The same for integer sums as they are made, some rows of them at a time, for codes that lie `out_pitch` apart.
+  void operator()(const IntegerSums& sums, float* out, int64_t out_pitch) const;
+
   /// The same for one accumulator that already contains the bias.
   float code(int64_t accumulator, int64_t channel) const;
 
  private:
-  std::vector<int> shifts_;  ///< one per channel
-  std::vector<double> bias_, factors_;
+  std::vector<int> shifts_;             ///< one per channel
+  std::vector<double> bias_, factors_;  ///< one of each where nothing depends on the channel
+  std::vector<double> bias_by_channel_, factors_by_channel_;
   std::vector<float> bias32_, factors32_;
   bool float32_ = false;
   Rounding rounding_;

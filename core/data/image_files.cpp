@@ -6,11 +6,11 @@
 #include <string>
 #include <string_view>
 
+#include "core/data/image.h"
 #include "core/support/error.h"
 #include "core/support/file.h"
-#include "qat/detection/image.h"
 
-namespace espq::detection {
+namespace espq {
 namespace {
 
 constexpr std::string_view kPngSignature("\x89PNG\r\n\x1a\n", 8);
@@ -85,4 +85,4 @@ void write_png(const std::filesystem::path& file, const at::Tensor& image) {
   write_file(file, bytes);
 }
 
-}  // namespace espq::detection
+}  // namespace espq

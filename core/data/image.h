@@ -3,7 +3,7 @@
 
 #include <filesystem>
 
-namespace espq::detection {
+namespace espq {
 
 /// A JPEG or PNG file as RGB bytes, uint8 [height, width, 3]. The content decides, not the name. Transparent pixels
 /// stand on black; the orientation that cameras note in EXIF is not applied.
@@ -26,8 +26,13 @@ struct Placement {
 /// The largest placement that shows all of the image in the middle of `width` x `height` pixels.
 Placement letterbox_placement(int64_t image_width, int64_t image_height, int64_t width, int64_t height);
 
-/// Scales an image (uint8 [height, width, 3]) with bilinear interpolation and fills up with kGrey:
-/// float [3, height, width] in [0, 1].
+/// Scales an image (uint8 [height, width, 3]) with bilinear interpolation between pixel centers, to whole gray levels:
+/// float [3, height, width] in 0 to 255.
+at::Tensor resized_pixels(const at::Tensor& image, int64_t width, int64_t height);
+
+/// The same as large as it fits, filled up with kGrey.
+at::Tensor letterbox_pixels(const at::Tensor& image, int64_t width, int64_t height, Placement* placement = nullptr);
+/// letterbox_pixels() over 255.
 at::Tensor letterbox(const at::Tensor& image, int64_t width, int64_t height, Placement* placement = nullptr);
 
-}  // namespace espq::detection
+}  // namespace espq
