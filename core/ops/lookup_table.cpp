@@ -1,13 +1,16 @@
 #include "core/ops/lookup_table.h"
 
+#include <ATen/ATen.h>
+#include <ATen/Parallel.h>
+
 #include <bit>
 #include <cmath>
 
 #include "core/ops/arguments.h"
 #include "core/ops/board/chip_math.h"
 #include "core/ops/families.h"
-#include "core/ops/kernels/map_floats.h"
 #include "core/support/error.h"
+#include "core/support/vector_clones.h"
 
 namespace espq {
 namespace {
@@ -18,6 +21,10 @@ Tensors lut(const ForwardContext& context, const Tensors& inputs) {
       "operation '{}' (LUT): only its table tells what it computes, the file does not; run it in Board precision",
       context.operation.name());
   return tabulated_definition(context.operation).forward(context, inputs);
+}
+
+ESPQ_CLONES void look_up(const float* table, const float* codes, float* answers, int64_t count) {
+  for (int64_t i = 0; i < count; ++i) answers[i] = table[static_cast<int32_t>(codes[i])];
 }
 
 }  // namespace
@@ -57,12 +64,25 @@ BoardKernel table_kernel(const at::Tensor& table, int bits, Rounding rounding) {
       "a lookup table of {} entries does not fit {}-bit codes", size, bits);
   const int shift = std::countr_zero(static_cast<uint64_t>(step));
   const auto offset = static_cast<int64_t>(-quant_min(bits));
-  return [entries = table.to(at::kFloat).contiguous(), shift, offset, rounding](const Tensors& inputs) -> Tensors {
-    const float* values = entries.const_data_ptr<float>() + (shift == 0 ? offset : 0);
-    if (shift == 0) return one(map_floats(inputs[0], [values](float code) { return values[static_cast<int>(code)]; }));
-    return one(map_floats(inputs[0], [=](float code) {
-      return values[chip::rounding_right_shift(static_cast<int64_t>(code) + offset, shift, rounding)];
-    }));
+  at::Tensor answers = table.to(at::kFloat).contiguous();
+  if (shift > 0) {
+    // Which entry a code reads is the same every time: the answers for all codes once.
+    const at::Tensor entries = answers;
+    const float* values = entries.const_data_ptr<float>();
+    answers = at::empty({2 * offset}, at::kFloat);
+    float* answer = answers.mutable_data_ptr<float>();
+    for (int64_t index = 0; index < 2 * offset; ++index)
+      answer[index] = values[chip::rounding_right_shift(index, shift, rounding)];
+  }
+  return [answers, offset](const Tensors& inputs) -> Tensors {
+    const float* of_code = answers.const_data_ptr<float>() + offset;
+    const at::Tensor codes = inputs[0].is_non_overlapping_and_dense() ? inputs[0] : inputs[0].contiguous();
+    at::Tensor result = at::empty_like(codes);
+    const float* in = codes.const_data_ptr<float>();
+    float* out = result.mutable_data_ptr<float>();
+    at::parallel_for(0, codes.numel(), 1 << 14,
+                     [&](int64_t begin, int64_t end) { look_up(of_code, in + begin, out + begin, end - begin); });
+    return {result};
   };
 }
 
