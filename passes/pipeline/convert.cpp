@@ -2,6 +2,7 @@
 
 #include "core/exec/executor.h"
 #include "parity/format.h"
+#include "passes/legalize/cut_arg_max.h"
 #include "passes/legalize/decompose_group_normalization.h"
 #include "passes/legalize/fuse_scalar_functions.h"
 #include "passes/legalize/rewrite_choices.h"
@@ -62,8 +63,9 @@ void bring_to_chip_forms(Graph& simplified, const Recipe& recipe, Report& report
   if (!recipe.legalize) return;
   PassSequence run(simplified, report);
   // These take operators away that no chip has at any width.
+  run(cut_arg_max);
   run([&](Graph& graph) { return decompose_group_normalization(graph, origins); });
-  run([&](Graph& graph) { return rewrite_choices(graph, origins); });
+  run([&](Graph& graph) { return rewrite_choices(graph, origins, recipe.widths.bits); });
   // What a chip runs depends on the width.
   run([&](Graph& graph) { return assign_widths(graph, recipe.widths, recipe.layers, recipe.quirks); });
   if (recipe.legalize->fuse_functions) run([&](Graph& graph) { return fuse_scalar_functions(graph, origins); });
