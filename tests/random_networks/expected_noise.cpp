@@ -90,11 +90,18 @@ class Noise {
         definition_of(event.operation).input_spec(static_cast<size_t>(event.slot)).role == OperandRole::Follows)
       if (const auto operand = largest_.find({&event.operation, 0, false}); operand != largest_.end())
         largest = std::max(largest, operand->second);
-    if (largest == 0) return 0;
     const OperatorDefinition& definition = definition_of(event.operation);
+    // What only moves elements leaves them on the grid of all of them.
+    if (event.is_output && definition.quantization.passive)
+      if (const auto operand = largest_.find({&event.operation, 0, false}); operand != largest_.end())
+        largest = std::max(largest, operand->second);
+    if (largest == 0) return 0;
     const int bits = bits_of(event.operation);
     double step = std::exp2(std::ceil(std::log2(largest / quant_max(bits))));
-    if (reads_table(event.operation) && !event.is_output) step *= recipe_.tables.value_or(TableOptions()).step;
+    const double coarser = recipe_.tables.value_or(TableOptions()).step;
+    if (reads_table(event.operation) && !event.is_output) step *= coarser;
+    // Written down step by step, with a table in every step.
+    if (event.operation.type() == "RNN" && event.is_output && bits == 16) step *= coarser;
     // Gates and state of the recurrent cells are on one grid, whatever the width.
     if (definition.quantization.alignment == AlignmentClass::Recurrent)
       step = std::max(step, std::exp2(kGateExponent) * 4);
