@@ -42,6 +42,14 @@ void recover(const RunPass& run, const Graph& teacher, const Dataset& data, cons
   if (recipe.virtual_zero_point && run(zero_points)) bring_to_rest(run, data, recipe);
 }
 
+void to_chip(Conversion& made) {
+  const Recipe& recipe = made.recipe;
+  made.chip = lower(made.quantized, recipe.lowering, recipe.quirks, &made.report);
+  const Deployment deployment{find_target(recipe.target), recipe.lowering.runtime_level};
+  PassSequence(made.chip, made.report)(
+      [&](Graph& chip) { return require_exponents(chip, deployment, recipe.widths, recipe.quirks); });
+}
+
 }  // namespace
 
 Graph prepare(const Graph& network, const Recipe& recipe, Report* report) {
@@ -95,7 +103,7 @@ Conversion convert(const Graph& network, const Dataset& data, const Recipe& reci
   if (recipe.tables)
     run([&](Graph& graph) { return retype_tables(graph, recipe.widths.bits, *recipe.tables, quirks); });
 
-  made.chip = lower(made.quantized, recipe.lowering, quirks, &made.report);
+  to_chip(made);
   return made;
 }
 
@@ -103,7 +111,7 @@ Conversion finish(const Graph& quantized, const Dataset& data, const Recipe& rec
   Conversion made{recipe, quantized.clone(), quantized.clone(), {}, {}};
   PassSequence run(made.quantized, made.report);
   bring_to_rest(run, data, recipe);
-  made.chip = lower(made.quantized, recipe.lowering, recipe.quirks, &made.report);
+  to_chip(made);
   return made;
 }
 
