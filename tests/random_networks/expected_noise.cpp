@@ -59,11 +59,13 @@ class Noise {
     return bits_of(operation) == 16 && (definition.quantization.table_int16 || definition.only_as_table());
   }
 
-  /// Every result, and the operands that no operation made.
+  /// Every result, and the operands that no operation made, or one of more bits.
   bool is_rounded(const SlotEvent& event) const {
     if (event.is_output) return true;
     const Variable* operand = event.operation.input(static_cast<size_t>(event.slot));
     if (network_.is_input(operand) || reads_table(event.operation) || compares(event.operation)) return true;
+    if (const Operation* producer = operand->producer(); producer && bits_of(*producer) > bits_of(event.operation))
+      return true;
     const OperandRole role = definition_of(event.operation).input_spec(static_cast<size_t>(event.slot)).role;
     return operand->is_parameter() && role != OperandRole::Index && role != OperandRole::Statistics;
   }
