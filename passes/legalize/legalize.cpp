@@ -91,43 +91,18 @@ std::vector<Refused> refused_operations(const Graph& graph, const Deployment& de
   return refused;
 }
 
-namespace {
-
-std::string list_of(const std::vector<Refused>& refused) {
-  std::string list;
-  for (const Refused& each : refused)
-    list += fmt::format("{}{} '{}': {}; {}", list.empty() ? "" : ". ", each.type, each.name, each.refusal.why,
-                        each.refusal.remedy);
-  return list;
-}
-
-}  // namespace
-
 PassReport require_runs(const Graph& graph, const Deployment& deployment, const WidthOptions& widths,
                         const Quirks& quirks) {
   PassReport report{"require_runs"};
   const std::vector<Refused> refused = refused_operations(graph, deployment, widths, quirks);
   report.note("operation", static_cast<int64_t>(graph.operation_count()));
-  if (!refused.empty())
-    user_error("{} operation{} cannot run on {}. {}", refused.size(), refused.size() == 1 ? "" : "s",
-               deployment.target.name, list_of(refused));
-  return report;
-}
-
-PassReport require_exponents(const Graph& chip, const Deployment& deployment, const WidthOptions& widths,
-                             const Quirks& quirks) {
-  PassReport report{"require_exponents"};
-  std::vector<Refused> refused;
-  for (const Operation* operation : chip.topological_order()) {
-    const auto refusal = refuses(*operation, deployment, operation->chip().kernels.value_or(Width::Float));
-    if (refusal && refusal->kind == Refusal::Kind::Form && !is_excused(*refusal, widths, quirks))
-      refused.push_back({operation->type(), operation->name(), *refusal});
-  }
-  report.note("operation", static_cast<int64_t>(chip.operation_count()));
-  if (!refused.empty())
-    user_error("{} does not compute with numbers as the calibration data give them. {}", deployment.target.name,
-               list_of(refused));
-  return report;
+  if (refused.empty()) return report;
+  std::string list;
+  for (const Refused& each : refused)
+    list += fmt::format("{}{} '{}': {}; {}", list.empty() ? "" : ". ", each.type, each.name, each.refusal.why,
+                        each.refusal.remedy);
+  user_error("{} operation{} cannot run on {}. {}", refused.size(), refused.size() == 1 ? "" : "s",
+             deployment.target.name, list);
 }
 
 }  // namespace espq

@@ -61,8 +61,4 @@ std::vector<Refused> refused_operations(const Graph& graph, const Deployment& de
 PassReport require_runs(const Graph& graph, const Deployment& deployment, const WidthOptions& widths,
                         const Quirks& quirks);
 
-/// The same of a chip graph, whose exponents are known: some kernels do not take those of very small or large numbers.
-PassReport require_exponents(const Graph& chip, const Deployment& deployment, const WidthOptions& widths,
-                             const Quirks& quirks);
-
 }  // namespace espq

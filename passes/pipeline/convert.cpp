@@ -5,6 +5,7 @@
 #include "passes/legalize/cut_arg_max.h"
 #include "passes/legalize/decompose_group_normalization.h"
 #include "passes/legalize/fuse_scalar_functions.h"
+#include "passes/legalize/require_exponents.h"
 #include "passes/legalize/rewrite_choices.h"
 #include "passes/pipeline/choices.h"
 #include "passes/pipeline/quantize_network.h"
@@ -46,8 +47,7 @@ void to_chip(Conversion& made) {
   const Recipe& recipe = made.recipe;
   made.chip = lower(made.quantized, recipe.lowering, recipe.quirks, &made.report);
   const Deployment deployment{find_target(recipe.target), recipe.lowering.runtime_level};
-  PassSequence(made.chip, made.report)(
-      [&](Graph& chip) { return require_exponents(chip, deployment, recipe.widths, recipe.quirks); });
+  PassSequence(made.chip, made.report)([&](Graph& chip) { return require_exponents(chip, deployment, recipe.quirks); });
 }
 
 }  // namespace
