@@ -25,11 +25,6 @@ double root_mean_square(const at::Tensor& values) {
   return values.numel() ? std::sqrt(values.to(at::kDouble).square().mean().item<double>()) : 0;
 }
 
-at::Tensor real_values(const Variable& output, const at::Tensor& recorded) {
-  if (recorded.is_floating_point() || !output.storage() || output.storage()->exponents.empty()) return recorded;
-  return recorded.to(at::kDouble) * std::ldexp(1.0, output.storage()->exponents.front());
-}
-
 void require_same_verdict(const Graph& network, const Recipe& recipe, bool refused, const std::string& message) {
   const bool announced = cannot_run(check_network(network, recipe));
   if (refused && message.find("cannot run on") == std::string::npos) return;
