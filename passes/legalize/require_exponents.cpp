@@ -10,6 +10,7 @@ PassReport require_exponents(const Graph& chip, const Deployment& deployment, co
   if (quirks.misread_forms) return report;
   std::string list;
   for (const Operation* operation : chip.topological_order()) {
+    if (quirks.requantize_loses_tail && definition_of(*operation).quantization.converts) continue;
     const auto refusal = refuses(*operation, deployment, operation->chip().kernels.value_or(Width::Float));
     if (refusal && refusal->kind == Refusal::Kind::Form)
       list += fmt::format("{}{} '{}': {}; {}", list.empty() ? "" : ". ", operation->type(), operation->name(),

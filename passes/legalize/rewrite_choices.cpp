@@ -87,7 +87,7 @@ std::string as_scalar_function(Graph& graph, Operation& operation, Origins* orig
   const std::string type = operation.type();
   Replacement(graph, operation, origins).finish("ScalarFunction", {program->x}, {{"steps", program->steps}});
   return program->path.size() == 1 ? type + " became ScalarFunction"
-                                  : fmt::format("{} and what it chooses became ScalarFunction", type);
+                                   : fmt::format("{} and what it chooses became ScalarFunction", type);
 }
 
 // ------------------------------------------------------------------------------------------------ Where
