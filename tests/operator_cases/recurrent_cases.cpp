@@ -87,13 +87,18 @@ void add_recurrent_cases(Cases& cases) {
       attributes["activations"] = std::vector<std::string>{"Relu", "relu"};
     }
     const Step step = rectifies ? plain_step<rectified> : plain_step<hyperbolic_tangent>;
-    cases.push_back({.type = "RNN",
-                     .what = rectifies ? "Relu in both directions" : "one direction",
-                     .operands = {data({kSteps, 1, kInputs}), weight({directions, kHidden, kInputs}),
-                                  weight({directions, kHidden, kHidden}), weight({directions, 2 * kHidden})},
-                     .attributes = std::move(attributes),
-                     .reference = [=](const Arrays& in) { return run(in, step, 1, directions); },
-                     .results = 2});
+    cases.push_back(
+        {.type = "RNN",
+         .what = rectifies ? "Relu in both directions" : "one direction",
+         .operands = {data({kSteps, 1, kInputs}), weight({directions, kHidden, kInputs}),
+                      weight({directions, kHidden, kHidden}), weight({directions, 2 * kHidden})},
+         .attributes = std::move(attributes),
+         .reference = [=](const Arrays& in) { return run(in, step, 1, directions); },
+         .results = 2,
+         .chip = {.codes = 8,
+                  .codes_at_16_bit = 128,
+                  .why = "written down step by step: weights, sums and states are rounded, Tanh of 16 bits is "
+                         "read from a table"}});
   }
   for (const int64_t directions : {1, 2})
     for (const int64_t gates : {3, 4}) {
