@@ -63,12 +63,18 @@ Variable* Draft::parameter(const std::string& suffix, const Integers& value) {
 
 Variable* Draft::emit(const std::string& new_type, const std::string& suffix, std::vector<Variable*> new_inputs,
                       AttributeMap new_attributes) {
+  return emit_many(new_type, suffix, std::move(new_inputs), std::move(new_attributes), 1)[0];
+}
+
+std::vector<Variable*> Draft::emit_many(const std::string& new_type, const std::string& suffix,
+                                        std::vector<Variable*> new_inputs, AttributeMap new_attributes, size_t count) {
   std::string candidate = name + "_" + suffix;
   for (int i = 2; graph_.find_operation(candidate); ++i) candidate = fmt::format("{}_{}_{}", name, suffix, i);
-  Variable& output = graph_.add_variable(fresh_variable_name(suffix));
+  std::vector<Variable*> results;
+  for (size_t i = 0; i < count; ++i) results.push_back(&graph_.add_variable(fresh_variable_name(suffix)));
   normalize_attributes(
-      graph_.add_operation(new_type, candidate, std::move(new_inputs), {&output}, std::move(new_attributes)));
-  return &output;
+      graph_.add_operation(new_type, candidate, std::move(new_inputs), results, std::move(new_attributes)));
+  return results;
 }
 
 Shape Draft::shape_of(size_t slot) {

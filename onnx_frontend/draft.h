@@ -59,6 +59,9 @@ class Draft {
   /// A new operation in front of the node; returns its only output.
   Variable* emit(const std::string& new_type, const std::string& suffix, std::vector<Variable*> new_inputs,
                  AttributeMap new_attributes = {});
+  /// The same with several outputs.
+  std::vector<Variable*> emit_many(const std::string& new_type, const std::string& suffix,
+                                   std::vector<Variable*> new_inputs, AttributeMap new_attributes, size_t count);
   /// Shape of an operand in every run.
   Shape shape_of(size_t slot);
   /// The constant in an operand slot; undefined when the operand is omitted. Throws UserError when it is computed.

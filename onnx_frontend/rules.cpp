@@ -2,6 +2,7 @@
 
 #include <map>
 
+#include "core/graph/einsum.h"
 #include "core/support/error.h"
 #include "onnx_frontend/padding.h"
 
@@ -160,6 +161,83 @@ void cast(Draft& draft) {
   if (to == kHalf || to == kDouble || to == kBfloat16) draft.attributes["to"] = kFloat;
 }
 
+/// The place of the largest or smallest element is what TopK of one element says.
+void arg_extremum(Draft& draft) {
+  user_check(draft.attribute<int64_t>("select_last_index", 0) == 0,
+             "{}: select_last_index = 1 is not supported; of equal elements the first is taken", draft.title());
+  const Shape shape = draft.shape_of(0);
+  const auto rank = static_cast<int64_t>(shape.size());
+  const int64_t axis = draft.attribute<int64_t>("axis", 0);
+  user_check(axis >= -rank && axis < rank, "{}: axis {} is outside of its operand's {} dimensions", draft.title(), axis,
+             rank);
+  const bool keeps = draft.attribute<int64_t>("keepdims", 1) != 0;
+  AttributeMap attributes{{"axis", axis}, {"largest", int64_t{draft.type == "ArgMax"}}, {"sorted", int64_t{1}}};
+  std::vector<Variable*> operands{draft.input(0), draft.parameter("k", Integers{1})};
+  if (keeps) {
+    draft.type = "TopK";
+    draft.inputs = std::move(operands);
+    draft.outputs.insert(draft.outputs.begin(), nullptr);
+    draft.attributes = std::move(attributes);
+    return;
+  }
+  Variable* place = draft.emit_many("TopK", "place", std::move(operands), std::move(attributes), 2)[1];
+  draft.type = "Squeeze";
+  draft.inputs = {place, draft.parameter("axes", Integers{axis})};
+  draft.attributes = {};
+}
+
+class DraftWriter : public OperationWriter {
+ public:
+  explicit DraftWriter(Draft& draft) : draft_(draft) {}
+  Variable* emit(const std::string& type, std::vector<Variable*> inputs, AttributeMap attributes) override {
+    return draft_.emit(type, type, std::move(inputs), std::move(attributes));
+  }
+  Variable* integers(const std::string& part, const Integers& values) override {
+    return draft_.parameter(part, values);
+  }
+
+ private:
+  Draft& draft_;
+};
+
+void einsum(Draft& draft) {
+  std::vector<EinsumOperand> operands;
+  for (size_t slot = 0; slot < draft.inputs.size(); ++slot)
+    operands.push_back({draft.input(slot), draft.shape_of(slot)});
+  DraftWriter writer(draft);
+  try {
+    draft.inputs = {write_einsum(draft.attribute<std::string>("equation", ""), operands, writer)};
+  } catch (const UserError& error) {
+    user_error("{}: {}", draft.title(), error.what());
+  }
+  draft.type = "Identity";
+  draft.attributes = {};
+}
+
+/// The norm of every channel: a reduction of all axes behind it.
+void global_lp_pool(Draft& draft) {
+  const auto order = draft.attribute<int64_t>("p", 2);
+  user_check(order > 0, "{}: p = {} is no norm", draft.title(), order);
+  Integers axes;
+  for (size_t axis = 2; axis < draft.shape_of(0).size(); ++axis) axes.push_back(static_cast<int64_t>(axis));
+  user_check(!axes.empty(), "{}: its operand has no axes behind the channels", draft.title());
+  Variable* stated = draft.parameter("axes", axes);
+  draft.attributes = {};
+  if (order <= 2) {
+    draft.type = order == 1 ? "ReduceL1" : "ReduceL2";
+    draft.inputs = {draft.input(0), stated};
+    return;
+  }
+  const auto number = [&](const char* name, double value) {
+    return draft.parameter(name, at::scalar_tensor(value, at::kFloat));
+  };
+  Variable* magnitudes = draft.emit("Abs", "magnitudes", {draft.input(0)});
+  Variable* powers = draft.emit("Pow", "powers", {magnitudes, number("p", static_cast<double>(order))});
+  Variable* sums = draft.emit("ReduceSum", "sums", {powers, stated});
+  draft.type = "Pow";
+  draft.inputs = {sums, number("root", 1.0 / static_cast<double>(order))};
+}
+
 struct Rule {
   void (*apply)(Draft&) = nullptr;
   std::string_view becomes = {};  ///< another type of the vocabulary
@@ -169,6 +247,8 @@ constexpr std::string_view kQuantized = "the network is quantized already: give 
 
 const std::map<std::string_view, Rule>& rules() {
   static const std::map<std::string_view, Rule> table = {
+      {"ArgMax", {arg_extremum, "TopK"}},
+      {"ArgMin", {arg_extremum, "TopK"}},
       {"AveragePool", {pool_padding}},
       {"BatchNormalization", {batch_normalization}},
       {"Cast", {cast}},
@@ -178,6 +258,8 @@ const std::map<std::string_view, Rule>& rules() {
       {"DequantizeLinear", {.refused = kQuantized}},
       {"Dropout", {dropout, "Identity"}},
       {"DynamicQuantizeLinear", {.refused = kQuantized}},
+      {"Einsum", {einsum, "Identity"}},
+      {"GlobalLpPool", {global_lp_pool, "ReduceL2"}},
       {"GridSample", {grid_sample}},
       {"GroupNormalization", {group_normalization}},
       {"Hardmax", {flattened_softmax}},
@@ -280,9 +362,11 @@ std::optional<std::string_view> refusal(std::string_view onnx_type) {
 }
 
 void normalize(Draft& draft) {
-  const Rule* rule = find_rule(draft.type);
-  if (rule && !rule->becomes.empty()) draft.type = rule->becomes;
+  const std::string type = draft.type;
+  const Rule* rule = find_rule(type);
   if (rule && rule->apply) rule->apply(draft);
+  // Unless the rule chose one itself.
+  if (rule && !rule->becomes.empty() && draft.type == type) draft.type = rule->becomes;
   drop_neutral_attributes(draft);
 }
 

@@ -227,17 +227,25 @@ BoardKernel lp_normalization_board(const BoardContext& context) {
 }
 
 // ---------------------------------------------------------------------------------------------- limits
-/// Scale and bias are read as long as what they are for.
-const Limit kShortFactors{.what = "a scale or bias that broadcasts over the normalized axes",
-                          .remedy = "expand it to their shape",
+/// Scale and bias are read as long as what they are for: axes in front of it must have one element.
+bool covers_normalized_axes(const Shape& factors, const Shape& x, int64_t axis) {
+  const auto missing = static_cast<int64_t>(x.size()) - static_cast<int64_t>(factors.size());
+  for (int64_t i = 0; i < static_cast<int64_t>(x.size()); ++i) {
+    const int64_t own = i < missing ? 1 : factors[i - missing];
+    if (own != (i < axis ? 1 : x[i])) return false;
+  }
+  return missing >= 0;
+}
+const Limit kShortFactors{.what = "a scale or bias of another shape than the normalized axes",
+                          .remedy = "expand it to their shape, or multiply and add behind",
                           .asked = [](const Operation& operation, const Deployment&, Width) {
                             const auto shape = model_shape(operation.input(0));
                             if (!shape || shape->empty()) return false;
                             const auto rank = static_cast<int64_t>(shape->size());
                             const int64_t axis = wrap_axis(operation, operation.int_attribute("axis", -1), rank);
-                            const int64_t length = product({shape->begin() + axis, shape->end()});
                             for (const size_t slot : {1, 2})
-                              if (const auto count = element_count(operation.input(slot)); count && count != length)
+                              if (const auto factors = model_shape(operation.input(slot));
+                                  factors && !covers_normalized_axes(*factors, *shape, axis))
                                 return true;
                             return false;
                           }};

@@ -250,7 +250,7 @@ BoardKernel global_average_board(const BoardContext& context) {
 
 // ------------------------------------------------------------------------------------------------ definitions
 const Limit kIndices{.what = "the output Indices",
-                     .remedy = "leave it out",
+                     .remedy = "unpool with Resize or ConvTranspose, which need no places, and leave the output out",
                      .asked = [](const Operation& operation, const Deployment&, Width) {
                        return operation.outputs().size() > 1 && operation.output(1) != nullptr;
                      }};

@@ -1,4 +1,4 @@
-// GRU and LSTM in float. Their arithmetic on the chip is in recurrent_board.cpp.
+// RNN, GRU and LSTM in float. Their arithmetic on the chip is in recurrent_board.cpp.
 #include "core/ops/recurrent.h"
 
 #include "core/graph/match.h"
@@ -135,6 +135,21 @@ Direction run_lstm(const Cell& cell, int64_t direction, bool backwards) {
   return {at::stack(steps), h, c};
 }
 
+Direction run_plain(const Cell& cell, int64_t direction, bool backwards) {
+  const at::Tensor inputs = at::linear(cell.x, cell.weights[direction], half_bias(cell, direction, 0));
+  const at::Tensor recurrence_bias = half_bias(cell, direction, 1);
+  const std::string_view type = plain_activation(cell.operation, direction);
+  const auto activation = type == "Relu" ? at::relu : type == "Sigmoid" ? at::sigmoid : at::tanh;
+  at::Tensor h = cell.initial_h[direction];
+  Tensors steps(cell.x.size(0));
+  for (size_t i = 0; i < steps.size(); ++i) {
+    const size_t t = backwards ? steps.size() - 1 - i : i;
+    const at::Tensor sum = inputs[static_cast<int64_t>(t)] + at::linear(h, cell.recurrence[direction], recurrence_bias);
+    steps[t] = h = activation(clipped(cell, sum));
+  }
+  return {at::stack(steps), h, {}};
+}
+
 Tensors run_directions(const Cell& cell, Direction (*run)(const Cell&, int64_t, bool)) {
   const std::string& direction = cell.operation.string_attribute("direction");
   Tensors y, h, c;
@@ -151,6 +166,10 @@ Tensors run_directions(const Cell& cell, Direction (*run)(const Cell&, int64_t, 
     for (size_t i = 1; i < results.size(); ++i) results[i] = results[i].transpose(0, 1);
   }
   return results;
+}
+
+Tensors plain_rnn(const ForwardContext& context, const Tensors& in) {
+  return run_directions(make_cell(context.operation, in, 1), run_plain);
 }
 
 Tensors gru(const ForwardContext& context, const Tensors& in) {
@@ -229,9 +248,12 @@ std::vector<Limit> cell_limits(std::vector<Limit> more) {
   return limits;
 }
 
-std::vector<AttributeSpec> cell_attributes(AttributeSpec more) {
-  return {texts("activations"),         reals("activation_alpha"),      reals("activation_beta"), real("clip"),
-          text("direction", "forward"), stated(integer("hidden_size")), integer("layout", 0),     std::move(more)};
+std::vector<AttributeSpec> cell_attributes(std::vector<AttributeSpec> more = {}) {
+  std::vector<AttributeSpec> attributes{
+      texts("activations"),         reals("activation_alpha"),      reals("activation_beta"), real("clip"),
+      text("direction", "forward"), stated(integer("hidden_size")), integer("layout", 0)};
+  attributes.insert(attributes.end(), more.begin(), more.end());
+  return attributes;
 }
 
 }  // namespace
@@ -243,8 +265,31 @@ int64_t recurrent_directions(const Operation& operation) {
   return direction == "bidirectional" ? 2 : 1;
 }
 
+std::string_view plain_activation(const Operation& operation, int64_t direction) {
+  const auto found = operation.attributes().find("activations");
+  if (found == operation.attributes().end()) return "Tanh";
+  const auto& names = std::get<std::vector<std::string>>(found->second);
+  if (names.empty()) return "Tanh";
+  const std::string name = lower_case(names.at(std::min<size_t>(static_cast<size_t>(direction), names.size() - 1)));
+  for (const std::string_view known : {"Tanh", "Relu", "Sigmoid"})
+    if (lower_case(std::string(known)) == name) return known;
+  user_error("operation '{}' ({}): activations {} are not supported; Tanh, Relu and Sigmoid are", operation.name(),
+             operation.type(), fmt::join(names, ", "));
+}
+
 Operators recurrent_operators() {
   return {
+      {.name = "RNN",
+       .inputs = {{"X"},
+                  operand("W", OperandRole::Weight),
+                  operand("R", OperandRole::Weight),
+                  optional(operand("B", OperandRole::Gate)),
+                  optional(index_operand("sequence_lens")),
+                  optional("initial_h")},
+       .outputs = {optional("Y"), optional("Y_h")},
+       .attributes = cell_attributes(),
+       .forward = plain_rnn,
+       .chip = {.board = board_on_values}},
       {.name = "GRU",
        .inputs = {{"X"},
                   operand("W", OperandRole::Weight),
@@ -253,7 +298,7 @@ Operators recurrent_operators() {
                   optional(index_operand("sequence_lens")),
                   optional("initial_h")},
        .outputs = {optional("Y"), optional("Y_h")},
-       .attributes = cell_attributes(integer("linear_before_reset", 0)),
+       .attributes = cell_attributes({integer("linear_before_reset", 0)}),
        .forward = gru,
        .quantization = {.quantizable = true, .alignment = AlignmentClass::Recurrent},
        .chip = {.board = gru_board,
@@ -271,7 +316,7 @@ Operators recurrent_operators() {
                   optional(operand("initial_c", OperandRole::Gate)),
                   optional("P")},
        .outputs = {optional("Y"), optional("Y_h"), optional(operand("Y_c", OperandRole::Gate))},
-       .attributes = cell_attributes(integer("input_forget", 0)),
+       .attributes = cell_attributes({integer("input_forget", 0)}),
        .forward = lstm,
        .quantization = {.quantizable = true, .alignment = AlignmentClass::Recurrent},
        .chip =

@@ -1,3 +1,5 @@
+#include "core/ops/reduce.h"
+
 #include <ATen/ATen.h>
 
 #include <limits>
@@ -24,14 +26,10 @@ struct Reduction {
 
 Reduction read_reduction(const Operation& operation, const Tensors& inputs) {
   const at::Tensor& input = inputs[0];
-  std::vector<int64_t> axes =
-      has_input(inputs, 1) ? to_integers(inputs[1]) : operation.ints_attribute("axes", std::vector<int64_t>());
   Reduction reduction;
+  reduction.axes =
+      reduced_axes(operation, has_input(inputs, 1) ? std::optional(to_integers(inputs[1])) : std::nullopt, input.dim());
   reduction.keep_dims = operation.int_attribute("keepdims", 1) != 0;
-  if (axes.empty() && operation.int_attribute("noop_with_empty_axes", 0) == 0)
-    for (int64_t axis = 0; axis < input.dim(); ++axis) axes.push_back(axis);
-  reduction.axes = wrap_axes(operation, axes, input.dim());
-  std::sort(reduction.axes.begin(), reduction.axes.end());
   for (int64_t axis : reduction.axes) reduction.count *= input.size(axis);
   return reduction;
 }
@@ -217,19 +215,8 @@ const Limit kSmallSquares{.what = "an input exponent of -16 or less at 16 bit",
                             return width == Width::Int16 && exponent && *exponent <= -16;
                           }};
 
-/// Which axes are reduced; nullopt when that is not known. Axes are those of the tensor as the graph holds it.
-std::optional<std::vector<bool>> reduced_axes(const Operation& operation) {
-  const auto rank = rank_of(operation.input(0));
-  if (!rank || is_computed(operation, 1)) return std::nullopt;
-  auto axes = operation.ints_attribute("axes", {});
-  if (const auto given = integer_constant(operation.input(1))) axes = *given;
-  std::vector<bool> reduced(*rank, axes.empty() && operation.int_attribute("noop_with_empty_axes", 0) == 0);
-  for (const int64_t axis : axes) reduced[wrap_axis(operation, axis, *rank)] = true;
-  return reduced;
-}
-
-bool reduces_all(const std::vector<bool>& reduced) {
-  return std::find(reduced.begin(), reduced.end(), false) == reduced.end();
+bool reduces_all(const Operation& operation, const std::vector<int64_t>& axes) {
+  return static_cast<int64_t>(axes.size()) == rank_of(operation.input(0));
 }
 
 /// Only the operand is read: an attribute stands for all axes.
@@ -238,14 +225,14 @@ const Limit kAxesAttribute{.what = "axes as attribute",
                            .asked = [](const Operation& operation, const Deployment&, Width) {
                              if (operation.input(1) || operation.ints_attribute("axes", {}).empty()) return false;
                              const auto reduced = reduced_axes(operation);
-                             return reduced && !reduces_all(*reduced);
+                             return reduced && !reduces_all(operation, *reduced);
                            }};
 
 const Limit kNothingReduced{.what = "a reduction of no axis",
                             .remedy = "leave the operation out, or compute it element by element",
                             .asked = [](const Operation& operation, const Deployment&, Width) {
                               const auto reduced = reduced_axes(operation);
-                              return reduced && std::find(reduced->begin(), reduced->end(), true) == reduced->end();
+                              return reduced && reduced->empty();
                             }};
 
 const Limit kInterleavedAxes{
@@ -253,11 +240,7 @@ const Limit kInterleavedAxes{
     .remedy = "reduce in two steps",
     .asked = [](const Operation& operation, const Deployment&, Width) {
       const auto reduced = reduced_axes(operation);
-      if (!reduced) return false;
-      size_t groups = 0;
-      for (size_t axis = 0; axis < reduced->size(); ++axis)
-        groups += axis == 0 || (*reduced)[axis] != (*reduced)[axis - 1];
-      return groups > 4;
+      return reduced && has_too_many_groups(*reduced, *rank_of(operation.input(0)));
     }};
 
 const Limit kNoAxisLeft{.what = "a result without axes: it gives the shape [1]",
@@ -265,7 +248,7 @@ const Limit kNoAxisLeft{.what = "a result without axes: it gives the shape [1]",
                         .asked = [](const Operation& operation, const Deployment&, Width) {
                           const auto reduced = reduced_axes(operation);
                           const auto result = model_shape(operation.output());
-                          return reduced && !reduced->empty() && reduces_all(*reduced) &&
+                          return reduced && !reduced->empty() && reduces_all(operation, *reduced) &&
                                  operation.int_attribute("keepdims", 1) == 0 && (!result || result->empty());
                         }};
 
@@ -287,6 +270,34 @@ OperatorDefinition reduction(std::string_view name, ForwardFunction forward, Boa
 }
 
 }  // namespace
+
+std::vector<int64_t> reduced_axes(const Operation& operation, const std::optional<std::vector<int64_t>>& given,
+                                  int64_t rank) {
+  std::vector<int64_t> axes = given ? *given : operation.ints_attribute("axes", {});
+  if (axes.empty() && operation.int_attribute("noop_with_empty_axes", 0) == 0)
+    for (int64_t axis = 0; axis < rank; ++axis) axes.push_back(axis);
+  axes = wrap_axes(operation, std::move(axes), rank);
+  std::sort(axes.begin(), axes.end());
+  return axes;
+}
+
+std::optional<std::vector<int64_t>> reduced_axes(const Operation& operation) {
+  const auto rank = rank_of(operation.input(0));
+  if (!rank || is_computed(operation, 1)) return std::nullopt;
+  return reduced_axes(operation, integer_constant(operation.input(1)), *rank);
+}
+
+bool has_too_many_groups(const std::vector<int64_t>& reduced, int64_t rank) {
+  constexpr int kKnownGroups = 4;
+  int groups = 0;
+  bool last = false;
+  for (int64_t axis = 0; axis < rank; ++axis) {
+    const bool now = std::binary_search(reduced.begin(), reduced.end(), axis);
+    groups += axis == 0 || now != last;
+    last = now;
+  }
+  return groups > kKnownGroups;
+}
 
 Operators reduction_operators() {
   const QuantizationRule computes{.quantizable = true}, picks{.quantizable = true, .passive = true};

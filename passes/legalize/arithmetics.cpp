@@ -176,11 +176,83 @@ std::string matmul(Rewriter& rewriter) {
   return "vector of MatMul became a matrix";
 }
 
+// ------------------------------------------------------------------------------------------------ batches of MatMul
+/// Neighbouring batch axes along which each operand has all matrices, or one.
+struct BatchGroup {
+  int64_t size;
+  bool left, right;  ///< whether it has them all
+};
+
+std::vector<BatchGroup> batch_groups(const Shape& left, const Shape& right) {
+  const size_t axes = std::max(left.size(), right.size()) - 2;
+  const auto size_of = [&](const Shape& shape, size_t axis) {
+    const size_t missing = axes + 2 - shape.size();
+    return axis < missing ? 1 : shape[axis - missing];
+  };
+  std::vector<BatchGroup> groups;
+  for (size_t axis = 0; axis < axes; ++axis) {
+    const int64_t a = size_of(left, axis), b = size_of(right, axis);
+    if (a == 1 && b == 1) continue;
+    const BatchGroup group{std::max(a, b), a != 1, b != 1};
+    if (!groups.empty() && groups.back().left == group.left && groups.back().right == group.right)
+      groups.back().size *= group.size;
+    else
+      groups.push_back(group);
+  }
+  return groups;
+}
+
+/// Operand `slot` in another shape of the same elements.
+void reshape_operand(Rewriter& rewriter, size_t slot, const Shape& shape, std::string_view part) {
+  Operation& operation = rewriter.origin();
+  if (rewriter.shape(slot) == shape) return;
+  if (Variable* value = operation.input(slot); value->is_parameter())
+    set_constant(rewriter.graph(), operation, slot, value->value().reshape(shape),
+                 fmt::format("{}_{}", value->name(), part));
+  else
+    rewriter.before(slot, "Reshape", part, {&rewriter.constant(fmt::format("{}_shape", part), shape)});
+}
+
+/// Batch axes that both operands have, or one of them, become one; axes of one element vanish. Where the two take turns
+/// too often, each gets all matrices.
+std::string merge_batches(Rewriter& rewriter) {
+  Operation& operation = rewriter.origin();
+  const Shape shapes[] = {rewriter.shape(0), rewriter.shape(1)};
+  const auto result = operation.output()->shape();
+  constexpr size_t kAxes = 4;
+  if (!result || std::max(shapes[0].size(), shapes[1].size()) <= kAxes) return {};
+  std::vector<BatchGroup> groups = batch_groups(shapes[0], shapes[1]);
+  if (groups.size() > kAxes - 2) {
+    int64_t all = 1;
+    for (const BatchGroup& group : groups) all *= group.size;
+    for (size_t slot : {0, 1}) {
+      Shape full(result->begin(), result->end() - 2);
+      full.insert(full.end(), shapes[slot].end() - 2, shapes[slot].end());
+      if (full == shapes[slot]) continue;
+      if (Variable* value = operation.input(slot); value->is_parameter())
+        set_constant(rewriter.graph(), operation, slot, value->value().expand(full).contiguous(),
+                     value->name() + "_batches");
+      else
+        rewriter.before(slot, "Expand", slot ? "right_batches" : "left_batches",
+                        {&rewriter.constant(slot ? "right_batches_shape" : "left_batches_shape", full)});
+    }
+    groups = {{all, true, true}};
+  }
+  for (size_t slot : {0, 1}) {
+    Shape shape;
+    for (const BatchGroup& group : groups) shape.push_back((slot ? group.right : group.left) ? group.size : 1);
+    shape.insert(shape.end(), shapes[slot].end() - 2, shapes[slot].end());
+    reshape_operand(rewriter, slot, shape, slot ? "right" : "left");
+  }
+  rewriter.after("Reshape", "back", {&rewriter.constant("shape", *result)});
+  return "batches of MatMul merged";
+}
+
 }  // namespace
 
 std::vector<RewriteRule> arithmetic_rewrites() {
-  return {{"Sum", sum},     {"Mean", mean}, {"Max", extremum},       {"Min", extremum},
-          {"PRelu", prelu}, {"Gemm", gemm}, {"MatMul", matmul, true}};
+  return {{"Sum", sum},     {"Mean", mean}, {"Max", extremum},        {"Min", extremum},
+          {"PRelu", prelu}, {"Gemm", gemm}, {"MatMul", matmul, true}, {"MatMul", merge_batches}};
 }
 
 }  // namespace espq

@@ -13,8 +13,9 @@ namespace {
 const std::vector<RewriteRule>& all_rules() {
   static const std::vector<RewriteRule> rules = [] {
     std::vector<RewriteRule> all;
-    for (const auto family : {convolution_rewrites, pooling_rewrites, resize_rewrites, movement_rewrites,
-                              arithmetic_rewrites, recurrent_rewrites, cell_rewrites, reduction_rewrites})
+    for (const auto family :
+         {convolution_rewrites, pooling_rewrites, resize_rewrites, movement_rewrites, arithmetic_rewrites,
+          recurrent_rewrites, cell_rewrites, reduction_rewrites, normalization_rewrites})
       for (const RewriteRule& rule : family()) all.push_back(rule);
     return all;
   }();

@@ -244,6 +244,33 @@ std::string repeat(Rewriter& rewriter) {
   return type + " became Gather";
 }
 
+// ------------------------------------------------------------------------------------------------ ReverseSequence
+/// The library turns what lies along the first two axes.
+std::string axes_in_front(Rewriter& rewriter) {
+  Operation& operation = rewriter.origin();
+  const auto rank = static_cast<int64_t>(rewriter.shape(0).size());
+  const int64_t time = wrap_axis(operation, operation.int_attribute("time_axis", 0), rank);
+  const int64_t batch = wrap_axis(operation, operation.int_attribute("batch_axis", 1), rank);
+  if (time == batch) return {};
+  const auto state = [&](int64_t time_axis, int64_t batch_axis) {
+    operation.set_attribute("time_axis", time_axis);
+    operation.set_attribute("batch_axis", batch_axis);
+  };
+  if (time < 2 && batch < 2) {
+    if (operation.int_attribute("time_axis", 0) == time && operation.int_attribute("batch_axis", 1) == batch) return {};
+    state(time, batch);
+    return "axes of ReverseSequence counted from the front";
+  }
+  Shape order{time, batch}, back(static_cast<size_t>(rank));
+  for (int64_t axis = 0; axis < rank; ++axis)
+    if (axis != time && axis != batch) order.push_back(axis);
+  for (int64_t axis = 0; axis < rank; ++axis) back[static_cast<size_t>(order[static_cast<size_t>(axis)])] = axis;
+  rewriter.before(0, "Transpose", "ordered", {}, {{"perm", order}});
+  state(0, 1);
+  rewriter.after("Transpose", "back", {}, {{"perm", back}});
+  return "axes of ReverseSequence brought in front";
+}
+
 }  // namespace
 
 std::vector<RewriteRule> movement_rewrites() {
@@ -258,7 +285,8 @@ std::vector<RewriteRule> movement_rewrites() {
           {"DepthToSpace", depth_to_space},
           {"SpaceToDepth", space_to_depth},
           {"Expand", repeat},
-          {"Tile", repeat}};
+          {"Tile", repeat},
+          {"ReverseSequence", axes_in_front}};
 }
 
 }  // namespace espq

@@ -1,41 +1,11 @@
 // Reduce operators: which axes the chip library sees, and what it leaves of none.
 #include <algorithm>
 
-#include "core/graph/match.h"
-#include "core/ops/arguments.h"
+#include "core/ops/reduce.h"
 #include "passes/legalize/rewriter.h"
 
 namespace espq {
 namespace {
-
-/// Ascending; nullopt when the network computes them.
-std::optional<std::vector<int64_t>> axes_of(Rewriter& rewriter) {
-  const Operation& operation = rewriter.origin();
-  const auto rank = static_cast<int64_t>(rewriter.shape(0).size());
-  std::vector<int64_t> axes = operation.ints_attribute("axes", {});
-  if (operation.input(1)) {
-    const auto given = integer_constant(operation.input(1));
-    if (!given) return std::nullopt;
-    axes = *given;
-  }
-  if (axes.empty() && operation.int_attribute("noop_with_empty_axes", 0) == 0)
-    for (int64_t axis = 0; axis < rank; ++axis) axes.push_back(axis);
-  axes = wrap_axes(operation, axes, rank);
-  std::sort(axes.begin(), axes.end());
-  return axes;
-}
-
-/// More groups of neighbouring axes than the kernel walks through.
-bool is_interleaved(const std::vector<int64_t>& axes, size_t rank) {
-  size_t groups = 0;
-  bool last = false;
-  for (size_t axis = 0; axis < rank; ++axis) {
-    const bool reduced = std::find(axes.begin(), axes.end(), static_cast<int64_t>(axis)) != axes.end();
-    groups += axis == 0 || reduced != last;
-    last = reduced;
-  }
-  return groups > 4;
-}
 
 /// Of one element it is what was there; squares and absolute values are more.
 bool is_identity_without_axes(std::string_view type) {
@@ -58,7 +28,7 @@ void gather_axes(Rewriter& rewriter, std::vector<int64_t>& axes) {
 std::string reduce(Rewriter& rewriter) {
   Operation& operation = rewriter.origin();
   const std::string type = operation.type();
-  auto axes = axes_of(rewriter);
+  auto axes = reduced_axes(operation);
   const auto result = operation.output()->shape();
   if (!axes || !result) return {};
   if (axes->empty()) {
@@ -66,7 +36,7 @@ std::string reduce(Rewriter& rewriter) {
     rewriter.become("Identity", {operation.input(0)});
     return type + " of no axis became Identity";
   }
-  const bool interleaved = is_interleaved(*axes, rewriter.shape(0).size());
+  const bool interleaved = has_too_many_groups(*axes, static_cast<int64_t>(rewriter.shape(0).size()));
   if (interleaved) gather_axes(rewriter, *axes);
   const bool scalar = result->empty();
   const bool keeps = operation.int_attribute("keepdims", 1) != 0;

@@ -87,7 +87,7 @@ std::string as_scalar_function(Graph& graph, Operation& operation, Origins* orig
   const std::string type = operation.type();
   Replacement(graph, operation, origins).finish("ScalarFunction", {program->x}, {{"steps", program->steps}});
   return program->path.size() == 1 ? type + " became ScalarFunction"
-                                  : fmt::format("{} and what it chooses became ScalarFunction", type);
+                                   : fmt::format("{} and what it chooses became ScalarFunction", type);
 }
 
 // ------------------------------------------------------------------------------------------------ Where
@@ -150,22 +150,23 @@ std::string cast_condition(Graph& graph, Operation& cast, Origins* origins) {
   return "Cast of a condition became arithmetic";
 }
 
-std::string rewrite(Graph& graph, Operation& operation, Origins* origins) {
+std::string rewrite(Graph& graph, Operation& operation, Origins* origins, int bits) {
   const std::string& type = operation.type();
-  const bool where = type == "Where", cast = type == "Cast";
-  if (!where && !cast && type != "Max" && type != "Min") return {};
+  const bool where = type == "Where", cast = type == "Cast", table_is_exact = bits == 8;
+  // Of 16 bits a table has every 32nd value alone: what Max and Min become without one is nearer.
+  if (!where && !cast && !(table_is_exact && (type == "Max" || type == "Min"))) return {};
   if (!is_float(operation.output()) || !operation.output()->shape()) return {};
   if (cast && is_float(operation.input(0))) return {};
+  if (where && operation.input(0)->is_parameter())
+    if (std::string change = where_constant(graph, operation, origins); !change.empty()) return change;
   if (std::string change = as_scalar_function(graph, operation, origins); !change.empty()) return change;
   if (cast) return cast_condition(graph, operation, origins);
-  if (!where) return {};
-  return operation.input(0)->is_parameter() ? where_constant(graph, operation, origins)
-                                            : where_computed(graph, operation, origins);
+  return where && !operation.input(0)->is_parameter() ? where_computed(graph, operation, origins) : std::string();
 }
 
 }  // namespace
 
-PassReport rewrite_choices(Graph& graph, Origins* origins) {
+PassReport rewrite_choices(Graph& graph, Origins* origins, int bits) {
   PassReport report{"rewrite_choices"};
   // The last choice first: it may take those in front of it along.
   std::vector<Operation*> order = graph.topological_order();
@@ -173,7 +174,7 @@ PassReport rewrite_choices(Graph& graph, Origins* origins) {
   for (Operation* operation : order) {
     if (is_dead(graph, *operation)) continue;
     const std::string name = operation->name();
-    if (std::string change = rewrite(graph, *operation, origins); !change.empty())
+    if (std::string change = rewrite(graph, *operation, origins, bits); !change.empty())
       report.count(std::move(change), name);
   }
   return report;

@@ -109,5 +109,6 @@ std::vector<RewriteRule> arithmetic_rewrites();
 std::vector<RewriteRule> recurrent_rewrites();
 std::vector<RewriteRule> cell_rewrites();
 std::vector<RewriteRule> reduction_rewrites();
+std::vector<RewriteRule> normalization_rewrites();
 
 }  // namespace espq

@@ -4,6 +4,7 @@
 #include <algorithm>
 
 #include "core/graph/match.h"
+#include "core/ops/recurrent.h"
 #include "passes/legalize/rewriter.h"
 
 namespace espq {
@@ -131,7 +132,7 @@ class CellWriter {
     return activated(type, index, sum, recurrence(index, state_));
   }
 
-  void plain() { state_ = &gate("Tanh", 0); }
+  void plain() { state_ = &gate(plain_activation(cell_, direction_), 0); }
 
   /// h = n + z (h - n)
   void gated() {
@@ -225,6 +226,6 @@ std::string unroll(Rewriter& rewriter) {
 
 }  // namespace
 
-std::vector<RewriteRule> cell_rewrites() { return {{"GRU", unroll<3>}, {"LSTM", unroll<4>}}; }
+std::vector<RewriteRule> cell_rewrites() { return {{"RNN", unroll<1>}, {"GRU", unroll<3>}, {"LSTM", unroll<4>}}; }
 
 }  // namespace espq

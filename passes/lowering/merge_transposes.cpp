@@ -48,7 +48,9 @@ class TransposeMerger {
       if (is_transpose(operation)) move_behind_function(*operation);
     for (Operation* operation : graph_.topological_order()) {
       if (!is_transpose(operation)) continue;
-      while (Operation* next = only_transpose(graph_, *operation)) absorb(*operation, *next);
+      for (Operation* next = only_transpose(graph_, *operation); next && same_grid(*operation, *next);
+           next = only_transpose(graph_, *operation))
+        absorb(*operation, *next);
       if (is_identity(perm_of(*operation))) remove_identity(*operation);
     }
     return report_;
@@ -84,6 +86,14 @@ class TransposeMerger {
     second->set_attribute("perm", to_attribute(compose(order, perm_of(*second))));
     result->set_shape(source->shape());
     if (is_identity(perm_of(*second))) remove_identity(*second);
+  }
+
+  /// What the first writes is what the second reads, without a conversion between them.
+  bool same_grid(const Operation& first, const Operation& second) const {
+    if (!first.quantized() || !second.quantized()) return true;  // the conversion comes in front of both, or behind
+    const SlotQuant &written = first.output_quant().at(0), &read = second.input_quant().at(0);
+    if (written.is_float() || read.is_float()) return written.is_float() == read.is_float();
+    return slot_grid(graph_, written) == slot_grid(graph_, read);
   }
 
   /// `first` does the work of both and writes what `second` wrote.

@@ -68,7 +68,8 @@ std::vector<CheckedOperation> check_network(const Graph& network, const Recipe& 
   Origins origins;
   Report report;
   bring_to_chip_forms(chip_forms, recipe, report, &origins);
-  if (!recipe.legalize) assign_widths(chip_forms, recipe.widths, recipe.layers, recipe.quirks);
+  // What operations became may take widths that they did not take (a convolution of groups that is one of one group).
+  assign_widths(chip_forms, recipe.widths, recipe.layers, recipe.quirks);
   for (const PassReport& pass : report.passes)
     for (const ReportEntry& change : pass.changes)
       if (CheckedOperation* operation = is_rewrite(pass) ? find(table, origins, change.where) : nullptr) {

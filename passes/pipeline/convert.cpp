@@ -2,8 +2,10 @@
 
 #include "core/exec/executor.h"
 #include "parity/format.h"
+#include "passes/legalize/cut_arg_max.h"
 #include "passes/legalize/decompose_group_normalization.h"
 #include "passes/legalize/fuse_scalar_functions.h"
+#include "passes/legalize/require_exponents.h"
 #include "passes/legalize/rewrite_choices.h"
 #include "passes/pipeline/choices.h"
 #include "passes/pipeline/quantize_network.h"
@@ -41,6 +43,13 @@ void recover(const RunPass& run, const Graph& teacher, const Dataset& data, cons
   if (recipe.virtual_zero_point && run(zero_points)) bring_to_rest(run, data, recipe);
 }
 
+void to_chip(Conversion& made) {
+  const Recipe& recipe = made.recipe;
+  made.chip = lower(made.quantized, recipe.lowering, recipe.quirks, &made.report);
+  const Deployment deployment{find_target(recipe.target), recipe.lowering.runtime_level};
+  PassSequence(made.chip, made.report)([&](Graph& chip) { return require_exponents(chip, deployment, recipe.quirks); });
+}
+
 }  // namespace
 
 Graph prepare(const Graph& network, const Recipe& recipe, Report* report) {
@@ -62,8 +71,9 @@ void bring_to_chip_forms(Graph& simplified, const Recipe& recipe, Report& report
   if (!recipe.legalize) return;
   PassSequence run(simplified, report);
   // These take operators away that no chip has at any width.
+  run(cut_arg_max);
   run([&](Graph& graph) { return decompose_group_normalization(graph, origins); });
-  run([&](Graph& graph) { return rewrite_choices(graph, origins); });
+  run([&](Graph& graph) { return rewrite_choices(graph, origins, recipe.widths.bits); });
   // What a chip runs depends on the width.
   run([&](Graph& graph) { return assign_widths(graph, recipe.widths, recipe.layers, recipe.quirks); });
   if (recipe.legalize->fuse_functions) run([&](Graph& graph) { return fuse_scalar_functions(graph, origins); });
@@ -93,7 +103,7 @@ Conversion convert(const Graph& network, const Dataset& data, const Recipe& reci
   if (recipe.tables)
     run([&](Graph& graph) { return retype_tables(graph, recipe.widths.bits, *recipe.tables, quirks); });
 
-  made.chip = lower(made.quantized, recipe.lowering, quirks, &made.report);
+  to_chip(made);
   return made;
 }
 
@@ -101,7 +111,7 @@ Conversion finish(const Graph& quantized, const Dataset& data, const Recipe& rec
   Conversion made{recipe, quantized.clone(), quantized.clone(), {}, {}};
   PassSequence run(made.quantized, made.report);
   bring_to_rest(run, data, recipe);
-  made.chip = lower(made.quantized, recipe.lowering, recipe.quirks, &made.report);
+  to_chip(made);
   return made;
 }
 

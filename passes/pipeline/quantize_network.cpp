@@ -5,6 +5,7 @@
 
 #include "core/support/error.h"
 #include "passes/legalize/bound_masks.h"
+#include "passes/legalize/scale_small_norms.h"
 #include "passes/quantize/calibrate.h"
 #include "passes/quantize/create_slots.h"
 #include "passes/quantize/fix_exponents.h"
@@ -69,6 +70,7 @@ void quantize_network(const RunPass& run, const Dataset& data, const Recipe& rec
   });
   // No grid holds the infinity of a mask.
   if (recipe.legalize) run([&](Graph& graph) { return bound_masks(graph, data); });
+  if (recipe.legalize) run([&](Graph& graph) { return scale_small_norms(graph, data); });
   run([&](Graph& graph) {
     return create_slots(graph, target, recipe.widths.bits, observers, recipe.calibration, recipe.layers, quirks);
   });

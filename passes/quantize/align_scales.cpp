@@ -67,6 +67,9 @@ class Aligner {
       case AlignmentClass::Pooling:
         return options_.pooling;
       case AlignmentClass::Resize:
+        // What is computed between elements reaches less far than they do: on its grid they would be clipped. The
+        // kernel converts from one grid to the other by itself.
+        if (!quirks_.passed_codes_unaligned && operation.string_attribute("mode", "nearest") != "nearest") break;
         return options_.resize;
       case AlignmentClass::Comparison:
         return options_.comparison;

@@ -8,6 +8,7 @@
 #include <map>
 
 #include "core/exec/executor.h"
+#include "core/ops/operator.h"
 #include "core/support/error.h"
 #include "core/support/progress.h"
 #include "passes/quantize/slots.h"
@@ -22,8 +23,23 @@ struct Watched {
   const Variable* variable;
   std::vector<SlotQuant*> slots;
   int64_t last_step = -1;
-  std::vector<at::Tensor> cached;  ///< values of steps that phase 2 need not run again
+  std::vector<std::pair<int64_t, at::Tensor>> cached;  ///< step and value, which phase 2 need not compute again
 };
+
+/// A constant that stands on the grid of an operand, and what comes of it.
+struct Follower {
+  size_t watched;  ///< what the operand's grid is made for
+  at::Tensor operand = {};
+};
+
+/// Whether all values of `result` lie between those of `operand`, and zero.
+bool lies_within(const at::Tensor& result, const at::Tensor& operand) {
+  if (result.numel() == 0 || operand.numel() == 0) return true;
+  const auto [low, high] = at::aminmax(operand);
+  const auto [lowest, highest] = at::aminmax(result);
+  return lowest.item<double>() >= std::min(0.0, low.item<double>()) &&
+         highest.item<double>() <= std::max(0.0, high.item<double>());
+}
 
 /// Where the values of one graph input lie, over all batches.
 struct InputRange {
@@ -80,6 +96,7 @@ class Calibrator {
   PassReport run() {
     collect_slots();
     if (watched_.empty()) return report_;
+    collect_followers();
     const bool two_phases = any_two_phase(true), settled_first = any_two_phase(false);
     // Slots that phase 1 settles round in phase 2: what phase 1 saw is then not what phase 2 will see.
     caching_ = two_phases && !settled_first;
@@ -94,15 +111,23 @@ class Calibrator {
   }
 
  private:
+  bool has_follower(const Operation& operation) const {
+    if (quirks_.bias_saturates) return false;
+    for (size_t slot = 1; slot < operation.inputs().size(); ++slot)
+      if (operation.input(slot) && definition_of(operation).input_spec(slot).role == OperandRole::Follows) return true;
+    return false;
+  }
+
   /// Slots see the same tensor when they stand on the same side of the same variable; then one observer serves all
-  /// that ask for the same method and width.
+  /// that ask for the same method and width. An operand whose grid may have to reach further has one of its own.
   void collect_slots() {
-    using Key = std::tuple<const Variable*, bool, Observer, int>;
+    using Key = std::tuple<const Variable*, bool, Observer, int, const Operation*>;
     std::map<Key, size_t> known;
     for_each_slot(graph_, [&](Operation& operation, SlotQuant& slot, Variable* variable, int, bool is_output) {
       if (slot.state != SlotState::Pending) return;
       const Observer method = observers_.of(slot);
-      const Key key{variable, is_output, method, slot.bits};
+      const bool own = !is_output && has_follower(operation);
+      const Key key{variable, is_output, method, slot.bits, own ? &operation : nullptr};
       const auto [found, inserted] = known.emplace(key, watched_.size());
       if (inserted)
         watched_.push_back({TensorObserver(method, slot.bits, options_, quirks_), &operation, variable, {}, -1, {}});
@@ -111,6 +136,19 @@ class Calibrator {
       report_.count("activation", operation.name());
     });
     report_.note("tensor", static_cast<int64_t>(watched_.size()));
+  }
+
+  /// Operations with bounds or pad values, whose operand's grid is made for something else than their result.
+  void collect_followers() {
+    std::map<ScaleId, size_t> of_group;
+    for (size_t i = 0; i < watched_.size(); ++i)
+      for (const SlotQuant* slot : watched_[i].slots) of_group.emplace(graph_.scales().root(slot->scale), i);
+    for (const Operation* operation : graph_.topological_order()) {
+      if (!operation->quantized() || !has_follower(*operation)) continue;
+      const auto group = of_group.find(graph_.scales().root(operation->input_quant()[0].scale));
+      if (group != of_group.end() && watched_[group->second].variable != operation->output())
+        followers_[operation] = {group->second};
+    }
   }
 
   bool any_two_phase(bool wanted) const {
@@ -122,7 +160,7 @@ class Calibrator {
     for (int64_t step = 0; step < steps_; ++step) {
       forward(step, [&](Watched& watched, const at::Tensor& value) {
         watched.observer.observe(value);
-        if (caching_) watched.cached.push_back(value);
+        if (caching_) watched.cached.emplace_back(step, value);
       });
       if (caching_) check_budget(step);
       report_progress("calibration", static_cast<size_t>(step + 1), static_cast<size_t>(steps_));
@@ -157,7 +195,7 @@ class Calibrator {
   void second_phase() {
     at::parallel_for(0, static_cast<int64_t>(watched_.size()), 1, [&](int64_t begin, int64_t end) {
       for (int64_t i = begin; i < end; ++i) {
-        for (const at::Tensor& value : watched_[i].cached) watched_[i].observer.observe_again(value);
+        for (const auto& [step, value] : watched_[i].cached) watched_[i].observer.observe_again(value);
         watched_[i].cached.clear();
       }
     });
@@ -172,6 +210,7 @@ class Calibrator {
   template <typename Observe>
   void forward(int64_t step, const Observe& observe) {
     executor_.set_hook([&](SlotEvent& event) {
+      follow(event, observe);
       const auto& quant = event.is_output ? event.operation.output_quant() : event.operation.input_quant();
       if (static_cast<size_t>(event.slot) >= quant.size()) return;
       const auto found = index_.find(&quant[event.slot]);
@@ -190,17 +229,31 @@ class Calibrator {
     for (Watched& watched : watched_) watched.last_step = -1;
   }
 
+  /// A grid that stands for an operand alone would cut a bound or a pad value that lies outside of it.
+  template <typename Observe>
+  void follow(const SlotEvent& event, const Observe& observe) {
+    if (event.slot != 0) return;
+    const auto found = followers_.find(&event.operation);
+    if (found == followers_.end()) return;
+    Follower& follower = found->second;
+    if (!event.is_output)
+      follower.operand = event.raw;
+    else if (!lies_within(event.raw, follower.operand))
+      observe(watched_[follower.watched], event.raw);
+  }
+
   /// Stops caching, and forgets this step, once the kept tensors outgrow the budget.
   void check_budget(int64_t step) {
     for (const Watched& watched : watched_)
-      if (!watched.cached.empty()) cached_bytes_ += static_cast<int64_t>(watched.cached.back().nbytes());
+      for (auto entry = watched.cached.rbegin(); entry != watched.cached.rend() && entry->first == step; ++entry)
+        cached_bytes_ += static_cast<int64_t>(entry->second.nbytes());
     caching_ = cached_bytes_ <= cache_bytes_;
     if (caching_) {
       cached_steps_ = step + 1;
       return;
     }
     for (Watched& watched : watched_)
-      if (static_cast<int64_t>(watched.cached.size()) > cached_steps_) watched.cached.pop_back();
+      std::erase_if(watched.cached, [&](const auto& entry) { return entry.first >= cached_steps_; });
   }
 
   void settle(bool two_phase) {
@@ -233,6 +286,7 @@ class Calibrator {
   std::vector<Watched> watched_;
   std::vector<InputRange> ranges_;  ///< per graph input
   std::unordered_map<const SlotQuant*, size_t> index_;
+  std::unordered_map<const Operation*, Follower> followers_;
   PassReport report_{"calibrate"};
 };
 

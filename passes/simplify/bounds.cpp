@@ -32,7 +32,11 @@ std::optional<Bounds> bounds_of(Operation& operation) {
   if (operation.type() != "Min" && operation.type() != "Max") return std::nullopt;
   const auto slot = constant_operand(operation);
   const auto value = slot ? scalar_constant(operation.input(*slot)) : std::nullopt;
-  if (!value || operation.input(*slot)->value().dim() > 0) return std::nullopt;
+  if (!value) return std::nullopt;
+  // One element of several axes may give the result more axes than the other operand has.
+  const auto rank = rank_of(operation.input(1 - *slot));
+  const int64_t axes = operation.input(*slot)->value().dim();
+  if (axes > 0 && (!rank || axes > *rank)) return std::nullopt;
   return operation.type() == "Min" ? Bounds{operation.input(1 - *slot), -Bounds::kInfinity, bound(*value)}
                                    : Bounds{operation.input(1 - *slot), bound(*value)};
 }

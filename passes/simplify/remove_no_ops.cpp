@@ -112,7 +112,14 @@ PassReport remove_no_ops(Graph& graph) {
     const auto test = tests().find(operation->type());
     if (test == tests().end() || !operation->input(0) || !operation->output()) continue;
     bring_zeros_behind(graph, *operation);
-    if (!can_bypass(graph, *operation) || !test->second(graph, *operation)) continue;
+    if (!test->second(graph, *operation)) continue;
+    if (!can_bypass(graph, *operation)) {
+      // The whole network, or a copy of another output: it stays, but computes nothing.
+      if (operation->inputs().size() == 1 || !reads_one_tensor(*operation)) continue;
+      report.count("idle " + operation->type() + " became Identity", operation->name());
+      become(graph, *operation, "Identity", {operation->input(0)});
+      continue;
+    }
     report.count("idle " + operation->type() + " removed", operation->name());
     for (size_t slot = 1; slot < operation->outputs().size(); ++slot) graph.set_output(*operation, slot, nullptr);
     graph.bypass(*operation);

@@ -129,6 +129,23 @@ TEST(RewriteChoices, AConditionThatAlwaysHoldsGoes) {
   EXPECT_THAT(types(net.graph), ElementsAre("Relu", "Exp"));
 }
 
+TEST(RewriteChoices, OneConditionForAllGoes) {
+  GraphBuilder net;
+  Variable* x = net.input({2, 3});
+  Variable* never = net.constant(at::zeros({1, 1}, at::kBool));
+  net.outputs({net.op("Where", "where", {never, x, net.op("Abs", "abs", {x})})});
+  EXPECT_EQ(difference_by_choices(net), 0);
+  EXPECT_THAT(types(net.graph), testing::Not(testing::Contains("ScalarFunction")));
+}
+
+TEST(RewriteChoices, MaxAndMinOf16BitsAreReadFromNoTable) {
+  GraphBuilder net;
+  Variable* x = net.input({2, 5});
+  net.outputs({net.op("Max", "max", {net.op("Sigmoid", "gate", {x}), x})});
+  EXPECT_FALSE(rewrite_choices(net.graph, nullptr, 16).changed());
+  EXPECT_TRUE(rewrite_choices(net.graph, nullptr, 8).changed());
+}
+
 TEST(RewriteChoices, ConditionsOfSeveralTensorsAreZerosAndOnes) {
   const char* logic[] = {"And", "Or", "Xor"};
   for (const char* type : logic) {

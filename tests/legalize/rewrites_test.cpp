@@ -62,6 +62,10 @@ void gemm(GraphBuilder& net, const Shape& bias, AttributeMap attributes = {}) {
   net.outputs({net.op("Gemm", "gemm", {x, net.random({6, 5}), net.random(bias)}, std::move(attributes))});
 }
 
+void product(GraphBuilder& net, const Shape& left, const Shape& right) {
+  net.outputs({net.op("MatMul", "product", {net.input("a", left), net.input("b", right)})});
+}
+
 const std::vector<RewriteCase>& cases() {
   const auto text = [](const char* value) { return Attribute(std::string(value)); };
   static const auto nearest = text("nearest");
@@ -300,6 +304,66 @@ const std::vector<RewriteCase>& cases() {
          net.outputs({net.op("MatMul", "product", {net.input("x", {1, 4, 6}), net.random({6})})});
        },
        {"vector of MatMul became a matrix"}},
+      {"matmul_of_windows",
+       [](GraphBuilder& net) {
+         product(net, {1, 6, 1, 4, 5}, {1, 6, 1, 5, 3});
+       },
+       {"batches of MatMul merged"}},
+      {"matmul_of_shared_windows",
+       [](GraphBuilder& net) {
+         product(net, {2, 3, 2, 4, 5}, {3, 1, 5, 3});
+       },
+       {"batches of MatMul merged", "Expand became Gather"}},
+      {"matmul_of_constant_batches",
+       [](GraphBuilder& net) {
+         net.outputs({net.op("MatMul", "product", {net.input("a", {2, 3, 2, 1, 4, 5}), net.random({2, 1, 5, 3})})});
+       },
+       {"batches of MatMul merged"}},
+      {"matmul_that_takes_turns",
+       [](GraphBuilder& net) {
+         net.outputs({net.op("MatMul", "product", {net.input("a", {2, 1, 2, 1, 4, 5}), net.random({3, 1, 2, 5, 3})})});
+       },
+       {"batches of MatMul merged", "Expand became Gather"}},
+      {"layer_normalization_one_scale",
+       [](GraphBuilder& net) {
+         net.outputs(
+             {net.op("LayerNormalization", "norm", {net.input("x", {2, 5, 6}), net.random({1}), net.random({6})})});
+       },
+       {"scale of LayerNormalization stated per element"}},
+      {"layer_normalization_scale_per_row",
+       [](GraphBuilder& net) {
+         net.outputs({net.op("LayerNormalization", "norm",
+                             {net.input("x", {1, 4, 4}), net.random({4, 1}), net.random({1, 4, 4})})});
+       },
+       {"LayerNormalization with Mul and Add behind"}},
+      {"layer_normalization_of_pictures",
+       [](GraphBuilder& net) {
+         net.outputs({net.op("LayerNormalization", "norm", {net.input("x", {1, 3, 4, 5}), net.random({3, 1, 1})},
+                             {{"axis", int64_t{1}}})});
+       },
+       {"scale of LayerNormalization stated per element"}},
+      {"rms_normalization_computed_scale",
+       [](GraphBuilder& net) {
+         net.outputs({net.op("RMSNormalization", "norm", {net.input("x", {2, 3, 6}), net.input("scale", {3, 1})})});
+       },
+       {"RMSNormalization with Mul behind"}},
+      {"rms_normalization_one_scale",
+       [](GraphBuilder& net) {
+         net.outputs({net.op("RMSNormalization", "norm", {net.input("x", {2, 3, 6}), net.random({1, 1})})});
+       },
+       {"scale of RMSNormalization stated per element"}},
+      {"reverse_sequence_of_inner_axes",
+       [](GraphBuilder& net) {
+         net.outputs({net.op("ReverseSequence", "turn", {net.input("x", {2, 3, 5, 4}), net.integers({2, 5, 1})},
+                             {{"batch_axis", int64_t{1}}, {"time_axis", int64_t{2}}})});
+       },
+       {"axes of ReverseSequence brought in front"}},
+      {"reverse_sequence_axes_from_the_end",
+       [](GraphBuilder& net) {
+         net.outputs({net.op("ReverseSequence", "turn", {net.input("x", {2, 5, 4}), net.integers({2, 5})},
+                             {{"batch_axis", int64_t{-3}}, {"time_axis", int64_t{-2}}})});
+       },
+       {"axes of ReverseSequence counted from the front"}},
       {"mean_of_all_axes",
        [](GraphBuilder& net) {
          net.outputs({net.op("ReduceMean", "mean", {net.input("x", {2, 3, 4})}, {{"keepdims", int64_t{0}}})});
@@ -315,6 +379,26 @@ const std::vector<RewriteCase>& cases() {
          net.outputs({net.op("ReduceSum", "sum", {net.input("x", {2, 3})}, {{"noop_with_empty_axes", int64_t{1}}})});
        },
        {"ReduceSum of no axis became Identity"}},
+      {"rnn",
+       [](GraphBuilder& net) {
+         net.outputs(net.op_with_results(2, "RNN", "cell",
+                                         {net.input("x", {4, 2, 3}), net.random({2, 5, 3}), net.random({2, 5, 5}),
+                                          net.random({2, 10}), nullptr, net.input("h", {2, 2, 5})},
+                                         {{"hidden_size", int64_t{5}},
+                                          {"direction", std::string("bidirectional")},
+                                          {"activations", std::vector<std::string>{"Tanh", "Relu"}}}));
+       },
+       {"RNN written down step by step"}},
+      {"rnn_batch_first",
+       [](GraphBuilder& net) {
+         net.outputs(net.op_with_results(2, "RNN", "cell",
+                                         {net.input("x", {2, 4, 3}), net.random({1, 5, 3}), net.random({1, 5, 5})},
+                                         {{"hidden_size", int64_t{5}},
+                                          {"direction", std::string("reverse")},
+                                          {"layout", int64_t{1}},
+                                          {"clip", 0.5F}}));
+       },
+       {"RNN written down step by step"}},
       {"gru_reverse",
        [](GraphBuilder& net) {
          net.outputs(net.op_with_results(

@@ -190,6 +190,25 @@ TEST(Layout, OneDimensionalConvolutions) {
   expect_same_function(q, lowered);
 }
 
+TEST(Layout, TransposesOfDifferentGridsStay) {
+  for (const bool wider : {false, true}) {
+    GraphBuilder q("esp32p4");
+    Variable* t = q.quantized("Transpose", "t", {q.input("x", {2, 3, 4})}, {{"perm", Ints{0, 2, 1}}});
+    Operation& u = *q.quantized("Transpose", "u", {t}, {{"perm", Ints{1, 0, 2}}})->producer();
+    if (wider) {
+      u.set_width(Width::Int16);
+      u.edit_input_quant(0) = q.slot(16, {-12});
+      u.edit_output_quant(0) = q.slot(16, {-12});
+    }
+    q.outputs({u.output()});
+    const Graph lowered = lower(q.graph);
+    if (wider)
+      EXPECT_THAT(types(lowered), ElementsAre("Transpose", "RequantizeLinear", "Transpose"));
+    else
+      EXPECT_THAT(types(lowered), ElementsAre("Transpose"));
+  }
+}
+
 TEST(Layout, TransposesAroundAFunctionMerge) {
   GraphBuilder q("esp32p4");
   Variable* x = q.input("x", {1, 2, 3, 4});

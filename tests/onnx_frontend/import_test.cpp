@@ -291,6 +291,86 @@ TEST(OnnxOpsets, DropoutAndIdentityOutputs) {
   EXPECT_TRUE(at::equal(run(graph, at::ones({1, 4})), at::ones({1, 4})));
 }
 
+std::vector<std::string> types_of(const Graph& graph) {
+  std::vector<std::string> types;
+  for (const Operation* operation : graph.operations()) types.push_back(operation->type());
+  return types;
+}
+
+TEST(OnnxOperators, PlacesOfTheLargestAreASearchForOne) {
+  const at::Tensor x = at::tensor({3.f, -1.f, 3.f, 0.f, 5.f, -7.f}).reshape({2, 3});
+  for (const bool largest : {true, false})
+    for (const int64_t axis : {0, -1})
+      for (const bool keeps : {true, false}) {
+        const Graph graph =
+            OneNode{13, largest ? "ArgMax" : "ArgMin", {integer("axis", axis), integer("keepdims", keeps)}}
+                .build({2, 3})
+                .import();
+        // LibTorch does not say which of equals it takes.
+        const at::Tensor distinct = x + at::arange(6).reshape({2, 3}) * (largest ? -1e-3 : 1e-3);
+        const at::Tensor wanted = largest ? at::argmax(distinct, axis, keeps) : at::argmin(distinct, axis, keeps);
+        EXPECT_TRUE(at::equal(run(graph, x), wanted)) << largest << axis << keeps;
+      }
+  EXPECT_THAT(user_error_of([] {
+                OneNode{13, "ArgMax", {integer("select_last_index", 1)}}.build({2, 3}).import();
+              }),
+              AllOf(HasSubstr("ArgMax 'n'"), HasSubstr("select_last_index")));
+}
+
+TEST(OnnxOperators, EinsumIsTransposesAndOneProduct) {
+  struct Case {
+    std::string equation;
+    Shape left, right;
+    std::vector<std::string> types;
+  };
+  const std::vector<Case> cases = {
+      {"bqhd,bkhd->bhqk", {2, 3, 2, 4}, {2, 5, 2, 4}, {"Transpose", "Transpose", "MatMul", "Identity"}},
+      {"ij, jk", {3, 4}, {4, 5}, {"MatMul", "Identity"}},
+      {"...ij,...jk->...ik", {2, 3, 4}, {1, 4, 5}, {"Reshape", "Reshape", "MatMul", "Reshape", "Identity"}},
+      {"bi,bj->bij", {2, 3}, {2, 4}, {"Reshape", "Reshape", "Mul", "Identity"}},
+      {"ik,k->i", {3, 4}, {4}, {"Reshape", "MatMul", "Reshape", "Identity"}},
+  };
+  for (const Case& each : cases) {
+    OnnxModelBuilder builder(12);
+    builder.input("x", each.left).input("z", each.right);
+    builder.node("Einsum", "n", {"x", "z"}, {"y"}, {text("equation", each.equation)}).output("y");
+    const Graph graph = builder.import();
+    verify(graph);
+    EXPECT_EQ(types_of(graph), each.types) << each.equation;
+    const Tensors inputs{at::rand(each.left), at::rand(each.right)};
+    const at::Tensor got = Executor(graph, Precision::Float).run(inputs).at(0);
+    EXPECT_TRUE(at::allclose(got, at::einsum(each.equation, inputs))) << each.equation;
+  }
+  const Graph diagonal = OneNode{12, "Einsum", {text("equation", "bii->bi")}}.build({2, 3, 3}).import();
+  const at::Tensor x = at::rand({2, 3, 3});
+  EXPECT_TRUE(at::equal(run(diagonal, x), at::diagonal(x, 0, 1, 2)));
+  EXPECT_THAT(user_error_of([] {
+                OneNode{12, "Einsum", {text("equation", "ij->k")}}.build({2, 3}).import();
+              }),
+              AllOf(HasSubstr("Einsum 'n'"), HasSubstr("ij->k")));
+  EXPECT_THAT(user_error_of([] {
+                OneNode{12, "Einsum", {text("equation", "ii->i")}}.build({2, 3}).import();
+              }),
+              HasSubstr("one letter stands for axes of 2 and 3 elements"));
+}
+
+TEST(OnnxOperators, GlobalLpPoolReducesWhatLiesBehindTheChannels) {
+  const at::Tensor x = at::randn({2, 3, 4, 5});
+  for (const int64_t order : {1, 2, 3}) {
+    const Graph graph = OneNode{13, "GlobalLpPool", {integer("p", order)}}.build({2, 3, 4, 5}).import();
+    const at::Tensor wanted = x.abs().pow(order).sum({2, 3}, true).pow(1.0 / static_cast<double>(order));
+    EXPECT_TRUE(at::allclose(run(graph, x), wanted, 1e-4)) << order;
+    EXPECT_EQ(graph.operations()[0]->type(), order == 1 ? "ReduceL1" : order == 2 ? "ReduceL2" : "Abs");
+  }
+}
+
+TEST(OnnxOperators, IndicesThatNobodyReadsVanish) {
+  OnnxModelBuilder builder(12);
+  builder.input("x", {1, 1, 4, 4});
+  builder.node("MaxPool", "pool", {"x"}, {"y", "places"}, {integers("kernel_shape", {2, 2})}).output("y");
+  EXPECT_EQ(builder.import().operations()[0]->outputs().size(), 1U);
+}
+
 TEST(OnnxOpsets, BatchNormalizationLosesItsTrainingAttributes) {
   OnnxModelBuilder builder =
       OneNode{7, "BatchNormalization", {integer("spatial", 1)}, {"x", "s", "b", "m", "v"}}.build({1, 2, 2, 2});

@@ -1,4 +1,4 @@
-// GRU and LSTM, number by number, with the gates in ONNX's order.
+// RNN, GRU and LSTM, number by number, with the gates in ONNX's order.
 #include "tests/operator_cases/families.h"
 
 namespace espq::test {
@@ -27,6 +27,15 @@ struct Sums {
     return sum;
   }
 };
+
+template <double activation(double)>
+void plain_step(const Sums& sums, Vector& h, Vector&) {
+  const Vector before = h;
+  for (int64_t i = 0; i < kHidden; ++i) h[i] = activation(sums.inputs(0, i) + sums.state(0, i, before));
+}
+
+double rectified(double x) { return std::max(x, 0.0); }
+double hyperbolic_tangent(double x) { return std::tanh(x); }
 
 void gru_step(const Sums& sums, Vector& h, Vector&) {
   const Vector before = h;
@@ -70,6 +79,27 @@ Arrays run(const Arrays& in, Step step, int64_t gates, int64_t directions) {
 }  // namespace
 
 void add_recurrent_cases(Cases& cases) {
+  for (const bool rectifies : {false, true}) {
+    const int64_t directions = rectifies ? 2 : 1;
+    AttributeMap attributes{{"hidden_size", kHidden}};
+    if (rectifies) {
+      attributes["direction"] = std::string("bidirectional");
+      attributes["activations"] = std::vector<std::string>{"Relu", "relu"};
+    }
+    const Step step = rectifies ? plain_step<rectified> : plain_step<hyperbolic_tangent>;
+    cases.push_back(
+        {.type = "RNN",
+         .what = rectifies ? "Relu in both directions" : "one direction",
+         .operands = {data({kSteps, 1, kInputs}), weight({directions, kHidden, kInputs}),
+                      weight({directions, kHidden, kHidden}), weight({directions, 2 * kHidden})},
+         .attributes = std::move(attributes),
+         .reference = [=](const Arrays& in) { return run(in, step, 1, directions); },
+         .results = 2,
+         .chip = {.codes = 8,
+                  .codes_at_16_bit = 128,
+                  .why = "written down step by step: weights, sums and states are rounded, Tanh of 16 bits is "
+                         "read from a table"}});
+  }
   for (const int64_t directions : {1, 2})
     for (const int64_t gates : {3, 4}) {
       AttributeMap attributes{{"hidden_size", kHidden},

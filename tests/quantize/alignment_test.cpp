@@ -263,6 +263,25 @@ TEST(Widths, NeverShareAScale) {
   }
 }
 
+/// A picture whose single bright point no position of the smaller one meets.
+TEST(Alignment, LinearResizeDoesNotClipWhatItReads) {
+  GraphBuilder net;
+  Variable* x = net.input("x", {1, 1, 4, 4});
+  net.outputs({net.op("Resize", "resize", {x, nullptr, net.constant("scales", at::tensor({1.f, 1.f, 0.5f, 0.5f}))},
+                      {{"mode", std::string("linear")}})});
+  at::Tensor picture = at::full({1, 1, 4, 4}, 0.1F);
+  picture[0][0][1][1] = 1;
+  const Dataset data = one_batch({{"x", picture}});
+  Recipe recipe = recipe_for();
+  recipe.calibration.observer = Observer::MinMax;
+  const Conversion made = convert(net.graph, data, recipe);
+  const Operation& resize = *made.quantized.find_operation("resize");
+  const int operand = slot_exponents(made.quantized, resize.input_quant()[0])[0];
+  EXPECT_GE(std::ldexp(quant_max(8), operand), 0.99);
+  EXPECT_LT(slot_exponents(made.quantized, resize.output_quant()[0])[0], operand);
+  EXPECT_LT(noise(net.graph, made, data), 5e-3);
+}
+
 TEST(Widths, An8BitResizeDoesNotSpoilA16BitNetwork) {
   for (const char* type : {"Add", "Concat"}) {
     GraphBuilder net = joined(type, /*resized=*/true);

@@ -73,7 +73,7 @@ TEST(Recipe, IsFoundByNameOrFile) {
   EXPECT_THAT(
       [] { find_recipe("esp-ppq"); },
       ThrowsMessage<UserError>(HasSubstr("'esp-ppq': there is neither a file nor a recipe of that name; espq has "
-                                         "default, esp-ppq-1.3.12")));
+                                         "accurate, default, esp-ppq-1.3.12, fast")));
 }
 
 TEST(Recipe, ReadsTheEarlierSpellingOfWidths) {

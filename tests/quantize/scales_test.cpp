@@ -309,6 +309,44 @@ TEST(Alignment, MethodsThatDoNotFitAreErrors) {
               ThrowsMessage<UserError>(HasSubstr("alignment.pooling")));
 }
 
+// ------------------------------------------------------------------------------------- bounds and pad values
+double largest_on(GraphBuilder& net, const SlotQuant& slot) {
+  return std::ldexp(quant_max(slot.bits), net.exponents(slot)[0]);
+}
+
+TEST(Followers, APadValueBeyondWhatItPadsFits) {
+  for (const Observer observer : {Observer::MinMax, Observer::MeanSquaredError})
+    for (const bool behind : {false, true}) {
+      GraphBuilder net;
+      Variable* x = net.input("x", {1, 3, 4, 5});
+      if (behind) x = net.op("Sigmoid", "front", {x});
+      net.outputs({net.op("Pad", "pad", {x, net.integers({0, 0, 2, 2, 0, 0, 2, 2}), net.scalar(40)})});
+      run(net, {.calibration = {.observer = observer}});
+      EXPECT_GE(largest_on(net, net.in("pad", 2)), 40);
+      EXPECT_GE(largest_on(net, net.out("pad")), 40);
+    }
+}
+
+TEST(Followers, ABoundBeyondAllValuesFits) {
+  GraphBuilder net;
+  net.outputs({net.op("Clip", "clip", {net.input("x", {1, 3, 4, 5}), net.scalar(100), net.scalar(200)})});
+  run(net);
+  EXPECT_GE(largest_on(net, net.in("clip", 1)), 100);
+}
+
+TEST(Followers, ABoundWithinTheValuesChangesNothing) {
+  std::vector<std::vector<int>> exponents;
+  for (const bool clips : {false, true}) {
+    GraphBuilder net;
+    Variable* x = net.input("x", {1, 3, 4, 5});
+    net.outputs({clips ? net.op("Clip", "op", {x, net.scalar(-1), net.scalar(1)})
+                       : net.op("Pad", "op", {x, net.integers({0, 0, 9, 9, 0, 0, 9, 9})})});
+    run(net, {.calibration = {.observer = Observer::MeanSquaredError}});
+    exponents.push_back(net.exponents(net.in("op")));
+  }
+  EXPECT_EQ(exponents[0], exponents[1]);
+}
+
 // A near-dead channel: tiny weights, a bias of 1. Its grid would be far too fine for the bias.
 GraphBuilder near_dead_network() {
   GraphBuilder net;

@@ -59,11 +59,13 @@ class Noise {
     return bits_of(operation) == 16 && (definition.quantization.table_int16 || definition.only_as_table());
   }
 
-  /// Every result, and the operands that no operation made.
+  /// Every result, and the operands that no operation made, or one of more bits.
   bool is_rounded(const SlotEvent& event) const {
     if (event.is_output) return true;
     const Variable* operand = event.operation.input(static_cast<size_t>(event.slot));
     if (network_.is_input(operand) || reads_table(event.operation) || compares(event.operation)) return true;
+    if (const Operation* producer = operand->producer(); producer && bits_of(*producer) > bits_of(event.operation))
+      return true;
     const OperandRole role = definition_of(event.operation).input_spec(static_cast<size_t>(event.slot)).role;
     return operand->is_parameter() && role != OperandRole::Index && role != OperandRole::Statistics;
   }
@@ -90,11 +92,18 @@ class Noise {
         definition_of(event.operation).input_spec(static_cast<size_t>(event.slot)).role == OperandRole::Follows)
       if (const auto operand = largest_.find({&event.operation, 0, false}); operand != largest_.end())
         largest = std::max(largest, operand->second);
-    if (largest == 0) return 0;
     const OperatorDefinition& definition = definition_of(event.operation);
+    // What only moves elements leaves them on the grid of all of them.
+    if (event.is_output && definition.quantization.passive)
+      if (const auto operand = largest_.find({&event.operation, 0, false}); operand != largest_.end())
+        largest = std::max(largest, operand->second);
+    if (largest == 0) return 0;
     const int bits = bits_of(event.operation);
     double step = std::exp2(std::ceil(std::log2(largest / quant_max(bits))));
-    if (reads_table(event.operation) && !event.is_output) step *= recipe_.tables.value_or(TableOptions()).step;
+    const double coarser = recipe_.tables.value_or(TableOptions()).step;
+    if (reads_table(event.operation) && !event.is_output) step *= coarser;
+    // Written down step by step, with a table in every step.
+    if (event.operation.type() == "RNN" && event.is_output && bits == 16) step *= coarser;
     // Gates and state of the recurrent cells are on one grid, whatever the width.
     if (definition.quantization.alignment == AlignmentClass::Recurrent)
       step = std::max(step, std::exp2(kGateExponent) * 4);

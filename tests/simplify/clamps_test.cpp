@@ -51,6 +51,14 @@ TEST(MergeClamps, MinAndMaxBecomeClip) {
   EXPECT_THAT(merged(net), ElementsAre("Clip", "Neg"));
 }
 
+TEST(MergeClamps, OneElementOfSeveralAxesIsABound) {
+  GraphBuilder net;
+  Variable* x = net.input({2, 40});
+  net.output(net.op("Neg", {net.op("Min", {net.constant(at::full({1, 1}, 0.5F)), x})}));
+  net.output(net.op("Neg", {net.op("Max", {x, net.constant(at::full({1, 1, 1}, 0.5F))})}));  // [1, 2, 40]
+  EXPECT_THAT(merged(net), testing::UnorderedElementsAre("Clip", "Neg", "Max", "Neg"));
+}
+
 TEST(MergeClamps, WithoutBoundsGoes) {
   GraphBuilder net;
   Variable* x = net.op("Relu", {net.input({2, 40})});

@@ -81,6 +81,15 @@ TEST(RemoveNoOps, KeepsZerosThatBroadcast) {
   EXPECT_FALSE(remove_no_ops(net.graph).changed());
 }
 
+TEST(RemoveNoOps, TheLargestOfOneTensorIsItWhereNothingElseIsLeft) {
+  GraphBuilder net;
+  Variable* x = net.input("x", {1, 4});
+  net.outputs({net.op("Max", "most", {x, x}), net.op("Identity", "same", {x})});
+  EXPECT_EQ(remove_no_ops(net.graph).times("idle Max became Identity"), 1);
+  EXPECT_EQ(net.operation("most").inputs().size(), 1U);
+  EXPECT_FALSE(remove_no_ops(net.graph).changed());
+}
+
 TEST(RemoveNoOps, KeepsNamesOfInputsAndOutputs) {
   GraphBuilder net;
   Variable* x = net.input({3});

@@ -1,5 +1,6 @@
 #include <numeric>
 
+#include "core/graph/einsum.h"
 #include "torch_frontend/aten/families.h"
 
 namespace espq::torch_frontend {
@@ -63,107 +64,24 @@ void outer(Call& call) {
 }
 
 // ------------------------------------------------------------------------------------------------------ einsum
-struct Term {
-  std::string letters;
-  Variable* value;
-  Shape shape;
+class CallWriter : public OperationWriter {
+ public:
+  explicit CallWriter(const Call& call) : call_(call) {}
+  Variable* emit(const std::string& type, std::vector<Variable*> inputs, AttributeMap attributes) override {
+    return call_.emit(type, std::move(inputs), std::move(attributes));
+  }
+  Variable* integers(const std::string& part, const Integers& values) override { return call_.parameter(part, values); }
 
-  int64_t size(char letter) const { return shape[letters.find(letter)]; }
-  bool has(char letter) const { return letters.find(letter) != std::string::npos; }
+ private:
+  const Call& call_;
 };
 
-Term reorder(const Call& call, Term term, const std::string& letters) {
-  if (term.letters == letters) return term;
-  Integers order;
-  Shape shape;
-  for (const char letter : letters) {
-    order.push_back(static_cast<int64_t>(term.letters.find(letter)));
-    shape.push_back(term.size(letter));
-  }
-  return {letters, call.transpose(term.value, order), shape};
-}
-
-Term sum_out(const Call& call, Term term, const std::string& kept) {
-  Integers axes;
-  Term result{"", term.value, {}};
-  for (size_t i = 0; i < term.letters.size(); ++i) {
-    if (kept.find(term.letters[i]) == std::string::npos) {
-      axes.push_back(static_cast<int64_t>(i));
-    } else {
-      result.letters += term.letters[i];
-      result.shape.push_back(term.shape[i]);
-    }
-  }
-  if (!axes.empty())
-    result.value = call.emit("ReduceSum", {term.value, call.parameter("axes", axes)}, {{"keepdims", int64_t{0}}});
-  return result;
-}
-
-int64_t product(const Shape& shape) {
-  return std::accumulate(shape.begin(), shape.end(), int64_t{1}, std::multiplies<>());
-}
-
-/// Two terms become one MatMul: [batch, rows, summed] x [batch, summed, columns].
-Term contract(const Call& call, Term a, Term b, const std::string& kept) {
-  std::string batch, rows, summed, columns;
-  for (const char letter : a.letters)
-    (!b.has(letter) ? rows : kept.find(letter) != std::string::npos ? batch : summed) += letter;
-  for (const char letter : b.letters)
-    if (!a.has(letter)) columns += letter;
-  a = reorder(call, std::move(a), batch + rows + summed);
-  b = reorder(call, std::move(b), batch + summed + columns);
-  const auto sizes = [](const Term& term, const std::string& letters) {
-    Shape shape;
-    for (const char letter : letters) shape.push_back(term.size(letter));
-    return shape;
-  };
-  const Shape batches = sizes(a, batch), row = sizes(a, rows), sum = sizes(a, summed), column = sizes(b, columns);
-  const auto flat = [&](const Shape& left, const Shape& right) {
-    Shape shape = batches;
-    shape.push_back(product(left));
-    shape.push_back(product(right));
-    return shape;
-  };
-  const auto reshaped = [&](Variable* value, const Shape& from, const Shape& to) {
-    return from == to ? value : call.reshape(value, to);
-  };
-  Variable* value =
-      call.emit("MatMul", {reshaped(a.value, a.shape, flat(row, sum)), reshaped(b.value, b.shape, flat(sum, column))});
-  Shape full = batches;
-  full.insert(full.end(), row.begin(), row.end());
-  full.insert(full.end(), column.begin(), column.end());
-  return {batch + rows + columns, reshaped(value, flat(row, column), full), full};
-}
-
 void einsum(Call& call) {
-  std::string equation = call.text("equation");
-  std::erase(equation, ' ');
-  call.check(equation.find('.') == std::string::npos, "'{}': '...' is not supported", equation);
-  const size_t arrow = equation.find("->");
-  call.check(arrow != std::string::npos, "'{}': give the output explicitly with '->'", equation);
-  const std::string result = equation.substr(arrow + 2);
-  std::vector<Term> terms;
-  std::string rest = equation.substr(0, arrow) + ",";
-  for (const at::Tensor& operand : call.samples("tensors")) {
-    const size_t comma = rest.find(',');
-    terms.push_back({rest.substr(0, comma), call.as(operand, call.output_dtype()), operand.sizes().vec()});
-    rest = rest.substr(comma + 1);
-    std::string letters = terms.back().letters;
-    std::sort(letters.begin(), letters.end());
-    call.check(std::adjacent_find(letters.begin(), letters.end()) == letters.end(),
-               "'{}': a letter stands twice in one operand (a diagonal)", equation);
-  }
-  while (terms.size() > 1) {
-    Term a = std::move(terms[0]), b = std::move(terms[1]);
-    terms.erase(terms.begin(), terms.begin() + 2);
-    std::string later = result;
-    for (const Term& term : terms) later += term.letters;
-    a = sum_out(call, std::move(a), later + b.letters);
-    b = sum_out(call, std::move(b), later + a.letters);
-    terms.insert(terms.begin(), contract(call, std::move(a), std::move(b), later));
-  }
-  Term term = sum_out(call, std::move(terms.at(0)), result);
-  call.result(reorder(call, std::move(term), result).value);
+  std::vector<EinsumOperand> operands;
+  for (const at::Tensor& operand : call.samples("tensors"))
+    operands.push_back({call.as(operand, call.output_dtype()), operand.sizes().vec()});
+  CallWriter writer(call);
+  call.result(write_einsum(call.text("equation"), operands, writer));
 }
 
 /// Every element of one with every element of the other.
