@@ -7,11 +7,13 @@
 #include <cstdio>
 #include <iostream>
 #include <mutex>
+#include <numeric>
 #include <optional>
 
 #include "cli/model_files.h"
 #include "cli/progress.h"
 #include "cli/verbs.h"
+#include "core/analysis/match_graphs.h"
 #include "core/analysis/measure.h"
 #include "core/analysis/metrics.h"
 #include "core/analysis/sample_runner.h"
@@ -115,6 +117,8 @@ class Evaluation {
     const size_t count = model_->graph.outputs().size(), others = reference_->graph.outputs().size();
     user_check(count == others, "{} has {} outputs, {} has {}: they cannot be compared", command.model.string(), count,
                command.reference.string(), others);
+    if (!reference_->graph.is_chip()) infer_shapes(reference_->graph, zero_inputs(reference_->graph));
+    match_outputs();
   }
 
   const Graph& graph() const { return model_->graph; }
@@ -140,9 +144,31 @@ class Evaluation {
   const EvaluateCommand& command_;
   const SampleFiles& samples_;
   std::optional<RunnableFile> model_, reference_;
+  std::vector<size_t> reference_of_;  ///< place of the reference's output, by output
   std::vector<SampleFigures> figures_;
   size_t threads_;
   std::vector<Runners> runners_;
+
+  /// Files may hold the outputs in another order: names tell, else the place. Where a file does not say how an output's
+  /// dimensions are ordered, the reference's shape does.
+  void match_outputs() {
+    const auto theirs = std::as_const(reference_->graph).outputs();
+    for (Variable* output : model_->graph.outputs()) {
+      const auto same_name = [&](const Variable* other) { return other->name() == output->name(); };
+      reference_of_.push_back(
+          static_cast<size_t>(std::find_if(theirs.begin(), theirs.end(), same_name) - theirs.begin()));
+    }
+    if (std::count(reference_of_.begin(), reference_of_.end(), theirs.size()) > 0)
+      std::iota(reference_of_.begin(), reference_of_.end(), size_t{0});
+    for (size_t i = 0; i < reference_of_.size(); ++i) {
+      Variable& output = *model_->graph.outputs()[i];
+      const std::optional<Shape>& shape = theirs[reference_of_[i]]->shape();
+      if (!model_->graph.is_chip() || reference_->graph.is_chip() || !shape || !output.shape()) continue;
+      if (float_shape(output) == *shape) continue;
+      const auto orders = fitting_orders(*shape, *output.shape(), has_channels_last(output));
+      if (!orders.empty()) output.set_permutation({orders[0].begin(), orders[0].end()});
+    }
+  }
 
   void run_sample(size_t sample, Runners& runners, const ResultFolder* results) {
     const Dataset::Batch batch = samples_.read(sample);
@@ -155,7 +181,12 @@ class Evaluation {
     if (results) results->write(samples_.stem(sample), outputs);
     for (size_t i = 0; command_.integers && i < outputs.size(); ++i)
       outputs[i] = real_values(*model_->graph.outputs()[i], outputs[i]);
-    figures_[sample] = measure_sample(outputs, reference_ ? runners.reference->run(batch, where) : Tensors{}, where);
+    Tensors reference;
+    if (reference_) {
+      const Tensors theirs = runners.reference->run(batch, where);
+      for (const size_t place : reference_of_) reference.push_back(theirs[place]);
+    }
+    figures_[sample] = measure_sample(outputs, reference, where);
   }
 
   SampleFigures measure_sample(const Tensors& outputs, const Tensors& reference, const std::string& where) const {

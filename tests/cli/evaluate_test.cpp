@@ -174,6 +174,19 @@ TEST_F(Evaluate, MeasuresTheDistanceToAReference) {
             "agreement: 100.00 %\n");
 }
 
+/// esp-ppq's files say nothing of layouts and hold their outputs in any order.
+TEST_F(Evaluate, FilesOfOtherOriginAreComparedInTheFloatModelsLayout) {
+  for (const char* network : {"resize_linear", "gru", "reduce_others", "transpose_reshape"}) {
+    const std::string folder = data("../peer/") + network;
+    const ProgramResult result =
+        espq({"evaluate", folder + "/esp32p4_w8a8/peer.espdl", "--target", "esp32p4", "--inputs", folder + "/calib",
+              "--metric", "snr", "--reference", folder + "/model.onnx", "--quiet"});
+    double decibel = 0;
+    ASSERT_EQ(std::sscanf(result.out.c_str(), "snr: %lf dB", &decibel), 1) << network << ": " << result.err;
+    EXPECT_GT(decibel, 20) << network << ": what stands elsewhere has no more to do with the reference than noise";
+  }
+}
+
 TEST_F(Evaluate, ProgramsMeasureTheFolder) {
   const auto metric = [&](const std::string& program) {
     return command(data("classifier.onnx"),
