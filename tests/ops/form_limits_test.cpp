@@ -437,8 +437,8 @@ std::vector<Case> elementwise() {
       {"four groups", pair("Add", {2, 1, 3, 1, 2}, {2, 2, 3, 2, 2}), pair("Add", {2, 1, 3, 1, 1}, {2, 2, 3, 2, 2})},
       {"four groups", pair("Mul", {2, 1, 2, 1, 2}, {1, 2, 1, 2, 1}), pair("Mul", {2, 1, 2, 1}, {1, 2, 1, 2})},
       {"fmod", pair("Mod", {1, 4}, {4}, {{"fmod", number(0)}}), pair("Mod", {1, 4}, {4}, {{"fmod", number(1)}})},
-      {"broadcasts over", normalized("LayerNormalization", {1}, -1), normalized("LayerNormalization", {6}, -1)},
-      {"broadcasts over", normalized("RMSNormalization", {6}, 1), normalized("RMSNormalization", {2, 6}, 1)},
+      {"of another shape than", normalized("LayerNormalization", {1}, -1), normalized("LayerNormalization", {6}, -1)},
+      {"of another shape than", normalized("RMSNormalization", {6}, 1), normalized("RMSNormalization", {2, 6}, 1)},
       {"Mean and InvStdDev", normalized("LayerNormalization", {6}, 2, 3), normalized("LayerNormalization", {6}, 2)},
   };
 }
