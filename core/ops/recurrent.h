@@ -1,4 +1,6 @@
 #pragma once
+#include <string_view>
+
 #include "core/ops/operator.h"
 
 namespace espq {

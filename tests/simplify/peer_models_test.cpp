@@ -200,6 +200,9 @@ const std::map<std::string, Explained>& explanations() {
   static const char* const kUntouched =
       "there is no file of onnxsim's to compare with: zero states are folded and projections become Gemm as everywhere";
   static const char* const kSwish = "x * Sigmoid(x) is one operation";
+  static const char* const kTransposed =
+      "a Transpose moves in front of the Reshape that follows from a MatMul with vectors, and the next Reshape joins "
+      "that one";
   static const std::map<std::string, Explained> table{
       {"cls",
        {{{"Add", -18}, {"Clip", -18}, {"Div", -18}, {"HardSwish", 18}, {"Mul", -18}},
@@ -217,6 +220,7 @@ const std::map<std::string, Explained>& explanations() {
          {"MatMul", -1},
          {"Reshape", 2},
          {"Shape", -1},
+         {"Squeeze", -1},
          {"Unsqueeze", -1}},
         kUntouched}},
       {"fails_lstm_zero_state",
@@ -228,6 +232,7 @@ const std::map<std::string, Explained>& explanations() {
          {"MatMul", -1},
          {"Reshape", 2},
          {"Shape", -2},
+         {"Squeeze", -1},
          {"Unsqueeze", -2}},
         kUntouched}},
       {"fails_qkv_on_input", {{{"Add", -3}, {"Gemm", 3}, {"MatMul", -3}, {"Reshape", 4}}, kUntouched}},
@@ -235,12 +240,15 @@ const std::map<std::string, Explained>& explanations() {
       {"float_islands",
        {{{"Add", -1}, {"Div", -1}, {"Erf", -1}, {"Gelu", 1}, {"Mul", -1}},
         "the Erf spelling of Gelu is one operation"}},
+      {"gru", {{{"Squeeze", -1}}, kTransposed}},
+      {"lstm", {{{"Squeeze", -1}}, kTransposed}},
       {"matmul_dynamic",
        {{{"Add", -3}, {"Gemm", 3}, {"MatMul", -1}, {"Reshape", -1}, {"Split", -1}},
         "three projections of one value become three Gemms; onnxsim joins their weights and splits the result, which "
         "gives "
         "them one scale"}},
       {"reduce_others", {{{"Mul", -1}}, kBehind}},
+      {"transpose_reshape", {{{"Reshape", -1}}, kTransposed}},
       {"swish", {{{"Mul", -2}, {"Sigmoid", -2}, {"Swish", 2}}, kSwish}},
       {"yolo_head", {{{"Mul", -4}, {"Sigmoid", -4}, {"Swish", 4}}, kSwish}},
   };
