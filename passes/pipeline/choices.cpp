@@ -5,15 +5,18 @@
 
 #include <cmath>
 
+#include "passes/optimize/correct_biases.h"
 #include "passes/optimize/held_out.h"
 #include "passes/optimize/reference.h"
 #include "passes/pipeline/convert.h"
 #include "passes/pipeline/quantize_network.h"
+#include "passes/quantize/settle.h"
 
 namespace espq {
 namespace {
 
-constexpr size_t kTrialBatches = 16;  // for each of calibration and comparison: a choice, not a calibration
+constexpr int64_t kTrialCorrections = 8;  // batches
+constexpr size_t kTrialBatches = 16;      // for each of calibration and comparison: a choice, not a calibration
 
 Dataset first_batches(const Dataset& data) {
   std::vector<Dataset::Batch> batches;
@@ -29,6 +32,18 @@ Graph quantized(const Graph& prepared, const Dataset& data, const Recipe& recipe
   return trial;
 }
 
+/// Noise of the network as the recipe will leave it, short of training: what bias correction takes back does not count.
+double noise_of(const Graph& prepared, const Dataset& data, const Recipe& recipe, Reference& reference) {
+  Graph trial = quantized(prepared, data, recipe);
+  if (recipe.correct_biases) {
+    CorrectBiasesOptions options;
+    options.batches = kTrialCorrections;
+    options.sweeps = 1;
+    if (correct_biases(trial, trial.clone(), data, options).changed()) settle(trial, recipe.quirks);
+  }
+  return reference.simulated_error(trial);
+}
+
 }  // namespace
 
 PassReport equalize_where_it_helps(Graph& prepared, const Dataset& data, const Recipe& recipe) {
@@ -36,7 +51,7 @@ PassReport equalize_where_it_helps(Graph& prepared, const Dataset& data, const R
   const DividedData divided = hold_out(data);
   const Dataset training = first_batches(divided.training);
   Reference reference(prepared, first_batches(divided.held_out));
-  double best = reference.simulated_error(quantized(prepared, training, recipe));
+  double best = noise_of(prepared, training, recipe, reference);
   std::string compared = fmt::format("held-out noise {:.1f} dB", decibels(best));
   PassReport report{"equalize"};
   std::optional<Graph> chosen;
@@ -48,7 +63,7 @@ PassReport equalize_where_it_helps(Graph& prepared, const Dataset& data, const R
     Graph scaled = prepared.clone();
     PassReport changes = equalize(scaled, training, target, options);
     if (!changes.changed()) continue;
-    const double noise = reference.simulated_error(quantized(scaled, training, recipe));
+    const double noise = noise_of(scaled, training, recipe, reference);
     compared += fmt::format(", by weights{} {:.1f} dB", activations ? " and activations" : "", decibels(noise));
     if (!(noise < best)) continue;
     best = noise;
