@@ -48,12 +48,6 @@ void correct(LayerWalk& walk, Graph& graph, const Operation& operation, PassRepo
   report.count("bias corrected", operation.name());
 }
 
-Dataset first_batches(const Dataset& data, int64_t count) {
-  std::vector<Dataset::Batch> batches;
-  for (size_t i = 0; i < std::min(data.size(), static_cast<size_t>(count)); ++i) batches.push_back(data[i]);
-  return Dataset(std::move(batches));
-}
-
 }  // namespace
 
 PassReport correct_biases(Graph& quantized, const Graph& teacher, const Dataset& data,

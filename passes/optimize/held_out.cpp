@@ -45,4 +45,10 @@ DividedData hold_out(const Dataset& data) {
   return {Dataset(std::move(parts[0])), Dataset(std::move(parts[1]))};
 }
 
+Dataset first_batches(const Dataset& data, int64_t count) {
+  std::vector<Dataset::Batch> batches;
+  for (size_t i = 0; i < std::min(data.size(), static_cast<size_t>(count)); ++i) batches.push_back(data[i]);
+  return Dataset(std::move(batches));
+}
+
 }  // namespace espq

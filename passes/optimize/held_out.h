@@ -15,4 +15,7 @@ struct DividedData {
 /// none.
 DividedData hold_out(const Dataset& data);
 
+/// At most so many batches from the beginning.
+Dataset first_batches(const Dataset& data, int64_t count);
+
 }  // namespace espq

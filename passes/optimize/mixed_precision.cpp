@@ -10,6 +10,7 @@
 #include "core/graph/match.h"
 #include "core/ops/operator.h"
 #include "core/support/progress.h"
+#include "passes/optimize/held_out.h"
 #include "passes/optimize/option_checks.h"
 #include "passes/optimize/reference.h"
 #include "passes/quantize/assign_widths.h"
@@ -75,12 +76,6 @@ class Search {
 Members joined(Members members, const Layer& layer) {
   members.insert(layer.begin(), layer.end());
   return members;
-}
-
-Dataset first_batches(const Dataset& data, int64_t count) {
-  std::vector<Dataset::Batch> batches;
-  for (size_t i = 0; i < std::min(data.size(), static_cast<size_t>(count)); ++i) batches.push_back(data[i]);
-  return Dataset(std::move(batches));
 }
 
 }  // namespace

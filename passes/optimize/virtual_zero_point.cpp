@@ -150,12 +150,6 @@ bool would_shift_left(const Graph& graph, const Place& place) {
   return slot_exponents(graph, place.relu->output_quant()[0])[0] - 1 < sums;
 }
 
-Dataset first_batches(const Dataset& data, int64_t count) {
-  std::vector<Dataset::Batch> batches;
-  for (size_t i = 0; i < std::min(data.size(), static_cast<size_t>(count)); ++i) batches.push_back(data[i]);
-  return Dataset(std::move(batches));
-}
-
 }  // namespace
 
 PassReport virtual_zero_point(Graph& quantized, const Graph& teacher, const Dataset& data,

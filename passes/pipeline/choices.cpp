@@ -16,13 +16,7 @@ namespace espq {
 namespace {
 
 constexpr int64_t kTrialCorrections = 8;  // batches
-constexpr size_t kTrialBatches = 16;      // for each of calibration and comparison: a choice, not a calibration
-
-Dataset first_batches(const Dataset& data) {
-  std::vector<Dataset::Batch> batches;
-  for (size_t i = 0; i < std::min(data.size(), kTrialBatches); ++i) batches.push_back(data[i]);
-  return Dataset(std::move(batches));
-}
+constexpr int64_t kTrialBatches = 16;     // for each of calibration and comparison: a choice, not a calibration
 
 double decibels(double noise) { return 10 * std::log10(noise); }
 
@@ -49,8 +43,8 @@ double noise_of(const Graph& prepared, const Dataset& data, const Recipe& recipe
 PassReport equalize_where_it_helps(Graph& prepared, const Dataset& data, const Recipe& recipe) {
   const Target& target = find_target(recipe.target);
   const DividedData divided = hold_out(data);
-  const Dataset training = first_batches(divided.training);
-  Reference reference(prepared, first_batches(divided.held_out));
+  const Dataset training = first_batches(divided.training, kTrialBatches);
+  Reference reference(prepared, first_batches(divided.held_out, kTrialBatches));
   double best = noise_of(prepared, training, recipe, reference);
   std::string compared = fmt::format("held-out noise {:.1f} dB", decibels(best));
   PassReport report{"equalize"};
@@ -82,8 +76,8 @@ Recipe with_chosen_widths(const Graph& network, const Dataset& data, const Recip
   chosen.mixed_precision.reset();
   Graph prepared = prepare(network, chosen);
   if (chosen.equalize) equalize_where_it_helps(prepared, data, chosen);
-  const Graph narrow = quantized(prepared, first_batches(hold_out(data).training), chosen);
-  const MixedPrecision found = mixed_precision(narrow, first_batches(hold_out(data).held_out),
+  const Graph narrow = quantized(prepared, first_batches(hold_out(data).training, kTrialBatches), chosen);
+  const MixedPrecision found = mixed_precision(narrow, first_batches(hold_out(data).held_out, kTrialBatches),
                                                chosen.lowering.runtime_level, *recipe.mixed_precision);
   spdlog::info("{}", to_text(found.report));
   const LayerTable given(narrow, recipe.layers);
