@@ -64,8 +64,8 @@ class TrainableGraph {
   /// round; without it exponents learn as in forward(). Not for kept BatchNormalizations.
   Piece part(std::vector<const Operation*> operations, std::vector<const Variable*> feeds,
              std::vector<const Variable*> outputs, RoundingChoice rounding = nullptr);
-  /// Brings grids in line with learned exponents and with biases, which may have outgrown their room: what graph() would
-  /// give. Parts may run side by side afterwards, until a leaf changes.
+  /// Brings grids in line with learned exponents and with biases, which may have outgrown their room: what graph()
+  /// would give. Parts may run side by side afterwards, until a leaf changes.
   void refresh();
   /// The leaf that holds the base-2 logarithm of the scales of a slot of view(); undefined where they do not learn.
   at::Tensor exponent_of(const SlotQuant& slot) const;

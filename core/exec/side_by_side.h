@@ -19,8 +19,9 @@ class OneThreadEach {
   int before_;
 };
 
-/// work(0) .. work(count - 1), each once, on `threads` threads. The first exception ends it and comes back to the caller. Small
-/// layers keep several cores busier this way than operator by operator; which thread does what changes no number.
+/// work(0) .. work(count - 1), each once, on `threads` threads. The first exception ends it and comes back to the
+/// caller. Small layers keep several cores busier this way than operator by operator; which thread does what changes no
+/// number.
 void share_out(size_t count, size_t threads, const std::function<void(size_t)>& work);
 /// The same for work(index, thread) that keeps something per thread; they count from 0.
 void share_out(size_t count, size_t threads, const std::function<void(size_t index, size_t thread)>& work);

@@ -5,8 +5,8 @@
 
 namespace espq {
 
-/// Axes of a Reduce operation with keepdims = 1 or of a global pool, counted from the front and sorted; nullopt when they are not constant,
-/// the rank is unknown or the dimensions are dropped.
+/// Axes of a Reduce operation with keepdims = 1 or of a global pool, counted from the front and sorted; nullopt when
+/// they are not constant, the rank is unknown or the dimensions are dropped.
 std::optional<Shape> kept_reduction_axes(const Operation& reduction);
 /// The first axis when the axes are the trailing ones.
 std::optional<int64_t> trailing_axis(const Operation& reduction);
