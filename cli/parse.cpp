@@ -211,6 +211,17 @@ void add_check(CLI::App& app, Command& command) {
   verb->callback([options, &command] { command = *options; });
 }
 
+/// How a model is opened: of verbs that run one, float or .espdl.
+template <typename Options>
+void add_choice(CLI::App* verb, Options& options) {
+  verb->add_option("--precision", options.precision, "Default: board for .espdl, float for float models")
+      ->check(CLI::IsMember({"float", "simulated", "board"}))
+      ->type_name("float|simulated|board");
+  verb->add_option("--target", options.target, "Chip of an .espdl file that does not tell it")->type_name("NAME");
+  add_shapes(verb, options.input_shapes);
+  add_access(verb, options.access);
+}
+
 void add_run(CLI::App& app, Command& command) {
   auto options = std::make_shared<RunCommand>();
   CLI::App* verb = app.add_subcommand("run", "Run a float model or a .espdl file on the PC");
@@ -220,12 +231,7 @@ void add_run(CLI::App& app, Command& command) {
       ->required();
   add_image_options(verb, options->data.image);
   verb->add_option("--out-dir", options->out_dir, "Folder for NAME.npy of every output")->required()->type_name("DIR");
-  verb->add_option("--precision", options->precision, "Default: board for .espdl, float for float models")
-      ->check(CLI::IsMember({"float", "simulated", "board"}))
-      ->type_name("float|simulated|board");
-  verb->add_option("--target", options->target, "Chip of an .espdl file that does not tell it")->type_name("NAME");
-  add_shapes(verb, options->input_shapes);
-  add_access(verb, options->access);
+  add_choice(verb, *options);
   verb->callback([options, &command] { command = *options; });
 }
 
@@ -249,12 +255,7 @@ void add_evaluate(CLI::App& app, Command& command) {
   verb->add_option("--labels", options->labels, "Class numbers for accuracy: .npy, .json or text")->type_name("FILE");
   verb->add_option("--reference", options->reference, "Model to compare with, for agreement and snr")
       ->type_name("MODEL");
-  verb->add_option("--precision", options->precision, "Default: board for .espdl, float for float models")
-      ->check(CLI::IsMember({"float", "simulated", "board"}))
-      ->type_name("float|simulated|board");
-  verb->add_option("--target", options->target, "Chip of an .espdl file that does not tell it")->type_name("NAME");
-  add_shapes(verb, options->input_shapes);
-  add_access(verb, options->access);
+  add_choice(verb, *options);
   verb->add_flag("--quiet", options->quiet, "No progress, figures only");
   verb->callback([options, &command] { command = *options; });
 }

@@ -3,6 +3,7 @@
 #include <ATen/ATen.h>
 
 #include "core/analysis/float_run.h"
+#include "core/ops/limits.h"
 #include "core/support/error.h"
 #include "core/support/progress.h"
 #include "passes/optimize/depth_blocks.h"
@@ -75,13 +76,14 @@ BlockSamples BlockWalk::samples_from_start(const Block& block) {
 int64_t BlockWalk::elements(const Block& block) {
   int64_t sum = 0;
   for (const Operation* operation : block.operations)
-    for (const Variable* output : operation->outputs()) {
-      if (!output || !output->shape()) continue;
-      int64_t size = 1;
-      for (const int64_t length : *output->shape()) size *= length;
-      sum += size;
-    }
+    for (const Variable* output : operation->outputs()) sum += element_count(output).value_or(0);
   return sum;
+}
+
+bool has_layers(const Graph& graph) {
+  const auto operations = graph.operations();
+  return std::any_of(operations.begin(), operations.end(),
+                     [](const Operation* one) { return definition_of(*one).has_weights(); });
 }
 
 void warn_of_single_sample(const DividedData& data, PassReport& report) {

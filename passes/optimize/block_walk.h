@@ -35,6 +35,9 @@ class BlockWalk {
   size_t threads_;
 };
 
+/// There is something to train: an operation with weights.
+bool has_layers(const Graph& graph);
+
 /// Warns when nothing could be held out.
 void warn_of_single_sample(const DividedData& data, PassReport& report);
 

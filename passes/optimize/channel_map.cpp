@@ -6,6 +6,7 @@
 #include <unordered_map>
 
 #include "core/graph/match.h"
+#include "core/ops/limits.h"
 #include "core/ops/operator.h"
 
 namespace espq {
@@ -44,9 +45,12 @@ at::Tensor along(const at::Tensor& vector, int64_t axis, int64_t rank) {
 
 /// Numbers of both signs and all sizes up to 16, no two of them alike in small tensors.
 at::Tensor probe_values(const Shape& shape) {
-  int64_t count = 1;
-  for (const int64_t extent : shape) count *= extent;
-  return (at::arange(count, at::kDouble) * 0.6180339887498949).frac().sub_(0.5).mul_(32).to(at::kFloat).reshape(shape);
+  return (at::arange(c10::multiply_integers(shape), at::kDouble) * 0.6180339887498949)
+      .frac()
+      .sub_(0.5)
+      .mul_(32)
+      .to(at::kFloat)
+      .reshape(shape);
 }
 
 /// Powers of two from 1/4 to 4, neighbours apart.
@@ -240,12 +244,7 @@ class Mapper {
   /// A gate: the larger operand's channels come through, the other is left as it is.
   bool through_product(const Operation& operation) {
     const Variable *a = operation.input(0), *b = operation.input(1);
-    const auto elements = [](const Variable* variable) {
-      int64_t count = 1;
-      for (const int64_t extent : variable->shape().value_or(Shape())) count *= extent;
-      return count;
-    };
-    const Variable* value = elements(a) >= elements(b) ? a : b;
+    const Variable* value = element_count(a) >= element_count(b) ? a : b;
     if (a == b || rank_of(value) != rank_of(operation.output())) return false;
     const auto found = channels_.find(value);
     if (found == channels_.end() || operation.output()->shape() != value->shape()) return false;

@@ -5,23 +5,15 @@
 
 #include <cmath>
 
-#include "core/graph/edit.h"
-#include "core/ops/linear.h"
 #include "passes/optimize/held_out.h"
 #include "passes/optimize/layer_walk.h"
 #include "passes/optimize/option_checks.h"
+#include "passes/optimize/own_bias.h"
 #include "passes/optimize/reference.h"
 #include "passes/optimize/snapshot.h"
 
 namespace espq {
 namespace {
-
-/// A constant per channel that settle() will put on the grid of the sums.
-bool has_own_bias(const LinearOperation& linear) {
-  const Variable* bias = linear.bias_variable();
-  return bias && bias->is_parameter() && bias->uses().size() == 1 && linear.operation().quantized() &&
-         linear.operation().input_quant()[*linear.bias_slot()].quantizes() && linear.bias().has_value();
-}
 
 /// Mean per channel, of one mean per batch, less what chance explains. (Positions of one picture are alike: every batch
 /// counts as one value.)

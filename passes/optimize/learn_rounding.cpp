@@ -155,10 +155,7 @@ PassReport learn_rounding(Graph& quantized, const Graph& teacher, const Dataset&
                           const LearnRoundingOptions& options, const Quirks& quirks) {
   check(options);
   PassReport report{"learn_rounding"};
-  const auto operations = quantized.operations();
-  if (std::none_of(operations.begin(), operations.end(),
-                   [](const Operation* one) { return definition_of(*one).has_weights(); }))
-    return report;
+  if (!has_layers(quantized)) return report;
   const OneThreadEach single;  // samples run side by side instead
   const DividedData parts = hold_out(data);
   Reference reference(teacher, parts.held_out);

@@ -281,10 +281,7 @@ PassReport train_thresholds(Graph& quantized, const Graph& teacher, const Datase
                             const TrainThresholdsOptions& options, const Quirks& quirks) {
   check(options);
   PassReport report{"train_thresholds"};
-  const auto operations = quantized.operations();
-  if (std::none_of(operations.begin(), operations.end(),
-                   [](const Operation* one) { return definition_of(*one).has_weights(); }))
-    return report;
+  if (!has_layers(quantized)) return report;
   const OneThreadEach single;  // samples run side by side instead
   DividedData parts = hold_out(data);
   Reference reference(teacher, parts.held_out);

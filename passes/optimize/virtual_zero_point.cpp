@@ -8,11 +8,11 @@
 
 #include "core/graph/edit.h"
 #include "core/graph/match.h"
-#include "core/ops/linear.h"
 #include "core/ops/window.h"
 #include "core/quant/fake_quantize.h"
 #include "passes/optimize/held_out.h"
 #include "passes/optimize/option_checks.h"
+#include "passes/optimize/own_bias.h"
 #include "passes/optimize/reference.h"
 #include "passes/quantize/settle.h"
 
@@ -29,10 +29,8 @@ struct Place {
   ScaleId scale;
 };
 
-bool has_own_bias(const LinearOperation& linear) {
-  const Variable* bias = linear.bias_variable();
-  return bias && bias->is_parameter() && bias->uses().size() == 1 && linear.bias().has_value() &&
-         linear.operation().width() == Width::Int8 && linear.operation().quantized();
+bool bears_shift(const LinearOperation& linear) {
+  return has_own_bias(linear) && linear.operation().width() == Width::Int8;
 }
 
 /// Zeros that a layer pads with would be another number than the tensor's zero.
@@ -56,7 +54,7 @@ class Finder {
   std::optional<Place> place(Operation& relu) {
     if (!relu.quantized() || !is_rectifier(relu) || relu.width() != Width::Int8) return std::nullopt;
     const auto front = linear_producer(graph_, relu, 0);
-    if (!front || !has_own_bias(*front)) return std::nullopt;
+    if (!front || !bears_shift(*front)) return std::nullopt;
     Place place{*front, &relu, {}, graph_.scales().root(relu.output_quant()[0].scale)};
     members_ = {&front->operation(), &relu};
     if (slot_exponents(graph_, relu.output_quant()[0]).size() != 1) return std::nullopt;
@@ -77,7 +75,7 @@ class Finder {
         continue;
       }
       const auto linear = linear_operation(reader);
-      if (!linear || !has_own_bias(*linear) || reader.type() == "ConvTranspose" || pads(reader)) return false;
+      if (!linear || !bears_shift(*linear) || reader.type() == "ConvTranspose" || pads(reader)) return false;
       place.behind.push_back(*linear);
     }
     return true;
@@ -161,15 +159,15 @@ PassReport virtual_zero_point(Graph& quantized, const Graph& teacher, const Data
   std::vector<std::string> names;  // operations do not outlive a step that is kept
   for (const Operation* operation : quantized.topological_order()) names.push_back(operation->name());
   for (const std::string& name : names) {
-    if (!Finder(quantized).place(*quantized.find_operation(name))) continue;
-    if (noise < 0) noise = reference.simulated_error(quantized);
-    Graph trial = quantized.clone();
-    const Place place = *Finder(trial).place(*trial.find_operation(name));
-    if (would_shift_left(trial, place)) {
+    const auto place = Finder(quantized).place(*quantized.find_operation(name));
+    if (!place) continue;
+    if (would_shift_left(quantized, *place)) {
       report.note("tensor whose sums are not finer");
       continue;
     }
-    shift(trial, place);
+    if (noise < 0) noise = reference.simulated_error(quantized);
+    Graph trial = quantized.clone();
+    shift(trial, *Finder(trial).place(*trial.find_operation(name)));
     settle(trial, quirks);
     const double now = reference.simulated_error(trial);
     if (!(now < noise)) {

@@ -76,8 +76,9 @@ Recipe with_chosen_widths(const Graph& network, const Dataset& data, const Recip
   chosen.mixed_precision.reset();
   Graph prepared = prepare(network, chosen);
   if (chosen.equalize) equalize_where_it_helps(prepared, data, chosen);
-  const Graph narrow = quantized(prepared, first_batches(hold_out(data).training, kTrialBatches), chosen);
-  const MixedPrecision found = mixed_precision(narrow, first_batches(hold_out(data).held_out, kTrialBatches),
+  const DividedData divided = hold_out(data);
+  const Graph narrow = quantized(prepared, first_batches(divided.training, kTrialBatches), chosen);
+  const MixedPrecision found = mixed_precision(narrow, first_batches(divided.held_out, kTrialBatches),
                                                chosen.lowering.runtime_level, *recipe.mixed_precision);
   spdlog::info("{}", to_text(found.report));
   const LayerTable given(narrow, recipe.layers);

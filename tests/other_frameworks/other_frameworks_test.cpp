@@ -9,6 +9,7 @@
 
 #include "core/data/dataset.h"
 #include "core/exec/executor.h"
+#include "core/exec/float_layout.h"
 #include "export/conversion/verify.h"
 #include "onnx_frontend/onnx_frontend.h"
 #include "passes/pipeline/check.h"
@@ -41,13 +42,8 @@ class OtherFrameworks : public testing::TestWithParam<Network> {
 };
 
 /// An output of a chip graph as real numbers in the order of the float network's dimensions.
-at::Tensor real_values(const Variable& output, const at::Tensor& stored) {
-  const bool grid = !stored.is_floating_point() && output.storage() && !output.storage()->exponents.empty();
-  at::Tensor value = stored.to(at::kDouble) * (grid ? std::ldexp(1.0, output.storage()->exponents[0]) : 1.0);
-  if (output.permutation().empty()) return value;
-  std::vector<int64_t> back(output.permutation().size());
-  for (size_t i = 0; i < back.size(); ++i) back[output.permutation()[i]] = static_cast<int64_t>(i);
-  return value.permute(back);
+at::Tensor chip_answer(const Variable& output, const at::Tensor& stored) {
+  return from_chip_layout(output, real_values(output, stored)).to(at::kDouble);
 }
 
 double decibel(double signal, double noise) { return 10 * std::log10(signal / std::max(noise, 1e-30)); }
@@ -95,7 +91,7 @@ TEST_P(OtherFrameworks, ChipComputesWhatTheFrameworkDoes) {
         const TestValues board = answers(made, inputs);
         for (size_t i = 0; i < board.outputs.size(); ++i) {
           const at::Tensor want = answer(batch, i).to(at::kDouble);
-          const at::Tensor got = real_values(*made.chip.outputs()[i], board.outputs[i].second);
+          const at::Tensor got = chip_answer(*made.chip.outputs()[i], board.outputs[i].second);
           ASSERT_EQ(got.sizes(), want.sizes());
           signal += want.square().sum().item<double>();
           noise += (got - want).square().sum().item<double>();

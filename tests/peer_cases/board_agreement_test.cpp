@@ -7,6 +7,7 @@
 
 #include <cmath>
 
+#include "core/exec/float_layout.h"
 #include "core/support/error.h"
 #include "export/conversion/test_values.h"
 #include "onnx_frontend/onnx_frontend.h"
@@ -14,12 +15,6 @@
 
 namespace espq {
 namespace {
-
-/// The tensor of a chip graph's output as real numbers.
-at::Tensor real_values(const Variable& output, const at::Tensor& stored) {
-  const bool grid = !stored.is_floating_point() && output.storage() && !output.storage()->exponents.empty();
-  return stored.to(at::kDouble) * (grid ? std::ldexp(1.0, output.storage()->exponents[0]) : 1.0);
-}
 
 /// Noise power of Board against Simulated, over the power of the signal, on the first calibration batch.
 double disagreement(const std::filesystem::path& network, const char* target, int bits) {
@@ -39,7 +34,7 @@ double disagreement(const std::filesystem::path& network, const char* target, in
   const TestValues board = record_test_values(chip, inputs), simulated = simulate_test_values(quantized, chip, inputs);
   double noise = 0, signal = 0;
   for (size_t i = 0; i < board.outputs.size(); ++i) {
-    const at::Tensor got = real_values(*chip.outputs()[i], board.outputs[i].second);
+    const at::Tensor got = real_values(*chip.outputs()[i], board.outputs[i].second).to(at::kDouble);
     const at::Tensor want = simulated.outputs[i].second.to(at::kDouble);
     noise += (got - want).square().sum().item<double>();
     signal += want.square().sum().item<double>();
