@@ -74,6 +74,7 @@ class Equalizer {
       for (const ChannelMap::Clamp& clamp : map_.clamps)
         for (const int channel : clamp.channels)
           if (channel != ChannelMap::kNone) factors[channel] = common;
+    const Vector begin = factors;
     for (int64_t iteration = 0; iteration < options_.iterations; ++iteration) {
       const Vector front = shares_in_front(factors), behind = shares_behind(factors);
       double moved = 0;
@@ -87,6 +88,8 @@ class Equalizer {
       }
       if (moved < 1e-3) break;
     }
+    for (size_t i = 0; i < factors.size(); ++i)
+      if (free[i]) factors[i] = begin[i] * std::pow(factors[i] / begin[i], options_.strength);
     return factors;
   }
 
@@ -255,6 +258,7 @@ void check(const EqualizeOptions& options) {
   require_at_least(static_cast<double>(options.iterations), 1, "equalize.iterations");
   require_at_least(static_cast<double>(options.batches), 1, "equalize.batches");
   require_share(options.clip_share, "equalize.clip_share");
+  require_share(options.strength, "equalize.strength");
   require_at_least(options.largest_factor, 1, "equalize.largest_factor");
 }
 

@@ -19,6 +19,7 @@ struct EqualizeOptions {
   /// grid: saturation then does the work of the Clip, and all codes are used.
   bool clip_to_grid = true;
   double largest_factor = 1024;  ///< of one channel, and the inverse of the smallest
+  double strength = 1;  ///< factors to this power, 0 to 1
 };
 
 template <class Fields>
@@ -29,6 +30,7 @@ void describe(Fields& fields, EqualizeOptions& options) {
   fields("clip_share", options.clip_share);
   fields("clip_to_grid", options.clip_to_grid);
   fields("largest_factor", options.largest_factor);
+  fields("strength", options.strength);
 }
 
 /// Cross-layer equalization: gives the channels between two layers factors under which each of them uses its share of

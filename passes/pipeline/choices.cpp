@@ -5,6 +5,7 @@
 
 #include <cmath>
 
+#include "core/exec/executor.h"
 #include "passes/optimize/correct_biases.h"
 #include "passes/optimize/held_out.h"
 #include "passes/optimize/reference.h"
@@ -15,8 +16,9 @@
 namespace espq {
 namespace {
 
-constexpr int64_t kTrialCorrections = 8;  // batches
-constexpr int64_t kTrialBatches = 16;     // for each of calibration and comparison: a choice, not a calibration
+constexpr int64_t kTrialCorrections = 16;  // batches
+constexpr size_t kMoreTrials = 3;          // layers that may be tried beside those that are split
+constexpr int64_t kTrialBatches = 16;      // for each of calibration and comparison: a choice, not a calibration
 
 double decibels(double noise) { return 10 * std::log10(noise); }
 
@@ -38,6 +40,22 @@ double noise_of(const Graph& prepared, const Dataset& data, const Recipe& recipe
   return reference.simulated_error(trial);
 }
 
+/// What equalization may be worth trying: it evens ranges, and how far that lowers the noise nobody knows before.
+std::vector<EqualizeOptions> candidates(const EqualizeOptions& wanted, const Target& target) {
+  std::vector<EqualizeOptions> result;
+  for (const bool activations : {true, false}) {
+    if (activations && !wanted.activations) continue;
+    if (!activations && wanted.activations && target.per_channel_weights) continue;
+    for (const double share : {1.0, 0.5, 0.25, 0.0}) {
+      if (share == 0 && activations != wanted.activations) continue;  // only bounds of Clips move: the same
+      result.push_back(wanted);
+      result.back().activations = activations;
+      result.back().strength = share * wanted.strength;
+    }
+  }
+  return result;
+}
+
 }  // namespace
 
 PassReport equalize_where_it_helps(Graph& prepared, const Dataset& data, const Recipe& recipe) {
@@ -49,16 +67,13 @@ PassReport equalize_where_it_helps(Graph& prepared, const Dataset& data, const R
   std::string compared = fmt::format("held-out noise {:.1f} dB", decibels(best));
   PassReport report{"equalize"};
   std::optional<Graph> chosen;
-  for (const bool activations : {true, false}) {
-    EqualizeOptions options = *recipe.equalize;
-    if (activations && !options.activations) continue;
-    if (!activations && options.activations && target.per_channel_weights) continue;
-    options.activations = activations;
+  for (const EqualizeOptions& options : candidates(*recipe.equalize, target)) {
     Graph scaled = prepared.clone();
     PassReport changes = equalize(scaled, training, target, options);
     if (!changes.changed()) continue;
     const double noise = noise_of(scaled, training, recipe, reference);
-    compared += fmt::format(", by weights{} {:.1f} dB", activations ? " and activations" : "", decibels(noise));
+    compared += fmt::format(", {} with strength {:.2g} {:.1f} dB", options.activations ? "all" : "weights",
+                            options.strength, decibels(noise));
     if (!(noise < best)) continue;
     best = noise;
     chosen = std::move(scaled);
@@ -68,6 +83,41 @@ PassReport equalize_where_it_helps(Graph& prepared, const Dataset& data, const R
   if (!chosen) return report;
   prepared = std::move(*chosen);
   prepared.touch();
+  return report;
+}
+
+PassReport split_where_it_helps(Graph& prepared, const Dataset& data, const Recipe& recipe) {
+  const Target& target = find_target(recipe.target);
+  const SplitLayersOptions& options = *recipe.split_layers;
+  const std::vector<std::string> named = layers_to_split(prepared, options);
+  if (!named.empty()) return split_layers(prepared, named, target, options);
+  const DividedData divided = hold_out(data);
+  const Dataset training = first_batches(divided.training, kTrialBatches);
+  Reference reference(prepared, first_batches(divided.held_out, kTrialBatches));
+  const auto worst = worst_weights(quantized(prepared, training, recipe), reference);
+  double best = noise_of(prepared, training, recipe, reference);
+  PassReport report{"split_layers"};
+  std::string compared = fmt::format("held-out noise {:.1f} dB", decibels(best));
+  auto shares = shares_of_multiplications(prepared);
+  double cost = 0;
+  const size_t trials = std::min(worst.size(), static_cast<size_t>(options.layers) + kMoreTrials);
+  for (size_t i = 0; i < trials && report.total() < options.layers; ++i) {
+    if (cost + shares[worst[i].second] > options.cost) continue;
+    Graph trial = prepared.clone();
+    const PassReport changes = split_layers(trial, {worst[i].second}, target, options);
+    if (!changes.changed()) continue;
+    infer_shapes(trial, zero_inputs(trial));
+    const double noise = noise_of(trial, training, recipe, reference);
+    spdlog::debug("{} split: held-out noise {:.2f} dB", worst[i].second, decibels(noise));
+    if (!(noise < best * (1 - options.gain))) continue;
+    best = noise;
+    cost += shares[worst[i].second];
+    compared += fmt::format(", with {} split {:.1f} dB", worst[i].second, decibels(noise));
+    prepared = std::move(trial);
+    prepared.touch();
+    report.merge(changes);
+  }
+  report.note(fmt::format("{}; {:.1f} % more multiplications", compared, cost * 100));
   return report;
 }
 

@@ -11,6 +11,10 @@ namespace espq {
 /// smallest error stays, which may be the network as it was. `prepared` is what quantize_network() takes.
 PassReport equalize_where_it_helps(Graph& prepared, const Dataset& data, const Recipe& recipe);
 
+/// split_layers() of the layers that the recipe names; of those that help where it names none: the worst weights first,
+/// one after the other, each quantized and kept when the outputs gain by it.
+PassReport split_where_it_helps(Graph& prepared, const Dataset& data, const Recipe& recipe);
+
 /// The recipe with the layers that mixed_precision() chooses, and without the wish for it. What a recipe says of a
 /// layer's width stays.
 Recipe with_chosen_widths(const Graph& network, const Dataset& data, const Recipe& recipe);

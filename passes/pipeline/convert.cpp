@@ -26,6 +26,9 @@ PassReport infer_all_shapes(Graph& graph) {
 /// Passes that bring the network back to the answers of `teacher`: the network as it is now, in float.
 void recover(const RunPass& run, const Graph& teacher, const Dataset& data, const Recipe& recipe) {
   const auto biases = [&](Graph& graph) { return correct_biases(graph, teacher, data, *recipe.correct_biases); };
+  const auto exponents = [&](Graph& graph) {
+    return search_exponents(graph, teacher, data, *recipe.search_exponents, recipe.quirks);
+  };
   const auto thresholds = [&](Graph& graph) {
     return train_thresholds(graph, teacher, data, *recipe.train_thresholds, recipe.quirks);
   };
@@ -36,6 +39,11 @@ void recover(const RunPass& run, const Graph& teacher, const Dataset& data, cons
     return learn_rounding(graph, teacher, data, *recipe.learn_rounding, recipe.quirks);
   };
   if (recipe.correct_biases && run(biases)) bring_to_rest(run, data, recipe);
+  // Behind the first correction, which takes away most of what would hide the gain of an exponent.
+  if (recipe.search_exponents && run(exponents)) {
+    bring_to_rest(run, data, recipe);
+    if (recipe.correct_biases && run(biases)) bring_to_rest(run, data, recipe);
+  }
   if (recipe.train_thresholds && run(thresholds)) bring_to_rest(run, data, recipe);
   // For the exponents that the chip will have.
   if (recipe.learn_rounding && run(rounding)) bring_to_rest(run, data, recipe);
@@ -93,6 +101,8 @@ Conversion convert(const Graph& network, const Dataset& data, const Recipe& reci
 
   PassSequence run(made.quantized, made.report);
   if (recipe.equalize) run([&](Graph& graph) { return equalize_where_it_helps(graph, data, recipe); });
+  // Behind equalization, which would move the weights off the grid on which the first part lies.
+  if (recipe.split_layers) run([&](Graph& graph) { return split_where_it_helps(graph, data, recipe); });
   quantize_network(run, data, recipe);
   made.reference = made.quantized.clone();
   recover(run, made.reference, data, recipe);

@@ -16,12 +16,14 @@ void describe(Fields& fields, Recipe& recipe) {
   fields("decompose_conv_transpose", recipe.decompose_conv_transpose);
   fields("legalize", recipe.legalize);
   fields("equalize", recipe.equalize);
+  fields("split_layers", recipe.split_layers);
   fields("mixed_precision", recipe.mixed_precision);
   fields("widths", recipe.widths);
   fields("load_quantization", recipe.load_quantization);
   fields("calibration", recipe.calibration);
   fields("alignment", recipe.alignment);
   fields("correct_biases", recipe.correct_biases);
+  fields("search_exponents", recipe.search_exponents);
   fields("train_thresholds", recipe.train_thresholds);
   fields("learn_rounding", recipe.learn_rounding);
   fields("virtual_zero_point", recipe.virtual_zero_point);

@@ -12,6 +12,8 @@
 #include "passes/optimize/equalize.h"
 #include "passes/optimize/learn_rounding.h"
 #include "passes/optimize/mixed_precision.h"
+#include "passes/optimize/search_exponents.h"
+#include "passes/optimize/split_layers.h"
 #include "passes/optimize/train_thresholds.h"
 #include "passes/optimize/virtual_zero_point.h"
 #include "passes/quantize/align_scales.h"
@@ -35,6 +37,7 @@ struct Recipe {
   std::optional<DecomposeConvTransposeOptions> decompose_conv_transpose = DecomposeConvTransposeOptions();
   std::optional<LegalizeOptions> legalize = LegalizeOptions();
   std::optional<EqualizeOptions> equalize = {};
+  std::optional<SplitLayersOptions> split_layers = {};
   std::optional<MixedPrecisionOptions> mixed_precision = {};
   WidthOptions widths = {};
   /// A .json file of espq or esp-ppq to take exponents and widths from; empty = calibrate. What the file does not say
@@ -43,6 +46,7 @@ struct Recipe {
   CalibrationOptions calibration = {};
   AlignOptions alignment = {};
   std::optional<CorrectBiasesOptions> correct_biases = {};
+  std::optional<SearchExponentsOptions> search_exponents = {};
   std::optional<TrainThresholdsOptions> train_thresholds = {};
   std::optional<LearnRoundingOptions> learn_rounding = {};
   std::optional<VirtualZeroPointOptions> virtual_zero_point = {};

@@ -3,12 +3,12 @@
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
-#include "core/analysis/measure.h"
 #include "core/exec/executor.h"
 #include "core/ops/linear.h"
 #include "passes/optimize/correct_biases.h"
 #include "passes/optimize/mixed_precision.h"
 #include "passes/pipeline/convert.h"
+#include "tests/optimize/noise.h"
 #include "tests/support/graph_builder.h"
 #include "tests/user_error.h"
 
@@ -16,35 +16,14 @@ namespace espq {
 namespace {
 
 using test::GraphBuilder;
+using test::noise_of;
+using test::noise_with;
+using test::pictures;
 using ::testing::AllOf;
 using ::testing::Contains;
 using ::testing::HasSubstr;
 using ::testing::Not;
 using ::testing::SizeIs;
-
-/// Pictures whose mean is not zero, as behind a camera.
-Dataset pictures(const Graph& graph, int64_t count, uint64_t seed) {
-  at::manual_seed(seed);
-  std::vector<Dataset::Batch> batches;
-  for (int64_t i = 0; i < count; ++i)
-    batches.push_back({{graph.inputs()[0]->name(), at::rand(*graph.inputs()[0]->shape())}});
-  return Dataset(std::move(batches));
-}
-
-double noise_of(const Graph& network, const Graph& quantized) {
-  Executor exact(network, Precision::Float), executor(quantized, Precision::Simulated);
-  const Dataset unseen = pictures(network, 8, 99);
-  double noise = 0;
-  for (size_t i = 0; i < unseen.size(); ++i) {
-    const Tensors inputs = unseen.inputs(network, i);
-    noise += measure(Measure::NoiseToSignal, executor.run(inputs)[0], exact.run(inputs)[0]) / 8;
-  }
-  return noise;
-}
-
-double noise_with(const Graph& network, const Recipe& recipe) {
-  return noise_of(network, convert(network, pictures(network, 8, 1), recipe).quantized);
-}
 
 /// Weights that all round up: the steps of the grid are coarse beside them, because of one large weight per row.
 Graph network_with_a_bias_of_rounding() {
