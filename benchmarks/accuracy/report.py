@@ -70,9 +70,15 @@ def failures(results, names):
     return '\n'.join(['Failed:', '', *found]) + '\n' if found else ''
 
 
+def recorded(results, names):
+    """What those who trained a network measured themselves."""
+    notes = [f'- {name}, {results[name]["about"]["note"]}' for name in names if 'test set' in results[name]['about'].get('note', '')]
+    return '\n'.join(['Recorded by those who trained the networks:', '', *notes]) + '\n' if notes else ''
+
+
 def table(results, names):
     return '\n'.join([values(results, names), 'Seconds of quantization: wall time of the whole command (CPU time of all cores):\n',
-                      seconds(results, names), failures(results, names)]).rstrip() + '\n'
+                      seconds(results, names), recorded(results, names), failures(results, names)]).rstrip() + '\n'
 
 
 def plot(results, names, key, title):
