@@ -13,7 +13,6 @@
 #include "export/espdl/convert.h"
 #include "export/espdl/reader.h"
 #include "export/html/comparison_page.h"
-#include "passes/legalize/cut_arg_max.h"
 #include "passes/pipeline/convert.h"
 
 namespace espq::cli {
@@ -37,7 +36,7 @@ Graph open_graph(const std::filesystem::path& file, size_t index, const CompareC
   if (!command.per_layer) {
     Graph graph = import_float_model(file, command.input_shapes);
     infer_shapes(graph, zero_inputs(graph));
-    cut_arg_max(graph);  // as files have it
+    end_as_files_do(graph);
     return graph;
   }
   return prepare(import_float_model(file, command.input_shapes), choose_recipe(command.recipe));

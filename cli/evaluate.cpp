@@ -109,11 +109,11 @@ class Evaluation {
         runners_(threads_) {
     const Dataset::Batch example = command.input_shapes.empty() ? samples.read(0) : Dataset::Batch{};
     const RunnableChoice choice{command.precision, command.target, command.input_shapes, command.access};
-    model_ = open_runnable(command.model, choice, example);
+    model_ = open_model(command.model, choice, example);
     if (command.reference.empty()) return;
     RunnableChoice other{.target = command.target};
     if (is_float_model(command.reference)) other.input_shapes = command.input_shapes;
-    reference_ = open_runnable(command.reference, other, example);
+    reference_ = open_model(command.reference, other, example);
     const size_t count = model_->graph.outputs().size(), others = reference_->graph.outputs().size();
     user_check(count == others, "{} has {} outputs, {} has {}: they cannot be compared", command.model.string(), count,
                command.reference.string(), others);
@@ -148,6 +148,13 @@ class Evaluation {
   std::vector<SampleFigures> figures_;
   size_t threads_;
   std::vector<Runners> runners_;
+
+  static RunnableFile open_model(const std::filesystem::path& file, const RunnableChoice& choice,
+                                 const Dataset::Batch& example) {
+    RunnableFile model = open_runnable(file, choice, example);
+    if (is_float_model(file)) end_as_files_do(model.graph);
+    return model;
+  }
 
   /// Files may hold the outputs in another order: names tell, else the place. Where a file does not say how an output's
   /// dimensions are ordered, the reference's shape does.

@@ -1,5 +1,7 @@
 #include "cli/model_files.h"
 
+#include <spdlog/spdlog.h>
+
 #include <cctype>
 #include <set>
 
@@ -8,6 +10,7 @@
 #include "core/support/error.h"
 #include "export/espdl/convert.h"
 #include "onnx_frontend/onnx_frontend.h"
+#include "passes/legalize/cut_arg_max.h"
 
 namespace espq::cli {
 
@@ -109,6 +112,10 @@ Graph import_float_model(const std::filesystem::path& file, const std::vector<Na
   user_check(is_float_model(file), "{}: is no {} file", file.string(), kFloatModels);
   if (file.extension() == ".onnx") return import_onnx(file, {shapes_by_name(shapes)});
   return import_torch(file, torch_options(shapes, example));
+}
+
+void end_as_files_do(Graph& graph) {
+  for (const std::string& warning : cut_arg_max(graph).warnings) spdlog::warn("{}", warning);
 }
 
 void make_folder(const std::filesystem::path& folder) {

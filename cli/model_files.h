@@ -64,6 +64,9 @@ bool is_float_model(const std::filesystem::path& file);
 /// Throws UserError on other endings, and as the frontends do.
 Graph import_float_model(const std::filesystem::path& file, const std::vector<NamedShape>& shapes,
                          const Dataset::Batch& example = {});
+/// A float network that ends in a search (ArgMax) ends in front of it, as the files that are made of it do, so that
+/// the two can be compared; warns that it does.
+void end_as_files_do(Graph& graph);
 /// What the frontend of .pt and .pt2 files wants to know.
 TorchImportOptions torch_options(const std::vector<NamedShape>& shapes, const Dataset::Batch& example);
 

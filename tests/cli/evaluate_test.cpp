@@ -17,11 +17,11 @@ class Evaluate : public ProgramTest {
  protected:
   const std::vector<std::string> kStems = {"batch_0", "batch_1", "batch_2", "batch_3"};
 
-  /// The classifier as an .espdl file outside of the output folder.
-  std::string quantized() const {
-    const std::string file = (folder_ / "m.espdl").string();
-    const ProgramResult result = espq({"quantize", data("classifier.onnx"), "--target", "esp32p4", "--calib",
-                                       data("calib"), "--out", file, "--quiet"});
+  /// A classifier as an .espdl file outside of the output folder.
+  std::string quantized(const std::string& model = "classifier.onnx") const {
+    const std::string file = (folder_ / (model + ".espdl")).string();
+    const ProgramResult result =
+        espq({"quantize", data(model), "--target", "esp32p4", "--calib", data("calib"), "--out", file, "--quiet"});
     EXPECT_EQ(result.exit_code, 0) << result.err;
     return file;
   }
@@ -172,6 +172,27 @@ TEST_F(Evaluate, MeasuresTheDistanceToAReference) {
   // A model agrees with itself.
   EXPECT_EQ(espq(command(model, {"--metric", "agreement", "--reference", model, "--quiet"})).out,
             "agreement: 100.00 %\n");
+}
+
+/// The file of a network that ends in ArgMax gives scores: the float network is measured in front of the search, too.
+TEST_F(Evaluate, NetworksThatEndInASearchAreMeasuredInFrontOfIt) {
+  const std::string scores_file = quantized(), class_file = quantized("classifier_class.onnx");
+  const auto figures = [&](const std::string& model, const std::string& reference) {
+    const ProgramResult result =
+        espq(command(model, {"--metric", "agreement", "snr", "--reference", reference, "--quiet"}));
+    EXPECT_EQ(result.exit_code, 0) << result.err;
+    return result;
+  };
+  const ProgramResult plain = figures(scores_file, data("classifier.onnx")),
+                      searched = figures(class_file, data("classifier_class.onnx"));
+  EXPECT_THAT(plain.out, HasSubstr("snr: "));
+  EXPECT_EQ(searched.out, plain.out);
+  EXPECT_EQ(plain.err, "");
+  EXPECT_THAT(searched.err, HasSubstr("output 'class' is the place of the largest element of 'scores/raw'"));
+  for (const char* model : {"classifier.onnx", "classifier_class.onnx"})
+    evaluate(data(model), {"--out-dir", out(model)});
+  for (const std::string& stem : kStems)
+    EXPECT_TRUE(scores("classifier_class.onnx", stem).equal(scores("classifier.onnx", stem)));
 }
 
 /// esp-ppq's files say nothing of layouts and hold their outputs in any order.

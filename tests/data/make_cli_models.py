@@ -30,8 +30,11 @@ def save(name, nodes, inputs, outputs, parameters=(), check=True):
     onnx.save(model, FOLDER / f"{name}.onnx")
 
 
-def classifier(name, batch):
-    """Conv, Relu, MaxPool, Flatten, Gemm: the shape of most small networks. 18 channels leave a remainder of 2."""
+def classifier(name, batch, searches=False):
+    """Conv, Relu, MaxPool, Flatten, Gemm: the shape of most small networks. 18 channels leave a remainder of 2. One that
+    searches answers with the number of the class."""
+    search = [helper.make_node("ArgMax", ["scores/raw"], ["class"], "search", axis=1, keepdims=0)] if searches else []
+    found = helper.make_tensor_value_info("class", TensorProto.INT64, [batch])
     save(
         name,
         [
@@ -40,9 +43,10 @@ def classifier(name, batch):
             helper.make_node("MaxPool", ["r1"], ["p1"], "pool", kernel_shape=[2, 2], strides=[2, 2]),
             helper.make_node("Flatten", ["p1"], ["f1"], "flatten"),
             helper.make_node("Gemm", ["f1", "w2", "b2"], ["scores/raw"], "gemm", transB=1),
-        ],
+        ]
+        + search,
         [value("image", [batch, 3, 8, 8])],
-        [value("scores/raw", [batch, 10])],
+        [found if searches else value("scores/raw", [batch, 10])],
         [parameter("w1", 18, 3, 3, 3), parameter("b1", 18), parameter("w2", 10, 288), parameter("b2", 10)],
     )
 
@@ -51,8 +55,9 @@ def main():
     (FOLDER / "calib").mkdir(parents=True, exist_ok=True)
     (FOLDER / "calib_pair").mkdir(exist_ok=True)
     classifier("classifier", 1)
-    random.bit_generator.state = np.random.default_rng(7).bit_generator.state
-    classifier("classifier_dynamic", "N")
+    for name, batch, searches in (("classifier_dynamic", "N", False), ("classifier_class", 1, True)):
+        random.bit_generator.state = np.random.default_rng(7).bit_generator.state
+        classifier(name, batch, searches)
     save(
         "pair",
         [helper.make_node("Add", ["left", "right"], ["sum"], "add"), helper.make_node("Relu", ["sum"], ["out"], "relu")],

@@ -83,36 +83,56 @@ Tensors initial_states(const Call& call, const Cell& cell) {
   return zero ? Tensors{} : states;
 }
 
-void recurrent(Call& call, const Cell& cell) {
+/// What every recurrent module begins with: its sequence, steps first, and what its layers are made of.
+struct Module {
+  bool batch_first;
+  std::vector<std::vector<Weights>> weights;  ///< of every direction of every layer
+  Variable* sequence;
+  Shape shape;  ///< of the sequence
+
+  size_t directions() const { return weights[0].size(); }
+};
+
+Variable* swap_steps_and_batch(const Call& call, Variable* sequence) { return call.transpose(sequence, {1, 0, 2}); }
+
+Module begin(const Call& call) {
   call.check(call.has("input"), "packed sequences are not supported");
   call.check(!call.flag("train") || call.number("dropout") == 0,
              "is in training mode: call eval() on the network before exporting it");
-  const size_t layers = static_cast<size_t>(call.integer("num_layers")),
-               directions = call.flag("bidirectional") ? 2 : 1;
-  const bool batch_first = call.flag("batch_first");
-  const auto weights = weights_of(call, layers, directions);
+  const size_t layers = static_cast<size_t>(call.integer("num_layers"));
+  Module module{call.flag("batch_first"), weights_of(call, layers, call.flag("bidirectional") ? 2 : 1),
+                call.tensor("input"), call.shape("input")};
+  if (module.batch_first) {
+    module.sequence = swap_steps_and_batch(call, module.sequence);
+    std::swap(module.shape[0], module.shape[1]);
+  }
+  return module;
+}
+
+/// `final_states`: of every layer and direction, per kind of state.
+void end(Call& call, const Module& module, const std::vector<Call::Variables>& final_states) {
+  call.results = {module.batch_first ? swap_steps_and_batch(call, module.sequence) : module.sequence};
+  for (const auto& parts : final_states) call.results.push_back(joined(call, parts));
+}
+
+void recurrent(Call& call, const Cell& cell) {
+  Module module = begin(call);
   const Tensors initial = initial_states(call, cell);
-  Variable* value = call.tensor("input");
-  if (batch_first) value = call.transpose(value, {1, 0, 2});
-  Shape shape = call.shape("input");
-  if (batch_first) std::swap(shape[0], shape[1]);
   std::vector<Call::Variables> final_states(cell.states);
-  const int64_t per_layer = static_cast<int64_t>(directions);
-  for (size_t i = 0; i < layers; ++i) {
+  const int64_t per_layer = static_cast<int64_t>(module.directions());
+  for (size_t i = 0; i < module.weights.size(); ++i) {
     Call::Variables states;
     for (const at::Tensor& state : initial) {
       Variable* whole = call.variable(state);
       const int64_t first = static_cast<int64_t>(i) * per_layer;
-      states.push_back(layers == 1 ? whole : call.slice(whole, 0, first, first + per_layer));
+      states.push_back(module.weights.size() == 1 ? whole : call.slice(whole, 0, first, first + per_layer));
     }
-    const auto outputs = layer(call, cell, value, weights[i], states);
-    shape[2] = per_layer * weights[i][0].recurrent.size(1);
-    value = merge_directions(call, outputs[0], directions, shape);
+    const auto outputs = layer(call, cell, module.sequence, module.weights[i], states);
+    module.shape[2] = per_layer * module.weights[i][0].recurrent.size(1);
+    module.sequence = merge_directions(call, outputs[0], module.directions(), module.shape);
     for (size_t k = 0; k < cell.states; ++k) final_states[k].push_back(outputs[k + 1]);
   }
-  if (batch_first) value = call.transpose(value, {1, 0, 2});
-  call.results = {value};
-  for (const auto& parts : final_states) call.results.push_back(joined(call, parts));
+  end(call, module, final_states);
 }
 
 void lstm(Call& call) { recurrent(call, kLstm); }
@@ -144,35 +164,27 @@ std::pair<Variable*, Variable*> plain_layer(const Call& call, const char* functi
 }
 
 void plain(Call& call, const char* function) {
-  call.check(call.has("input"), "packed sequences are not supported");
-  call.check(!call.flag("train") || call.number("dropout") == 0,
-             "is in training mode: call eval() on the network before exporting it");
-  const size_t layers = static_cast<size_t>(call.integer("num_layers")),
-               directions = call.flag("bidirectional") ? 2 : 1;
-  const bool batch_first = call.flag("batch_first");
-  const int64_t steps = call.shape("input")[batch_first ? 1 : 0];
+  Module module = begin(call);
+  const int64_t steps = module.shape[0];
   call.check(steps <= kMaxSteps, "has {} steps; espq writes down up to {}", steps, kMaxSteps);
-  const auto weights = weights_of(call, layers, directions);
   const bool zero = initial_states(call, kGru).empty();
-  Variable* value = call.tensor("input");
-  if (batch_first) value = call.transpose(value, {1, 0, 2});
   Call::Variables last;
-  for (size_t i = 0; i < layers; ++i) {
+  for (size_t i = 0; i < module.weights.size(); ++i) {
     Call::Variables sides;
-    for (size_t side = 0; side < directions; ++side) {
-      const int64_t place = static_cast<int64_t>(i * directions + side);
+    for (size_t side = 0; side < module.directions(); ++side) {
+      const int64_t place = static_cast<int64_t>(i * module.directions() + side);
       Variable* state =
           zero ? nullptr
                : call.emit("Gather", {call.tensor("hx"), call.parameter("place", at::scalar_tensor(place, at::kLong))},
                            {{"axis", int64_t{0}}});
-      const auto [all, final_state] = plain_layer(call, function, value, steps, weights[i][side], state, side == 1);
+      const auto [all, final_state] =
+          plain_layer(call, function, module.sequence, steps, module.weights[i][side], state, side == 1);
       sides.push_back(all);
       last.push_back(call.unsqueeze(final_state, {0}));
     }
-    value = sides.size() == 1 ? sides[0] : call.emit("Concat", sides, {{"axis", int64_t{2}}});
+    module.sequence = sides.size() == 1 ? sides[0] : call.emit("Concat", sides, {{"axis", int64_t{2}}});
   }
-  if (batch_first) value = call.transpose(value, {1, 0, 2});
-  call.results = {value, joined(call, last)};
+  end(call, module, {last});
 }
 
 void rnn_tanh(Call& call) { plain(call, "Tanh"); }
