@@ -86,6 +86,9 @@ void check_options(const EvaluateCommand& command) {
              "agreement and snr compare with a model, the float model as a rule: give --reference");
   user_check(command.reference.empty() || compares, "--reference is for --metric agreement and snr");
   user_check(!command.chip_layout || !built_in, "metrics compare in the float model's order: leave out --chip-layout");
+  const bool takes_shapes = is_float_model(command.model) || is_float_model(command.reference);
+  user_check(command.input_shapes.empty() || takes_shapes, "--input-shape is for float models, {} is none",
+             command.model.string());
   for (const auto& [wanted, option] :
        {std::pair{command.integers, "--integers"}, std::pair{command.chip_layout, "--chip-layout"}})
     user_check(!wanted || command.model.extension() == ".espdl", "{} is for .espdl files, {} is a float model", option,
@@ -108,12 +111,9 @@ class Evaluation {
         threads_(std::min(command.threads ? command.threads : one_thread_each_.threads(), samples.size())),
         runners_(threads_) {
     const Dataset::Batch example = command.input_shapes.empty() ? samples.read(0) : Dataset::Batch{};
-    const RunnableChoice choice{command.precision, command.target, command.input_shapes, command.access};
-    model_ = open_model(command.model, choice, example);
+    model_ = open_model(command.model, {command.precision, command.target, {}, command.access}, example);
     if (command.reference.empty()) return;
-    RunnableChoice other{.target = command.target};
-    if (is_float_model(command.reference)) other.input_shapes = command.input_shapes;
-    reference_ = open_model(command.reference, other, example);
+    reference_ = open_model(command.reference, {.target = command.target}, example);
     const size_t count = model_->graph.outputs().size(), others = reference_->graph.outputs().size();
     user_check(count == others, "{} has {} outputs, {} has {}: they cannot be compared", command.model.string(), count,
                command.reference.string(), others);
@@ -149,10 +149,13 @@ class Evaluation {
   size_t threads_;
   std::vector<Runners> runners_;
 
-  static RunnableFile open_model(const std::filesystem::path& file, const RunnableChoice& choice,
-                                 const Dataset::Batch& example) {
+  /// Shapes that the user gives are those of whatever is a float model.
+  RunnableFile open_model(const std::filesystem::path& file, RunnableChoice choice,
+                          const Dataset::Batch& example) const {
+    const bool is_float = is_float_model(file);
+    if (is_float) choice.input_shapes = command_.input_shapes;
     RunnableFile model = open_runnable(file, choice, example);
-    if (is_float_model(file)) end_as_files_do(model.graph);
+    if (is_float) end_as_files_do(model.graph);
     return model;
   }
 
