@@ -3,7 +3,7 @@
 #include <ATen/ATen.h>
 
 #include "core/graph/match.h"
-#include "passes/legalize/replacement.h"
+#include "passes/legalize/rewriter.h"
 #include "passes/simplify/fold_batch_normalization.h"
 #include "passes/simplify/rewrite.h"
 
@@ -27,24 +27,24 @@ bool decompose(Graph& graph, Operation& operation, Origins* origins) {
   const at::Tensor factors = per_channel(scale->value(), channels), offsets = per_channel(bias->value(), channels);
   const bool plain = factors.eq(1).all().item<bool>() && offsets.eq(0).all().item<bool>();
 
-  Replacement replacement(graph, operation, origins);
+  Rewriter rewriter(graph, operation, origins);
   const int64_t length = c10::multiply_integers(shape) / (shape[0] * groups);
-  Variable& rows = replacement.add(
-      "Reshape", "rows", {operation.input(0), &replacement.constant("rows_shape", {shape[0], groups, length})});
-  Variable& normalized = replacement.add(
+  Variable& rows = rewriter.add("Reshape", "rows",
+                                {operation.input(0), &rewriter.constant("rows_shape", {shape[0], groups, length})});
+  Variable& normalized = rewriter.add(
       "LayerNormalization", "normalized",
-      {&rows, &replacement.constant("ones", at::ones({length})), &replacement.constant("zeros", at::zeros({length}))},
+      {&rows, &rewriter.constant("ones", at::ones({length})), &rewriter.constant("zeros", at::zeros({length}))},
       {{"axis", int64_t{-1}}, {"epsilon", epsilon}});
-  Variable& back = replacement.constant("shape", shape);
+  Variable& back = rewriter.constant("shape", shape);
   if (plain) {
-    replacement.finish("Reshape", {&normalized, &back});
+    rewriter.become("Reshape", {&normalized, &back});
     return true;
   }
-  Variable& value = replacement.add("Reshape", "back", {&normalized, &back});
-  Variable &weight = replacement.constant("factors", factors), &offset = replacement.constant("offsets", offsets);
-  Variable& mean = replacement.constant("mean", at::zeros({channels}));
-  Variable& variance = replacement.constant("variance", at::ones({channels}));
-  replacement.finish("BatchNormalization", {&value, &weight, &offset, &mean, &variance}, {{"epsilon", 0.0F}});
+  Variable& value = rewriter.add("Reshape", "back", {&normalized, &back});
+  Variable &weight = rewriter.constant("factors", factors), &offset = rewriter.constant("offsets", offsets);
+  Variable& mean = rewriter.constant("mean", at::zeros({channels}));
+  Variable& variance = rewriter.constant("variance", at::ones({channels}));
+  rewriter.become("BatchNormalization", {&value, &weight, &offset, &mean, &variance}, {{"epsilon", 0.0F}});
   fold_batch_normalization(graph, operation, {});
   return true;
 }

@@ -6,7 +6,7 @@
 
 #include "core/graph/match.h"
 #include "core/ops/operator.h"
-#include "passes/legalize/replacement.h"
+#include "passes/legalize/rewriter.h"
 #include "passes/legalize/scalar_program.h"
 
 namespace espq {
@@ -63,8 +63,7 @@ PassReport fuse_scalar_functions(Graph& graph, Origins* origins) {
     if (path.size() < 2) continue;
     std::string what;
     for (const Operation* operation : path) what += (what.empty() ? "" : ", ") + operation->type();
-    Replacement(graph, *last, origins).finish("ScalarFunction", {x}, {{"steps", scalar_program(*x, path).steps}});
-    last->set_width(Width::Int8);
+    Rewriter(graph, *last, origins).become("ScalarFunction", {x}, {{"steps", scalar_program(*x, path).steps}});
     for (auto operation = path.rbegin() + 1; operation != path.rend(); ++operation) {
       Variable* value = (*operation)->output();
       gone.insert(*operation);

@@ -27,11 +27,11 @@ constexpr int kMaxRounds = 20;
 
 /// The change that a rule made to the operation; empty when none did.
 std::string rewrite(Graph& graph, Operation& operation, bool refused, int bits, const LegalizeOptions& options,
-                    Origins& origins, PassReport& report) {
+                    Origins* origins, PassReport& report) {
   for (const RewriteRule& rule : all_rules()) {
     if (rule.type != operation.type() || !(refused || rule.always)) continue;
     const std::string name = operation.name();  // the operation may be gone afterwards
-    Rewriter rewriter(graph, operation, bits, options, origins);
+    Rewriter rewriter(graph, operation, origins, bits, options);
     const std::string change = rule.rewrite(rewriter);
     if (change.empty()) continue;
     report.count(change, name);
@@ -51,7 +51,6 @@ std::optional<Refusal> refusal_of(const Operation& operation, const Deployment& 
 PassReport legalize(Graph& graph, const Deployment& deployment, const LegalizeOptions& options, Origins* origins,
                     int bits) {
   PassReport report{"legalize"};
-  Origins unread;
   bool changed = true;
   std::set<std::pair<std::string, std::string>> made;  // a change that is made again did not help
   for (int round = 1; changed; ++round) {
@@ -63,8 +62,7 @@ PassReport legalize(Graph& graph, const Deployment& deployment, const LegalizeOp
       Operation* operation = graph.find_operation(name);
       if (!operation || is_dead(graph, *operation)) continue;
       const bool refused = refusal_of(*operation, deployment).has_value();
-      const std::string change =
-          rewrite(graph, *operation, refused, bits, options, origins ? *origins : unread, report);
+      const std::string change = rewrite(graph, *operation, refused, bits, options, origins, report);
       changed |= !change.empty() && made.emplace(name, change).second;
     }
   }

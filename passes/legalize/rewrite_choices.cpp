@@ -6,7 +6,7 @@
 
 #include "core/graph/match.h"
 #include "core/ops/operator.h"
-#include "passes/legalize/replacement.h"
+#include "passes/legalize/rewriter.h"
 #include "passes/legalize/scalar_program.h"
 #include "passes/simplify/rewrite.h"
 
@@ -22,7 +22,7 @@ bool is_float(const Variable* variable) { return variable && at::isFloatingType(
 /// Conditions as numbers: 1 where they hold, 0 elsewhere.
 class Conditions {
  public:
-  explicit Conditions(Replacement& replacement) : replacement_(replacement) {}
+  explicit Conditions(Rewriter& rewriter) : rewriter_(rewriter) {}
 
   /// True when numbers() can do it.
   static bool known(Variable& condition) {
@@ -38,33 +38,33 @@ class Conditions {
 
   Variable& numbers(Variable& condition) {
     const std::string part = fmt::format("condition{}", count_++);
-    if (condition.is_parameter()) return replacement_.constant(part, condition.value().to(at::kBool).to(at::kFloat));
+    if (condition.is_parameter()) return rewriter_.constant(part, condition.value().to(at::kBool).to(at::kFloat));
     if (auto program = scalar_program(condition)) {
       program->steps.push_back(fmt::format("ToFloat #{}", program->steps.size() - 1));
-      return replacement_.add("ScalarFunction", part, {program->x}, {{"steps", program->steps}});
+      return rewriter_.add("ScalarFunction", part, {program->x}, {{"steps", program->steps}});
     }
     Operation& producer = *condition.producer();
     const std::string& type = producer.type();
     if (is_comparison(type)) {
-      Variable& difference = replacement_.add("Sub", part + "_difference", {producer.input(0), producer.input(1)});
+      Variable& difference = rewriter_.add("Sub", part + "_difference", {producer.input(0), producer.input(1)});
       const std::vector<std::string> steps{type + " x 0", "ToFloat #0"};
-      return replacement_.add("ScalarFunction", part, {&difference}, {{"steps", steps}});
+      return rewriter_.add("ScalarFunction", part, {&difference}, {{"steps", steps}});
     }
     if (type == "Not") return opposite(numbers(*producer.input(0)), part);
     Variable &a = numbers(*producer.input(0)), &b = numbers(*producer.input(1));
-    if (type == "And") return replacement_.add("Mul", part, {&a, &b});
-    if (type == "Xor") return replacement_.add("Abs", part, {&replacement_.add("Sub", part + "_difference", {&a, &b})});
-    Variable& sum = replacement_.add("Add", part + "_sum", {&a, &b});
-    return replacement_.add("Clip", part,
-                            {&sum, &replacement_.number(part + "_zero", 0), &replacement_.number(part + "_one", 1)});
+    if (type == "And") return rewriter_.add("Mul", part, {&a, &b});
+    if (type == "Xor") return rewriter_.add("Abs", part, {&rewriter_.add("Sub", part + "_difference", {&a, &b})});
+    Variable& sum = rewriter_.add("Add", part + "_sum", {&a, &b});
+    return rewriter_.add("Clip", part,
+                         {&sum, &rewriter_.number(part + "_zero", 0), &rewriter_.number(part + "_one", 1)});
   }
 
   Variable& opposite(Variable& numbers, const std::string& part) {
-    return replacement_.add("Sub", part, {&replacement_.number(part + "_one", 1), &numbers});
+    return rewriter_.add("Sub", part, {&rewriter_.number(part + "_one", 1), &numbers});
   }
 
  private:
-  Replacement& replacement_;
+  Rewriter& rewriter_;
   int count_ = 0;
 };
 
@@ -75,8 +75,8 @@ bool has_infinity(const Variable& value) {
 bool is_zero(const Variable& value) { return value.is_parameter() && value.value().eq(0).all().item<bool>(); }
 
 /// The operation gives on what it is given: it goes where nothing needs its name.
-void pass_on(Graph& graph, Replacement& replacement, Operation& operation, Variable& value) {
-  replacement.finish("Identity", {&value});
+void pass_on(Graph& graph, Rewriter& rewriter, Operation& operation, Variable& value) {
+  rewriter.become("Identity", {&value});
   if (can_bypass(graph, operation)) graph.bypass(operation);
 }
 
@@ -85,7 +85,7 @@ std::string as_scalar_function(Graph& graph, Operation& operation, Origins* orig
   const auto program = scalar_program(*operation.output());
   if (!program) return {};
   const std::string type = operation.type();
-  Replacement(graph, operation, origins).finish("ScalarFunction", {program->x}, {{"steps", program->steps}});
+  Rewriter(graph, operation, origins).become("ScalarFunction", {program->x}, {{"steps", program->steps}});
   return program->path.size() == 1 ? type + " became ScalarFunction"
                                    : fmt::format("{} and what it chooses became ScalarFunction", type);
 }
@@ -95,12 +95,12 @@ std::string as_scalar_function(Graph& graph, Operation& operation, Origins* orig
 std::string where_constant(Graph& graph, Operation& where, Origins* origins) {
   const at::Tensor condition = where.input(0)->value().to(at::kBool);
   Variable *x = where.input(1), *y = where.input(2);
-  Replacement replacement(graph, where, origins);
+  Rewriter rewriter(graph, where, origins);
   const bool always = condition.all().item<bool>(), never = condition.logical_not().all().item<bool>();
   if (always || never) {
     Variable* left = always ? x : y;
     if (left->shape() != where.output()->shape()) return {};
-    pass_on(graph, replacement, where, *left);
+    pass_on(graph, rewriter, where, *left);
     return "Where of one operand taken away";
   }
   if (x->is_parameter() && y->is_parameter()) return {};  // fold_constants knows how
@@ -108,45 +108,45 @@ std::string where_constant(Graph& graph, Operation& where, Origins* origins) {
     Variable *value = chosen ? x : y, *rest = chosen ? y : x;
     if (!is_zero(*rest) || value->shape() != where.output()->shape()) continue;
     const at::Tensor holds = chosen ? condition : condition.logical_not();
-    replacement.finish("Mul", {value, &replacement.constant("mask", holds.to(at::kFloat))});
+    rewriter.become("Mul", {value, &rewriter.constant("mask", holds.to(at::kFloat))});
     return "Where with a constant condition became Mul";
   }
   const auto term = [&](Variable* value, const at::Tensor& holds, const std::string& part) -> Variable* {
     if (value->is_parameter())
-      return &replacement.constant(part, at::where(holds, value->value(), at::zeros({}, value->value().options())));
-    Variable& mask = replacement.constant(part + "_mask", holds.to(at::kFloat));
-    return &replacement.add("Mul", part, {value, &mask});
+      return &rewriter.constant(part, at::where(holds, value->value(), at::zeros({}, value->value().options())));
+    Variable& mask = rewriter.constant(part + "_mask", holds.to(at::kFloat));
+    return &rewriter.add("Mul", part, {value, &mask});
   };
   Variable *first = term(x, condition, "chosen"), *second = term(y, condition.logical_not(), "other");
-  replacement.finish("Add", {first, second});
+  rewriter.become("Add", {first, second});
   return "Where with a constant condition became Mul and Add";
 }
 
 std::string where_computed(Graph& graph, Operation& where, Origins* origins) {
   Variable *condition = where.input(0), *x = where.input(1), *y = where.input(2);
   if (!Conditions::known(*condition) || has_infinity(*x) || has_infinity(*y)) return {};
-  Replacement replacement(graph, where, origins);
-  Conditions conditions(replacement);
+  Rewriter rewriter(graph, where, origins);
+  Conditions conditions(rewriter);
   Variable& holds = conditions.numbers(*condition);
   const bool with_x = !is_zero(*x), with_y = !is_zero(*y);
   Variable &opposite = conditions.opposite(holds, "other_condition"), *factor = with_x ? &holds : &opposite;
   Variable* value = with_x ? x : y;
   if ((!with_x || !with_y) && value->shape() == where.output()->shape()) {
-    replacement.finish("Mul", {value, factor});
+    rewriter.become("Mul", {value, factor});
     return "Where became Mul with its condition";
   }
-  Variable& first = replacement.add("Mul", "chosen", {x, &holds});
-  Variable& second = replacement.add("Mul", "other", {y, &opposite});
-  replacement.finish("Add", {&first, &second});
+  Variable& first = rewriter.add("Mul", "chosen", {x, &holds});
+  Variable& second = rewriter.add("Mul", "other", {y, &opposite});
+  rewriter.become("Add", {&first, &second});
   return "Where became Mul with its condition and Add";
 }
 
 std::string cast_condition(Graph& graph, Operation& cast, Origins* origins) {
   Variable* condition = cast.input(0);
   if (condition->dtype() != at::kBool || condition->is_parameter() || !Conditions::known(*condition)) return {};
-  Replacement replacement(graph, cast, origins);
-  Variable& numbers = Conditions(replacement).numbers(*condition);
-  pass_on(graph, replacement, cast, numbers);
+  Rewriter rewriter(graph, cast, origins);
+  Variable& numbers = Conditions(rewriter).numbers(*condition);
+  pass_on(graph, rewriter, cast, numbers);
   return "Cast of a condition became arithmetic";
 }
 

@@ -11,12 +11,10 @@
 
 namespace espq {
 
-void record_origin(Origins& origins, const std::string& made, const std::string& origin) {
-  const auto known = origins.find(origin);
-  origins[made] = known == origins.end() ? origin : known->second;
-}
+namespace {
 
-std::vector<Shape> result_shapes(const Operation& operation) {
+/// Of the operation on zeros, and on the constants among its operands: with the shapes and types that the results have.
+Tensors sample_results(const Operation& operation) {
   Tensors inputs;
   for (const Variable* input : operation.inputs()) {
     if (!input) {
@@ -28,29 +26,31 @@ std::vector<Shape> result_shapes(const Operation& operation) {
       inputs.push_back(at::zeros(*input->shape(), input->dtype()));
     }
   }
-  std::vector<Shape> shapes;
-  for (const at::Tensor& result : definition_of(operation).forward({.operation = operation}, inputs))
-    shapes.push_back(result.defined() ? result.sizes().vec() : Shape());
-  return shapes;
+  return definition_of(operation).forward({.operation = operation}, inputs);
 }
 
-namespace {
-
 void set_shapes(Operation& operation) {
-  const std::vector<Shape> shapes = result_shapes(operation);
-  for (size_t i = 0; i < operation.outputs().size() && i < shapes.size(); ++i)
-    if (operation.outputs()[i]) operation.outputs()[i]->set_shape(shapes[i]);
+  const Tensors results = sample_results(operation);
+  for (size_t i = 0; i < operation.outputs().size() && i < results.size(); ++i)
+    if (Variable* output = operation.outputs()[i])
+      output->set_shape(results[i].defined() ? results[i].sizes().vec() : Shape());
 }
 
 /// Whether what serves the operation computes with its width.
 bool keeps_width(const Operation& operation) {
-  return !operation.width()->is_float() || definition_of(operation).quantization.quantizable;
+  return !operation.width() || !operation.width()->is_float() || definition_of(operation).quantization.quantizable;
 }
 
 }  // namespace
 
-Width Rewriter::width_for(const Operation& made) const {
-  return keeps_width(origin_) ? *origin_.width() : default_width(made, bits_);
+std::optional<Width> Rewriter::width_for(const Operation& made) const {
+  return keeps_width(origin_) ? origin_.width() : default_width(made, bits_);
+}
+
+void Rewriter::record_origin(const std::string& made, const std::string& origin) {
+  if (!origins_) return;
+  const auto known = origins_->find(origin);
+  (*origins_)[made] = known == origins_->end() ? origin : known->second;
 }
 
 const Shape& Rewriter::shape(size_t slot) const {
@@ -68,13 +68,17 @@ Variable& Rewriter::constant(std::string_view part, const std::vector<int64_t>& 
   return constant(part, integer_tensor(values));
 }
 
+Variable& Rewriter::number(std::string_view part, double value) {
+  return constant(part, at::scalar_tensor(value, at::kFloat));
+}
+
 Operation& Rewriter::make(std::string_view type, std::string_view part, const std::vector<Variable*>& inputs,
                           const std::vector<Variable*>& outputs, AttributeMap attributes) {
   const std::string name = free_operation_name(graph_, fmt::format("{}_{}", origin_.name(), part));
   Operation& made = graph_.add_operation(std::string(type), name, inputs, outputs, std::move(attributes));
   normalize_attributes(made);
   made.set_width(width_for(made));
-  record_origin(origins_, name, origin_.name());
+  record_origin(name, origin_.name());
   return made;
 }
 
@@ -82,7 +86,9 @@ Variable& Rewriter::add(std::string_view type, std::string_view part, const std:
                         AttributeMap attributes) {
   Variable& result = add_value(graph_, *inputs.at(0), std::nullopt,
                                free_variable_name(graph_, fmt::format("{}_{}", origin_.name(), part)));
-  set_shapes(make(type, part, inputs, {&result}, std::move(attributes)));
+  const Tensors results = sample_results(make(type, part, inputs, {&result}, std::move(attributes)));
+  result.set_shape(results.at(0).sizes().vec());
+  result.set_dtype(results[0].scalar_type());
   return result;
 }
 
@@ -144,9 +150,9 @@ void Rewriter::replace(const std::vector<Variable*>& values) {
         graph_.add_parameter(free_variable_name(graph_, own + "_shape"), integer_tensor(*values.at(slot)->shape()));
     Operation& last = graph_.add_operation("Reshape", own, {values[slot], &shape}, {outputs[slot]});
     normalize_attributes(last);
-    last.set_width(inherits ? *width : default_width(last, bits_));
+    last.set_width(inherits ? width : default_width(last, bits_));
     set_shapes(last);
-    if (own != name) record_origin(origins_, own, name);
+    if (own != name) record_origin(own, name);
   }
 }
 

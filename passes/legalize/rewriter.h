@@ -16,9 +16,10 @@ namespace espq {
 /// variable has its shape.
 class Rewriter {
  public:
-  /// `bits`: of the network.
-  Rewriter(Graph& graph, Operation& origin, int bits, const LegalizeOptions& options, Origins& origins)
-      : graph_(graph), origin_(origin), bits_(bits), options_(options), origins_(origins) {}
+  /// `origins` (may be null) learns what new operations were made for. `bits`: of the network. Where the origin has no
+  /// width yet, new operations have none: assign_widths comes.
+  Rewriter(Graph& graph, Operation& origin, Origins* origins, int bits = 8, const LegalizeOptions& options = {})
+      : graph_(graph), origin_(origin), origins_(origins), bits_(bits), options_(options) {}
 
   Graph& graph() { return graph_; }
   Operation& origin() { return origin_; }
@@ -30,6 +31,7 @@ class Rewriter {
   /// A parameter NAME_part.
   Variable& constant(std::string_view part, const at::Tensor& value);
   Variable& constant(std::string_view part, const std::vector<int64_t>& values);
+  Variable& number(std::string_view part, double value);
 
   /// A new operation NAME_part; its result.
   Variable& add(std::string_view type, std::string_view part, const std::vector<Variable*>& inputs,
@@ -68,20 +70,15 @@ class Rewriter {
                   const std::vector<Variable*>& outputs, AttributeMap attributes);
 
   /// That of the origin; where the origin computes in float because its operator has no grids, that of the network.
-  Width width_for(const Operation& made) const;
+  std::optional<Width> width_for(const Operation& made) const;
+  void record_origin(const std::string& made, const std::string& origin);
 
   Graph& graph_;
   Operation& origin_;
+  Origins* origins_;
   int bits_;
-  const LegalizeOptions& options_;
-  Origins& origins_;
+  LegalizeOptions options_;
 };
-
-/// `made` serves the operation that `origin` serves, or `origin` itself.
-void record_origin(Origins& origins, const std::string& made, const std::string& origin);
-
-/// Shapes of the results, from shapes and constants of the operands.
-std::vector<Shape> result_shapes(const Operation& operation);
 
 /// A Pad with zeros in front of the origin does what the window's padding did; the window has none afterwards.
 void pad_in_front(Rewriter& rewriter, Window& window);

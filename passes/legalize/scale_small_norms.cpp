@@ -45,8 +45,6 @@ PassReport scale_small_norms(Graph& graph, const Dataset& data, int64_t batches)
   report.note("norm of 16 bits", static_cast<int64_t>(norms.size()));
   if (norms.empty()) return report;
   const std::vector<double> magnitudes = magnitudes_of(graph, norms, data, batches);
-  Origins unread;
-  const LegalizeOptions options;
   for (size_t i = 0; i < norms.size(); ++i) {
     Operation* operation = norms[i];
     const double magnitude = magnitudes[i];
@@ -54,12 +52,9 @@ PassReport scale_small_norms(Graph& graph, const Dataset& data, int64_t batches)
     if (!small) continue;
     report.count("small numbers of ReduceL2 scaled", operation->name());
     const double factor = std::exp2(1 - std::floor(std::log2(magnitude)));  // to between 2 and 4
-    Rewriter rewriter(graph, *operation, operation->width()->activations, options, unread);
-    const auto number = [&](std::string_view part, double value) {
-      return &rewriter.constant(part, at::scalar_tensor(value, at::TensorOptions(operation->input(0)->dtype())));
-    };
-    rewriter.before(0, "Mul", "raised", {number("factor", factor)});
-    rewriter.after("Mul", "lowered", {number("share", 1 / factor)});
+    Rewriter rewriter(graph, *operation, nullptr, operation->width()->activations);
+    rewriter.before(0, "Mul", "raised", {&rewriter.number("factor", factor)});
+    rewriter.after("Mul", "lowered", {&rewriter.number("share", 1 / factor)});
   }
   return report;
 }
