@@ -122,21 +122,29 @@ const SlotQuant* stored_format(const Graph& graph, const std::vector<const SlotQ
   return best;
 }
 
-/// A graph input is stored in one format; readers with another one need a conversion.
+/// Who reads a graph input.
+struct InputReaders {
+  std::vector<const SlotQuant*> formats;
+  bool floats = false;
+};
+
+/// A graph input is stored in one format; readers with another one need a conversion. Floats that one of them wants are
+/// not there any more once the input is stored as integers.
 void convert_inputs(Graph& graph, const Quirks& quirks, PassReport& report) {
-  std::unordered_map<const Variable*, std::vector<const SlotQuant*>> readers;
+  std::unordered_map<const Variable*, InputReaders> readers;
   for_each_use(graph, true, [&](const Use& use, Variable& variable) {
     const SlotQuant* read = reading_slot(use);
-    if (read && has_format(graph, *read)) readers[&variable].push_back(read);
+    if (read && has_format(graph, *read)) readers[&variable].formats.push_back(read);
+    readers[&variable].floats |= reads_floats(use);
   });
   for_each_use(graph, true, [&](const Use& use, Variable& variable) {
-    const auto found = readers.find(&variable);
-    if (found == readers.end()) return;
-    const SlotQuant& written = *stored_format(graph, found->second);
+    const auto& [formats, floats] = readers.at(&variable);
     const SlotQuant* read = reading_slot(use);
-    if (reads_floats(use))
-      insert(graph, report, use, "DequantizeLinear", scale_of(graph, written), written);
-    else if (has_format(graph, *read) && !same_format(graph, written, *read, {}))
+    if (!read || !has_format(graph, *read)) return;
+    const SlotQuant& written = *stored_format(graph, formats);
+    if (floats)
+      insert(graph, report, use, "QuantizeLinear", scale_of(graph, *read), *read);
+    else if (!same_format(graph, written, *read, {}))
       insert_requantize(graph, report, use, written, *read, quirks);
   });
 }

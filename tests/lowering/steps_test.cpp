@@ -92,13 +92,33 @@ TEST(Conversions, GraphInputsHaveTheFormatOfTheirFinestReader) {
   Operation& first = *q.quantized("Tanh", "first", {x})->producer();
   Operation& second = *q.quantized("Neg", "second", {x})->producer();
   second.edit_input_quant(0) = q.slot(8, {-6});
-  Operation& real = *q.floating("Erf", "real", {x})->producer();
-  q.outputs({first.output(), second.output(), real.output()});
+  q.outputs({first.output(), second.output()});
   const Graph lowered = lower(q.graph);
   EXPECT_THAT(lowered.inputs()[0]->storage()->exponents, ElementsAre(-6));
   EXPECT_EQ(lowered.find_operation("first")->input(0)->producer()->type(), "RequantizeLinear");
-  EXPECT_EQ(lowered.find_operation("real")->input(0)->producer()->type(), "DequantizeLinear");
-  EXPECT_EQ(lower(q.graph, {}, {.one_format_per_graph_input = true}).operation_count(), 3u);
+  EXPECT_EQ(lower(q.graph, {}, {.one_format_per_graph_input = true}).operation_count(), 2u);
+}
+
+// Rounded numbers instead of its floats would cost a layer in float all that it is in float for.
+TEST(Conversions, GraphInputsStayFloatForAReaderInFloat) {
+  GraphBuilder q("esp32p4");
+  Variable* x = q.input("x", {1, 8});
+  Operation& integer = *q.quantized("Neg", "integer", {x})->producer();
+  integer.edit_input_quant(0) = q.slot(8, {-6});
+  Operation& real = *q.floating("Erf", "real", {x})->producer();
+  q.outputs({integer.output(), real.output()});
+  const Graph lowered = lower(q.graph);
+  EXPECT_FALSE(lowered.inputs()[0]->storage().has_value());
+  EXPECT_EQ(lowered.find_operation("real")->input(0), lowered.inputs()[0]);
+  const Operation* conversion = lowered.find_operation("integer")->input(0)->producer();
+  EXPECT_EQ(conversion->type(), "QuantizeLinear");
+  EXPECT_THAT(conversion->output()->storage()->exponents, ElementsAre(-6));
+  const at::Tensor values = at::linspace(-1.5, 1.5, 8).view({1, 8});
+  const Tensors found = Executor(lowered, Precision::Board)
+                            .run({values}, {lowered.outputs()[1], lowered.find_operation("integer")->input(0)});
+  EXPECT_TRUE(at::equal(found[0], at::erf(values)));
+  EXPECT_TRUE(at::equal(found[1].to(at::kFloat), at::round(values * 64)));
+  EXPECT_EQ(lower(q.graph, {}, {.one_format_per_graph_input = true}).operation_count(), 2u);
 }
 
 TEST(Integers, PerChannelFiltersAndBiases) {
