@@ -24,6 +24,8 @@ void describe(Fields& fields, WidthOptions& options) {
 /// Gives every operation its arithmetic: the width that `layers` says (mixed precision), else that of the options. In
 /// 16-bit networks operators for which the chip library has an 8-bit kernel only (Resize) compute with 8 bits, and
 /// functions of one tensor for which it has none (Softplus, Mish, Abs ...) are quantized, to become look-up tables.
+/// Operations between layers in float alone (the sum of two Pow that a Sqrt reads) compute in float, too, where the
+/// library has a kernel for it and no layer says otherwise.
 /// Operations that already have a width (set by a float pass) keep it. Where weights of 8 bits under activations of 16
 /// are asked for, operations that cannot have them (of several groups, or without constant weights) get 16 for both.
 /// Throws UserError on a key of `layers` that no operation has, or a width that is not 8 or 16.
