@@ -215,7 +215,7 @@ const Limit kLeftShift{.what = "a result finer than the product of the operands'
 const Limit kBroadcast{.what = "operands that broadcast along more than four groups of dimensions",
                        .remedy = "merge dimensions with a Reshape, or expand an operand",
                        .asked = [](const Operation& operation, const Deployment&, Width) {
-                         const auto a = model_shape(operation.input(0)), b = model_shape(operation.input(1));
+                         const auto a = shape_at_kernel(operation.input(0)), b = shape_at_kernel(operation.input(1));
                          return a && b && broadcast_groups(*a, *b) > 4;
                        }};
 

@@ -64,7 +64,7 @@ const Limit kBiasShape{.what = "a C that is not one constant per column of the r
                        .asked = [](const Operation& operation, const Deployment&, Width) {
                          const Variable* bias = operation.input(2);
                          if (!bias || is_computed(operation, 2)) return bias != nullptr;
-                         const auto result = model_shape(operation.output());
+                         const auto result = shape_at_kernel(operation.output());
                          if (!result || result->empty()) return false;
                          const at::Tensor& value = bias->value();
                          return value.dim() == 0 || value.size(-1) != result->back() || value.numel() != result->back();
@@ -81,7 +81,7 @@ Tensors matmul_forward(const ForwardContext& context, const Tensors& inputs) {
 const Limit kMatMulRank{.what = "more than four dimensions",
                         .remedy = "merge batch dimensions with a Reshape",
                         .asked = [](const Operation& operation, const Deployment&, Width) {
-                          const auto a = model_shape(operation.input(0)), b = model_shape(operation.input(1));
+                          const auto a = shape_at_kernel(operation.input(0)), b = shape_at_kernel(operation.input(1));
                           return (a && a->size() > 4) || (b && b->size() > 4);
                         }};
 

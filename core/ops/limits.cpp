@@ -17,21 +17,15 @@ const Limit kSpatialAxes{.what = "more than two spatial axes",
 const Limit kOneSample{.what = "more than one sample at a time",
                        .remedy = "give the network a batch of 1",
                        .asked = [](const Operation& operation, const Deployment&, Width) {
-                         const auto shape = model_shape(operation.input(0));
+                         const auto shape = shape_at_kernel(operation.input(0));
                          return shape && !shape->empty() && shape->front() > 1;
                        }};
 
-std::optional<Shape> model_shape(const Variable* value) {
-  if (!value || !value->shape() || value->permutation().empty()) return value ? value->shape() : std::nullopt;
-  Shape shape = *value->shape();
-  for (size_t i = 0; i < shape.size(); ++i) shape[value->permutation()[i]] = value->shape()->at(i);
-  return shape;
-}
+std::optional<Shape> shape_at_kernel(const Variable* value) { return value ? value->shape() : std::nullopt; }
 
 std::optional<Shape> image_shape(const Operation& operation, const Variable* value) {
-  auto shape = model_shape(value);
-  const bool from_file = operation.chip().kernels.has_value() && shape && value->permutation().empty();
-  if (from_file && (shape->size() == 3 || shape->size() == 4))
+  auto shape = shape_at_kernel(value);
+  if (operation.chip().kernels && shape && (shape->size() == 3 || shape->size() == 4))
     std::rotate(shape->begin() + 1, shape->end() - 1, shape->end());
   return shape;
 }

@@ -8,10 +8,11 @@
 // calibration, exponents in chip graphs only.
 namespace espq {
 
-/// Shape of a tensor in the model's order, also in a chip graph; nullopt when it is not known.
-std::optional<Shape> model_shape(const Variable* value);
-/// The same of a tensor [N, C, spatial...] of an operation whose kernels want the channels last: what a file calls
-/// [N, spatial..., C], whose permutation it does not tell.
+/// Shape of a tensor as a kernel meets it: in a chip graph in the chip's order, as its attributes are; nullopt when it
+/// is not known.
+std::optional<Shape> shape_at_kernel(const Variable* value);
+/// The same as [N, C, spatial...], of an operation whose kernels want the channels last. The permutation of a chip
+/// graph's tensor does not tell: it is that of the writer's view, not of a reader's behind a Transpose that went.
 std::optional<Shape> image_shape(const Operation& operation, const Variable* value);
 /// Exponent of a tensor of a chip graph; nullopt for floats, and before lowering.
 std::optional<int> stored_exponent(const Variable* value);

@@ -239,12 +239,12 @@ bool covers_normalized_axes(const Shape& factors, const Shape& x, int64_t axis) 
 const Limit kShortFactors{.what = "a scale or bias of another shape than the normalized axes",
                           .remedy = "expand it to their shape, or multiply and add behind",
                           .asked = [](const Operation& operation, const Deployment&, Width) {
-                            const auto shape = model_shape(operation.input(0));
+                            const auto shape = shape_at_kernel(operation.input(0));
                             if (!shape || shape->empty()) return false;
                             const auto rank = static_cast<int64_t>(shape->size());
                             const int64_t axis = wrap_axis(operation, operation.int_attribute("axis", -1), rank);
                             for (const size_t slot : {1, 2})
-                              if (const auto factors = model_shape(operation.input(slot));
+                              if (const auto factors = shape_at_kernel(operation.input(slot));
                                   factors && !covers_normalized_axes(*factors, *shape, axis))
                                 return true;
                             return false;

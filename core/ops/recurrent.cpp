@@ -190,7 +190,7 @@ const Limit kReverse{.what = "the direction reverse alone",
 const Limit kBatch{.what = "more than one sequence at a time",
                    .remedy = "give the network a batch of 1",
                    .asked = [](const Operation& operation, const Deployment&, Width) {
-                     const auto shape = model_shape(operation.input(0));
+                     const auto shape = shape_at_kernel(operation.input(0));
                      const size_t axis = operation.int_attribute("layout", 0) == 0 ? 1 : 0;
                      return shape && shape->size() == 3 && (*shape)[axis] > 1;
                    }};
@@ -224,7 +224,7 @@ const Limit kLengths{.what = "sequences shorter than the input (sequence_lens)",
                      .asked = [](const Operation& operation, const Deployment&, Width) {
                        if (!operation.input(4)) return false;
                        const auto lengths = integer_constant(operation.input(4));
-                       const auto shape = model_shape(operation.input(0));
+                       const auto shape = shape_at_kernel(operation.input(0));
                        if (!lengths || !shape || shape->size() != 3) return true;
                        const int64_t steps = shape->at(operation.int_attribute("layout", 0) == 0 ? 0 : 1);
                        return std::any_of(lengths->begin(), lengths->end(),

@@ -247,7 +247,7 @@ const Limit kNoAxisLeft{.what = "a result without axes: it gives the shape [1]",
                         .remedy = "reduce with keepdims = 1, and Reshape the result to [1]",
                         .asked = [](const Operation& operation, const Deployment&, Width) {
                           const auto reduced = reduced_axes(operation);
-                          const auto result = model_shape(operation.output());
+                          const auto result = shape_at_kernel(operation.output());
                           return reduced && !reduced->empty() && reduces_all(operation, *reduced) &&
                                  operation.int_attribute("keepdims", 1) == 0 && (!result || result->empty());
                         }};

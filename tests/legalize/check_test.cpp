@@ -37,6 +37,19 @@ TEST(Check, WhatReplacesAnOperatorWithoutGridsHasTheWidthOfTheNetwork) {
     EXPECT_EQ(operation->width(), Width::Int16) << operation->name();
 }
 
+// On the chip the Transposes go: the LayerNormalization reads what the Conv writes, channels last.
+TEST(Check, ANormalizationOfChannelsConverts) {
+  GraphBuilder net;
+  const auto turned = [&](const char* name, Variable* x, Shape order) {
+    return net.op("Transpose", name, {x}, {{"perm", std::move(order)}});
+  };
+  Variable* rows = turned("rows", net.conv("front", net.input("x", {1, 3, 5, 6}), 8), {0, 2, 3, 1});
+  Variable* normal = net.op("LayerNormalization", "norm", {rows, net.random({8}), net.random({8})});
+  net.outputs({net.conv("back", turned("planes", normal, {0, 3, 1, 2}), 4)});
+  const Conversion made = convert(net.graph, net.data());
+  EXPECT_THAT(types(made.chip), ElementsAre("Conv", "LayerNormalization", "Conv"));
+}
+
 TEST(Check, AllowsKernelsOfTheApplication) {
   GraphBuilder net;
   net.outputs({net.op("CumSum", "sum", {net.input("x", {1, 8}), net.constant(at::scalar_tensor(1, at::kLong))})});

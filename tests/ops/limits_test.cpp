@@ -126,14 +126,17 @@ TEST(Refuses, RecurrentCells) {
   EXPECT_TRUE(says(cell({5, 1, 3}, 0), Refusal::Kind::Form, "linear_before_reset"));
 }
 
-TEST(ModelShape, UndoesThePermutationOfAChipGraph) {
+TEST(Shapes, AreThoseThatKernelsMeet) {
   Graph graph;
-  Variable& x = graph.add_variable("x");
-  EXPECT_FALSE(model_shape(&x));
+  Variable &x = graph.add_variable("x"), &y = graph.add_variable("y");
+  EXPECT_FALSE(shape_at_kernel(&x));
   x.set_shape(Shape{1, 5, 6, 3});
-  EXPECT_EQ(*model_shape(&x), (Shape{1, 5, 6, 3}));
   x.set_permutation({0, 2, 3, 1});
-  EXPECT_EQ(*model_shape(&x), (Shape{1, 3, 5, 6}));
+  EXPECT_EQ(*shape_at_kernel(&x), (Shape{1, 5, 6, 3}));
+  Operation& pool = graph.add_operation("GlobalAveragePool", "pool", {&x}, {&y});
+  EXPECT_EQ(*image_shape(pool, &x), (Shape{1, 5, 6, 3}));
+  pool.edit_chip().kernels = Width::Int8;
+  EXPECT_EQ(*image_shape(pool, &x), (Shape{1, 3, 5, 6}));
 }
 
 }  // namespace
