@@ -1,6 +1,8 @@
 // Conv: what the chip library reads otherwise than ONNX means it.
 #include <ATen/ATen.h>
 
+#include <algorithm>
+
 #include "core/graph/edit.h"
 #include "core/ops/window_limits.h"
 #include "passes/legalize/rewriter.h"
@@ -140,10 +142,49 @@ std::string stack_sequences(Rewriter& rewriter) {
   return "sequences of Conv became one picture";
 }
 
+/// Samples ([N, C, H, W]) are bands of one picture, [1, C, N * band, W]. A band holds the padding of its sample and as
+/// many steps of the window as it has rows, so that no window sees two samples and every band begins with one.
+std::string stack_samples(Rewriter& rewriter) {
+  Operation& conv = rewriter.origin();
+  const Shape shape = rewriter.shape(0);
+  const auto result = conv.output()->shape();
+  if (shape.size() != 4 || shape[0] == 1 || !result) return {};
+  auto window = window_of(rewriter);
+  if (!window) return {};
+  const int64_t stride = window->strides[0], samples = shape[0], kept = result->at(2);
+  const int64_t above = window->begin[0], used = std::max(above + shape[2], (kept - 1) * stride + window->reach(0));
+  const int64_t steps = (used + stride - 1) / stride, band = steps * stride;
+  if (band != shape[2]) {
+    const std::vector<int64_t> pads{0, 0, above, 0, 0, 0, band - above - shape[2], 0};
+    rewriter.before(0, "Pad", "bands", {&rewriter.constant("band_pads", pads)}, {{"mode", std::string("constant")}});
+  }
+  const Shape swapped{1, 0, 2, 3}, picture{1, shape[1], samples * band, shape[3]};
+  rewriter.before(0, "Transpose", "turned", {}, {{"perm", swapped}});
+  rewriter.before(0, "Reshape", "picture", {&rewriter.constant("picture_shape", picture)});
+  window->begin[0] = 0;
+  window->end[0] = std::max<int64_t>(0, window->reach(0) - stride);
+  conv.set_attribute("pads", window->pads());
+  conv.set_attribute("auto_pad", std::string("NOTSET"));
+  if (steps != kept) {
+    const auto number = [&](std::string_view part, int64_t value) {
+      return &rewriter.constant(part, std::vector<int64_t>{value});
+    };
+    rewriter.after("Slice", "rows", {number("rows_start", 0), number("rows_end", kept), number("rows_axis", 2)});
+  }
+  const Shape turned{result->at(1), samples, steps, result->at(3)};
+  rewriter.after("Transpose", "turned_back", {}, {{"perm", swapped}});
+  rewriter.after("Reshape", "samples", {&rewriter.constant("samples_shape", turned)});
+  return "samples of Conv became one picture";
+}
+
 }  // namespace
 
 std::vector<RewriteRule> convolution_rewrites() {
-  return {{"Conv", separate_padding}, {"Conv", join_groups}, {"Conv", scale_channels}, {"Conv", stack_sequences}};
+  return {{"Conv", separate_padding},
+          {"Conv", join_groups},
+          {"Conv", scale_channels},
+          {"Conv", stack_sequences},
+          {"Conv", stack_samples}};
 }
 
 }  // namespace espq

@@ -92,6 +92,26 @@ const std::vector<RewriteCase>& cases() {
                              {{"pads", Shape{1, 0}}, {"strides", Shape{2}}})});
        },
        {"sequences of Conv became one picture"}},
+      {"conv_of_samples",
+       [](GraphBuilder& net) {
+         Variable* x = net.input("x", {3, 4, 7, 6});
+         net.outputs({net.op("Conv", "conv", {x, net.random({6, 4, 3, 2}), net.random({6})},
+                             {{"pads", Shape{1, 0, 2, 1}}, {"strides", Shape{2, 1}}})});
+       },
+       {"samples of Conv became one picture"}},
+      {"dilated_depthwise_conv_of_samples",
+       [](GraphBuilder& net) {
+         Variable* x = net.input("x", {2, 4, 5, 6});
+         net.outputs({net.op("Conv", "conv", {x, net.random({4, 1, 3, 3}), net.random({4})},
+                             {{"group", int64_t{4}}, {"pads", Shape{2, 2, 2, 2}}, {"dilations", Shape{2, 2}}})});
+       },
+       {"samples of Conv became one picture"}},
+      {"pointwise_conv_of_samples_with_steps",
+       [](GraphBuilder& net) {
+         Variable* x = net.input("x", {2, 4, 5, 6});
+         net.outputs({net.op("Conv", "conv", {x, net.random({6, 4, 1, 1})}, {{"strides", Shape{3, 2}}})});
+       },
+       {"samples of Conv became one picture"}},
       {"max_pool_ceil",
        [](GraphBuilder& net) {
          pool(net, "MaxPool", {{"kernel_shape", Shape{3, 2}}, {"strides", Shape{2, 2}}, {"ceil_mode", int64_t{1}}});
