@@ -177,9 +177,11 @@ def table(results, note):
         first = next(o['check']['refused'] for o in r['targets'].values() if o['check'].get('refused'))
         for kind in {text.split(' ')[0] for text in first}: reasons[kind] += 1
     unfinished = [r for r in checked if any('quantize' not in o for o in r['targets'].values())]
+    torch = sum(name.endswith(('.pt', '.pt2')) for name in results)
     lines = [note.strip(), '',
-             f'{len(results)} networks, of which `espq check` lets {len(checked)} through. {len(passed)} of these were quantized and '
-             f'verified equal for every target in their row; {len(unfinished)} were checked only.', '']
+             f'{len(results)} networks, {torch} of them TorchScript or torch.export files. `espq check` lets {len(checked)} through; '
+             f'{len(passed)} of these were quantized and verified equal for every target in their row'
+             + (f', {len(unfinished)} were checked only.' if unfinished else '.'), '']
     if reasons: lines += ['Networks that cannot run, by the type of operation: ' + ', '.join(f'{k} {n}' for k, n in reasons.most_common()) + '.', '']
     by_source = collections.defaultdict(list)
     for name, result in results.items(): by_source[result['source']].append((name, result))
@@ -191,9 +193,9 @@ def table(results, note):
 
 NOTE = """
 # Networks that `espq check` has seen
-Written by `tests/peer/check_networks.py`. Networks of torchvision, timm and `audio` have random weights and come from
+Written by `tests/peer/check_networks.py`. Networks of torchvision, timm, ultralytics and `audio` have random weights and come from
 `tests/peer/make_networks.py`; the others are trained and come from packages. Where two figures stand in a cell they are those of
-esp32p4 and esp32s3; networks that were checked only, for want of time, were checked for esp32p4. Quantization is 8-bit with the default recipe; where no calibration data belongs to a network it is drawn from a
+esp32p4 and esp32s3. Quantization is 8-bit with the default recipe; where no calibration data belongs to a network it is drawn from a
 normal distribution. SNR is that of the network's outputs in Board precision against the float network on two batches: with random
 weights and drawn data it shows that nothing went wrong, not how accurate a trained network would be. Seconds are wall time
 of a whole command on a machine that was compiling at the same time: an idle one takes 0.3 to 1 s for a check.
