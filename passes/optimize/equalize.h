@@ -19,7 +19,7 @@ struct EqualizeOptions {
   /// grid: saturation then does the work of the Clip, and all codes are used.
   bool clip_to_grid = true;
   double largest_factor = 1024;  ///< of one channel, and the inverse of the smallest
-  double strength = 1;  ///< factors to this power, 0 to 1
+  double strength = 1;           ///< factors to this power, 0 to 1
 };
 
 template <class Fields>

@@ -4,6 +4,8 @@
 
 #include <algorithm>
 
+#include "core/analysis/float_run.h"
+#include "core/exec/executor.h"
 #include "core/graph/edit.h"
 #include "core/ops/limits.h"
 #include "core/ops/linear.h"
@@ -13,6 +15,8 @@
 #include "core/support/progress.h"
 #include "core/support/text.h"
 #include "passes/optimize/option_checks.h"
+#include "passes/optimize/own_bias.h"
+#include "passes/optimize/snapshot.h"
 #include "passes/quantize/layers.h"
 #include "passes/quantize/observer.h"
 
@@ -80,6 +84,21 @@ double multiplications(const LinearOperation& linear) {
   return elements(operation.input(0)) * static_cast<double>(linear.rows() / linear.groups() * kernel);
 }
 
+/// A layer with exact and with rounded weights, on the same values.
+struct Roundings {
+  std::string name;
+  int64_t axis;
+  size_t feed;
+  Piece exact, coarse;
+  at::Tensor shift = {};
+
+  void observe(const at::Tensor& value) {
+    const at::Tensor difference = (coarse.run({value})[0] - exact.run({value})[0]).to(at::kDouble);
+    const at::Tensor mean = difference.movedim(axis < 0 ? difference.dim() + axis : axis, 0).flatten(1).mean(1);
+    shift = shift.defined() ? shift + mean : mean;
+  }
+};
+
 }  // namespace
 
 PassReport split_layers(Graph& graph, const std::vector<std::string>& names, const Target& target,
@@ -140,26 +159,60 @@ std::unordered_map<std::string, double> shares_of_multiplications(const Graph& g
   return shares;
 }
 
-std::vector<std::pair<double, std::string>> worst_weights(const Graph& quantized, Reference& reference) {
-  Executor executor(quantized, Precision::Simulated);
+MeanShifts mean_shifts(const Graph& graph, const Dataset& data, const Target& target) {
+  Graph rounded = graph.clone();
+  WantedVariables feeds;
+  std::vector<Roundings> layers;
+  const Executor exact(graph, Precision::Float), coarse(rounded, Precision::Float);
+  for (const Operation* operation : graph.topological_order()) {
+    const auto linear = linear_operation(*operation);
+    if (!linear) continue;
+    const Operation& same = *rounded.find_operation(operation->name());
+    const at::Tensor rows = on_grid(*linear, linear->rows_first(linear->weight()), target);
+    linear_operation(same)->set_weight(rounded, linear->weight_from(rows.reshape(linear->matrices().sizes())));
+    const Variable& feed = *operation->input(linear->weight_slot() == 0 ? 1 : 0);
+    const Variable& same_feed = *rounded.find_variable(feed.name());
+    layers.push_back({operation->name(), linear->rule().channel_axis, feeds.place_of(feed),
+                      exact.compile({operation}, {&feed}, {operation->output()}),
+                      coarse.compile({&same}, {&same_feed}, {same.output()})});
+  }
+  Executor executor(graph, Precision::Float);
+  for (size_t batch = 0; batch < data.size(); ++batch) {
+    const Tensors values = executor.run(data.inputs(graph, batch), feeds.list());
+    for (Roundings& layer : layers) layer.observe(values[layer.feed]);
+    report_progress("weights", batch + 1, data.size());
+  }
+  MeanShifts shifts;
+  for (const Roundings& layer : layers)
+    shifts.emplace_back(layer.name, layer.shift / static_cast<double>(std::max<size_t>(data.size(), 1)));
+  return shifts;
+}
+
+std::vector<std::string> worst_weights(const Graph& quantized, const MeanShifts& shifts, Reference& reference) {
+  Graph graph = quantized.clone();
+  Executor executor(graph, Precision::Simulated);
   std::vector<const Variable*> wanted;
-  for (const std::string& name : reference.variables()) wanted.push_back(quantized.find_variable(name));
+  for (const std::string& name : reference.variables()) wanted.push_back(graph.find_variable(name));
   std::vector<std::pair<double, std::string>> found;
-  const auto order = quantized.topological_order();
-  for (size_t i = 0; i < order.size(); ++i) {
-    const auto linear = linear_operation(*order[i]);
-    report_progress("weights", i + 1, order.size());
-    if (!linear || !order[i]->quantized()) continue;
+  for (const auto& [name, shift] : shifts) {
+    const Snapshot before(graph);
+    const auto linear = *linear_operation(*graph.find_operation(name));
+    if (has_own_bias(linear)) linear.set_bias(graph, *linear.bias() + shift);
     executor.set_hook([&](SlotEvent& event) {
-      if (&event.operation == order[i] && !event.is_output && event.slot == static_cast<int>(linear->weight_slot()))
+      if (&event.operation == &linear.operation() && !event.is_output &&
+          event.slot == static_cast<int>(linear.weight_slot()))
         event.value = event.raw;
     });
-    const double noise =
-        reference.error([&](size_t batch) { return executor.run(reference.data().inputs(quantized, batch), wanted); });
-    found.emplace_back(noise, order[i]->name());
+    found.emplace_back(
+        reference.error([&](size_t batch) { return executor.run(reference.data().inputs(graph, batch), wanted); }),
+        name);
+    before.restore(graph);
+    report_progress("weights", found.size(), shifts.size());
   }
   std::stable_sort(found.begin(), found.end(), [](const auto& a, const auto& b) { return a.first < b.first; });
-  return found;
+  std::vector<std::string> names;
+  for (auto& [noise, name] : found) names.push_back(std::move(name));
+  return names;
 }
 
 }  // namespace espq

@@ -4,6 +4,7 @@
 #include <utility>
 #include <vector>
 
+#include "core/data/dataset.h"
 #include "core/graph/graph.h"
 #include "core/quant/target.h"
 #include "core/support/enum_names.h"
@@ -59,8 +60,13 @@ std::vector<std::string> layers_to_split(const Graph& graph, const SplitLayersOp
 /// Share of every layer with constant weights in the multiplications of all of them, by name.
 std::unordered_map<std::string, double> shares_of_multiplications(const Graph& graph);
 
-/// Layers of a calibrated graph whose rounded weights cost its outputs most, the worst first, with the noise that is
-/// left of `reference` when the weights of that layer alone are exact.
-std::vector<std::pair<double, std::string>> worst_weights(const Graph& quantized, Reference& reference);
+/// What rounding the weights of a layer adds to the mean of each of its channels, by the layer's name, for all layers
+/// of a float graph with constant weights: what a bias takes back.
+using MeanShifts = std::vector<std::pair<std::string, at::Tensor>>;
+MeanShifts mean_shifts(const Graph& graph, const Dataset& data, const Target& target);
+
+/// The same layers in a calibrated graph with corrected biases, those first whose rounded weights cost its outputs
+/// most: each in turn computes with exact weights and without the correction for the rounded ones.
+std::vector<std::string> worst_weights(const Graph& quantized, const MeanShifts& shifts, Reference& reference);
 
 }  // namespace espq

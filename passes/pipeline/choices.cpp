@@ -16,9 +16,9 @@
 namespace espq {
 namespace {
 
-constexpr int64_t kTrialCorrections = 16;  // batches
-constexpr size_t kMoreTrials = 3;          // layers that may be tried beside those that are split
-constexpr int64_t kTrialBatches = 16;      // for each of calibration and comparison: a choice, not a calibration
+constexpr size_t kMoreTrials = 4;       // layers that may be tried beside those that are split
+constexpr int64_t kRankingBatches = 8;  // to see which to try first
+constexpr int64_t kTrialBatches = 16;   // for each of calibration and comparison: a choice, not a calibration
 
 double decibels(double noise) { return 10 * std::log10(noise); }
 
@@ -28,17 +28,31 @@ Graph quantized(const Graph& prepared, const Dataset& data, const Recipe& recipe
   return trial;
 }
 
-/// Noise of the network as the recipe will leave it, short of training: what bias correction takes back does not count.
-double noise_of(const Graph& prepared, const Dataset& data, const Recipe& recipe, Reference& reference) {
+/// The network as the recipe will leave it, short of training: what bias correction takes back does not count.
+Graph corrected(const Graph& prepared, const Dataset& data, const Recipe& recipe) {
   Graph trial = quantized(prepared, data, recipe);
-  if (recipe.correct_biases) {
-    CorrectBiasesOptions options;
-    options.batches = kTrialCorrections;
-    options.sweeps = 1;
-    if (correct_biases(trial, trial.clone(), data, options).changed()) settle(trial, recipe.quirks);
-  }
-  return reference.simulated_error(trial);
+  if (!recipe.correct_biases) return trial;
+  CorrectBiasesOptions options;
+  options.batches = kTrialBatches;
+  options.sweeps = 1;
+  if (correct_biases(trial, trial.clone(), data, options).changed()) settle(trial, recipe.quirks);
+  return trial;
 }
+
+/// What trials are made with. Each has few numbers to choose, and a few samples that nobody calibrated with are a worse
+/// judge than all of them.
+struct TrialData {
+  Dataset calibration, judging;
+
+  explicit TrialData(const Dataset& data) {
+    const DividedData divided = hold_out(data);
+    calibration = first_batches(divided.training, kTrialBatches);
+    std::vector<Dataset::Batch> batches;
+    for (const Dataset& part : {calibration, first_batches(divided.held_out, kTrialBatches)})
+      for (size_t i = 0; i < part.size(); ++i) batches.push_back(part[i]);
+    judging = Dataset(std::move(batches));
+  }
+};
 
 /// What equalization may be worth trying: it evens ranges, and how far that lowers the noise nobody knows before.
 std::vector<EqualizeOptions> candidates(const EqualizeOptions& wanted, const Target& target) {
@@ -60,18 +74,20 @@ std::vector<EqualizeOptions> candidates(const EqualizeOptions& wanted, const Tar
 
 PassReport equalize_where_it_helps(Graph& prepared, const Dataset& data, const Recipe& recipe) {
   const Target& target = find_target(recipe.target);
-  const DividedData divided = hold_out(data);
-  const Dataset training = first_batches(divided.training, kTrialBatches);
-  Reference reference(prepared, first_batches(divided.held_out, kTrialBatches));
-  double best = noise_of(prepared, training, recipe, reference);
-  std::string compared = fmt::format("held-out noise {:.1f} dB", decibels(best));
+  const TrialData trials(data);
+  Reference reference(prepared, trials.judging);
+  const auto noise_of = [&](const Graph& network) {
+    return reference.simulated_error(corrected(network, trials.calibration, recipe));
+  };
+  double best = noise_of(prepared);
+  std::string compared = fmt::format("noise {:.1f} dB", decibels(best));
   PassReport report{"equalize"};
   std::optional<Graph> chosen;
   for (const EqualizeOptions& options : candidates(*recipe.equalize, target)) {
     Graph scaled = prepared.clone();
-    PassReport changes = equalize(scaled, training, target, options);
+    PassReport changes = equalize(scaled, trials.calibration, target, options);
     if (!changes.changed()) continue;
-    const double noise = noise_of(scaled, training, recipe, reference);
+    const double noise = noise_of(scaled);
     compared += fmt::format(", {} with strength {:.2g} {:.1f} dB", options.activations ? "all" : "weights",
                             options.strength, decibels(noise));
     if (!(noise < best)) continue;
@@ -91,28 +107,30 @@ PassReport split_where_it_helps(Graph& prepared, const Dataset& data, const Reci
   const SplitLayersOptions& options = *recipe.split_layers;
   const std::vector<std::string> named = layers_to_split(prepared, options);
   if (!named.empty()) return split_layers(prepared, named, target, options);
-  const DividedData divided = hold_out(data);
-  const Dataset training = first_batches(divided.training, kTrialBatches);
-  Reference reference(prepared, first_batches(divided.held_out, kTrialBatches));
-  const auto worst = worst_weights(quantized(prepared, training, recipe), reference);
-  double best = noise_of(prepared, training, recipe, reference);
+  const TrialData trials(data);
+  Reference reference(prepared, trials.judging);
+  const Graph whole = corrected(prepared, trials.calibration, recipe);
+  Reference ranking(prepared, first_batches(trials.judging, kRankingBatches));
+  const auto worst =
+      worst_weights(whole, mean_shifts(prepared, first_batches(trials.calibration, kRankingBatches), target), ranking);
+  double best = reference.simulated_error(whole);
   PassReport report{"split_layers"};
-  std::string compared = fmt::format("held-out noise {:.1f} dB", decibels(best));
+  std::string compared = fmt::format("noise {:.1f} dB", decibels(best));
   auto shares = shares_of_multiplications(prepared);
   double cost = 0;
-  const size_t trials = std::min(worst.size(), static_cast<size_t>(options.layers) + kMoreTrials);
-  for (size_t i = 0; i < trials && report.total() < options.layers; ++i) {
-    if (cost + shares[worst[i].second] > options.cost) continue;
+  const size_t candidates = std::min(worst.size(), static_cast<size_t>(options.layers) + kMoreTrials);
+  for (size_t i = 0; i < candidates && report.total() < options.layers; ++i) {
+    if (cost + shares[worst[i]] > options.cost) continue;
     Graph trial = prepared.clone();
-    const PassReport changes = split_layers(trial, {worst[i].second}, target, options);
+    const PassReport changes = split_layers(trial, {worst[i]}, target, options);
     if (!changes.changed()) continue;
     infer_shapes(trial, zero_inputs(trial));
-    const double noise = noise_of(trial, training, recipe, reference);
-    spdlog::debug("{} split: held-out noise {:.2f} dB", worst[i].second, decibels(noise));
-    if (!(noise < best * (1 - options.gain))) continue;
+    const double noise = reference.simulated_error(corrected(trial, trials.calibration, recipe));
+    const bool helps = noise < best * (1 - options.gain);
+    compared += fmt::format(", with {} {:.2f} dB{}", worst[i], decibels(noise), helps ? "" : " (left)");
+    if (!helps) continue;
     best = noise;
-    cost += shares[worst[i].second];
-    compared += fmt::format(", with {} split {:.1f} dB", worst[i].second, decibels(noise));
+    cost += shares[worst[i]];
     prepared = std::move(trial);
     prepared.touch();
     report.merge(changes);

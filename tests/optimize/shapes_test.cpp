@@ -83,6 +83,7 @@ Recipe shipped(const std::string& name, std::string_view target) {
   Recipe recipe = find_recipe(name);
   recipe.target = target;
   if (recipe.train_thresholds) recipe.train_thresholds->steps = recipe.train_thresholds->fine_tune_steps = 20;
+  if (recipe.learn_rounding) recipe.learn_rounding->steps = 20;
   return recipe;
 }
 
