@@ -209,7 +209,24 @@ class Aligner {
     if (quirks_.move_every_producer) return true;
     const bool leaves = std::any_of(producer.outputs().begin(), producer.outputs().end(),
                                     [&](const Variable* output) { return graph_.is_output(output); });
-    return !leaves && !passes_codes(producer);
+    return !leaves && !passes_codes(producer) && !is_held_by_operand(source_of(producer));
+  }
+
+  /// Its result has the exponent of its operand, which would not move along.
+  bool is_held_by_operand(const Operation& operation) const {
+    if (!operation.quantized() || !passes_codes(operation)) return false;
+    const ScaleForest& scales = graph_.scales();
+    return scales.root(operation.input_quant()[0].scale) != scales.root(operation.output_quant()[0].scale);
+  }
+
+  /// What makes the result, behind the Relu or Clip that shares its scale with it.
+  const Operation& source_of(const Operation& producer) const {
+    const Operation* source = &producer;
+    while (definition_of(*source).quantization.fused_activation && source->quantized() &&
+           source->input_quant()[0].state == SlotState::Carries && source->input(0)->producer() &&
+           source->input(0)->producer()->quantized())
+      source = source->input(0)->producer();
+    return *source;
   }
 
   /// Operands of a sum can be larger than it, and states of a cell come back: neither may get a finer scale than it
@@ -217,10 +234,7 @@ class Aligner {
   bool bears(const Operation& producer, const SlotQuant& output, const SlotQuant& master) const {
     if (quirks_.move_every_producer || !has_exponents(graph_, output) || !has_exponents(graph_, master)) return true;
     if (slot_exponents(graph_, output)[0] <= slot_exponents(graph_, master)[0]) return true;
-    const Operation* source = &producer;  // of the sum, behind the Relu that it shares its scale with
-    if (definition_of(producer).quantization.fused_activation && producer.input_quant()[0].state == SlotState::Carries)
-      source = producer.input(0)->producer();
-    const AlignmentClass alignment = source ? definition_of(*source).quantization.alignment : AlignmentClass::None;
+    const AlignmentClass alignment = definition_of(source_of(producer)).quantization.alignment;
     return alignment != AlignmentClass::Elementwise && alignment != AlignmentClass::Recurrent;
   }
 

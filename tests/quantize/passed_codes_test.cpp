@@ -40,5 +40,20 @@ TEST(PassedCodes, KeepTheirExponentInFrontOfASubtraction) {
   }
 }
 
+// The Clip shares the scale of the MaxPool: moved to that of the sum it would leave the MaxPool's operand behind.
+TEST(PassedCodes, KeepTheirExponentBehindAClipInFrontOfASum) {
+  GraphBuilder net;
+  Variable* pool =
+      net.op("MaxPool", "pool", {net.input("x", {1, 4, 4, 4})}, {{"kernel_shape", std::vector<int64_t>{2, 2}}});
+  Variable* clip = net.op("Clip", "clip", {pool, net.scalar(-1), net.scalar(1)});
+  net.outputs({net.op("Add", "sum", {clip, net.uniform("offsets", {1, 4, 3, 3}, -30, 30)})});
+  const Dataset data = net.data();
+  const Conversion made = convert(net.graph, data);
+  const Operation& operation = *made.quantized.find_operation("pool");
+  EXPECT_EQ(slot_exponents(made.quantized, operation.input_quant()[0]),
+            slot_exponents(made.quantized, operation.output_quant()[0]));
+  EXPECT_LT(board_noise(net.graph, data, made), 1e-3);
+}
+
 }  // namespace
 }  // namespace espq

@@ -73,13 +73,12 @@ class Noise {
   /// Operations that are quantized have the names of those of the network, or (what a ConvTranspose becomes) NAME/PART.
   int bits_of(const Operation& operation) const {
     const auto bits_of_width = [](const Width& width) { return std::min(width.activations, width.weights); };
-    const int bits = recipe_.widths.bits;
-    std::optional<int> own;
-    for (const auto& [name, options] : recipe_.layers)
-      if (options.width && !options.width->is_float() &&
-          (name == operation.name() || name.starts_with(operation.name() + "/")))
-        own = std::min(own.value_or(bits_of_width(*options.width)), bits_of_width(*options.width));
-    if (own) return *own;
+    int bits = recipe_.widths.bits;
+    for (const auto& [name, options] : recipe_.layers) {
+      if (!options.width || options.width->is_float()) continue;
+      if (name == operation.name()) return bits_of_width(*options.width);
+      if (name.starts_with(operation.name() + "/")) bits = std::min(bits, bits_of_width(*options.width));
+    }
     // Operators with 8-bit kernels alone compute with 8 bits.
     const OperatorDefinition& definition = definition_of(operation);
     return definition.chip.kernels.int8 && !definition.chip.kernels.int16 ? 8 : bits;
