@@ -36,15 +36,20 @@ void set_shapes(Operation& operation) {
       output->set_shape(results[i].defined() ? results[i].sizes().vec() : Shape());
 }
 
-/// Whether what serves the operation computes with its width.
-bool keeps_width(const Operation& operation) {
-  return !operation.width() || !operation.width()->is_float() || definition_of(operation).quantization.quantizable;
-}
-
 }  // namespace
 
+Rewriter::Rewriter(Graph& graph, Operation& origin, Origins* origins, int bits, const LegalizeOptions& options)
+    : graph_(graph), origin_(origin), origins_(origins), bits_(bits), options_(options), width_(origin.width()) {
+  if (!width_) return;
+  const bool without_grids = width_->is_float() && !definition_of(origin).quantization.quantizable;
+  const bool narrowed = width_ == Width::Int8 && bits == 16 && default_width(origin, bits) == width_;
+  by_operator_ = without_grids || narrowed;
+}
+
 std::optional<Width> Rewriter::width_for(const Operation& made) const {
-  return keeps_width(origin_) ? origin_.width() : default_width(made, bits_);
+  if (!by_operator_) return width_;
+  const Width own = default_width(made, bits_);
+  return own.is_float() ? width_ : own;
 }
 
 void Rewriter::record_origin(const std::string& made, const std::string& origin) {
@@ -113,9 +118,8 @@ void Rewriter::after(std::string_view type, std::string_view part, const std::ve
 }
 
 void Rewriter::become(std::string_view type, const std::vector<Variable*>& inputs, AttributeMap attributes) {
-  const bool inherits = keeps_width(origin_);
   espq::become(graph_, origin_, std::string(type), inputs, std::move(attributes));
-  if (!inherits) origin_.set_width(default_width(origin_, bits_));
+  origin_.set_width(width_for(origin_));
 }
 
 void Rewriter::remake(std::vector<Variable*> outputs) {
@@ -138,8 +142,6 @@ void Rewriter::remake(std::vector<Variable*> outputs) {
 void Rewriter::replace(const std::vector<Variable*>& values) {
   const std::vector<Variable*> outputs = origin_.outputs();
   const std::string name = origin_.name();
-  const auto width = origin_.width();
-  const bool inherits = keeps_width(origin_);
   graph_.remove(origin_);
   bool named = false;
   for (size_t slot = 0; slot < outputs.size(); ++slot) {
@@ -150,7 +152,7 @@ void Rewriter::replace(const std::vector<Variable*>& values) {
         graph_.add_parameter(free_variable_name(graph_, own + "_shape"), integer_tensor(*values.at(slot)->shape()));
     Operation& last = graph_.add_operation("Reshape", own, {values[slot], &shape}, {outputs[slot]});
     normalize_attributes(last);
-    last.set_width(inherits ? width : default_width(last, bits_));
+    last.set_width(width_for(last));
     set_shapes(last);
     if (own != name) record_origin(own, name);
   }

@@ -18,8 +18,7 @@ class Rewriter {
  public:
   /// `origins` (may be null) learns what new operations were made for. `bits`: of the network. Where the origin has no
   /// width yet, new operations have none: assign_widths comes.
-  Rewriter(Graph& graph, Operation& origin, Origins* origins, int bits = 8, const LegalizeOptions& options = {})
-      : graph_(graph), origin_(origin), origins_(origins), bits_(bits), options_(options) {}
+  Rewriter(Graph& graph, Operation& origin, Origins* origins, int bits = 8, const LegalizeOptions& options = {});
 
   Graph& graph() { return graph_; }
   Operation& origin() { return origin_; }
@@ -69,7 +68,8 @@ class Rewriter {
   Operation& make(std::string_view type, std::string_view part, const std::vector<Variable*>& inputs,
                   const std::vector<Variable*>& outputs, AttributeMap attributes);
 
-  /// That of the origin; where the origin computes in float because its operator has no grids, that of the network.
+  /// That of the origin; where only its operator is the reason for that (it has no grids, or no kernel of 16 bits), the
+  /// one that the network gives the new operation.
   std::optional<Width> width_for(const Operation& made) const;
   void record_origin(const std::string& made, const std::string& origin);
 
@@ -78,6 +78,8 @@ class Rewriter {
   Origins* origins_;
   int bits_;
   LegalizeOptions options_;
+  std::optional<Width> width_;  ///< of the origin as it was
+  bool by_operator_ = false;
 };
 
 /// A Pad with zeros in front of the origin does what the window's padding did; the window has none afterwards.

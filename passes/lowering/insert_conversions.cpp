@@ -1,5 +1,6 @@
 #include <ATen/ATen.h>
 
+#include <algorithm>
 #include <cmath>
 
 #include "core/ops/operator.h"
@@ -107,19 +108,23 @@ void dequantize(Graph& graph, PassReport& report) {
   });
 }
 
-/// What of its readers' formats a graph input is stored in: with the most bits, and of these the finest grid, since all
-/// readers see the same data and a coarser grid comes from something else that its reader reads; what that one loses
-/// would be lost for all. A grid one bit coarser is preferred: it costs the others one bit at most, and holds what the
-/// finest may clip.
-const SlotQuant* stored_format(const Graph& graph, const std::vector<const SlotQuant*>& readers) {
+/// What of its readers' formats a graph input is stored in: with the most bits. Of these the grid that was chosen for
+/// the input itself, where a reader has one: grids that come from elsewhere (a sum, a result that drops it) may be
+/// coarser or clip it, and what is lost is lost for all. Else the finest; one that is one bit coarser is preferred: it
+/// costs the others one bit at most, and holds what the finest may clip.
+const SlotQuant* stored_format(const Graph& graph, std::vector<const SlotQuant*> readers) {
   const auto exponent = [&](const SlotQuant* slot) { return slot_exponents(graph, *slot)[0]; };
-  const SlotQuant* best = readers.front();
+  int bits = 0;
+  for (const SlotQuant* reader : readers) bits = std::max(bits, reader->bits);
+  std::erase_if(readers, [&](const SlotQuant* reader) { return reader->bits != bits; });
+  const auto is_own = [](const SlotQuant* reader) { return reader->state == SlotState::Quantizes; };
+  if (std::any_of(readers.begin(), readers.end(), is_own))
+    std::erase_if(readers, [&](const SlotQuant* reader) { return !is_own(reader); });
+  const SlotQuant* finest =
+      *std::min_element(readers.begin(), readers.end(), [&](auto* a, auto* b) { return exponent(a) < exponent(b); });
   for (const SlotQuant* reader : readers)
-    if (reader->bits > best->bits || (reader->bits == best->bits && exponent(reader) < exponent(best))) best = reader;
-  const SlotQuant* finest = best;
-  for (const SlotQuant* reader : readers)
-    if (reader->bits == finest->bits && exponent(reader) == exponent(finest) + 1) best = reader;
-  return best;
+    if (exponent(reader) == exponent(finest) + 1) return reader;
+  return finest;
 }
 
 /// Who reads a graph input.

@@ -37,6 +37,20 @@ TEST(Check, WhatReplacesAnOperatorWithoutGridsHasTheWidthOfTheNetwork) {
     EXPECT_EQ(operation->width(), Width::Int16) << operation->name();
 }
 
+// The kernel of Resize has 8 bits; MatMul has 16.
+TEST(Check, WhatReplacesAnOperatorOfEightBitsAloneHasTheWidthOfTheNetwork) {
+  GraphBuilder net;
+  net.outputs({net.op("Resize", "resize",
+                      {net.input("x", {1, 4, 3, 6}), nullptr, net.constant(at::tensor({1.f, 1.f, 1.f, 2.f}))},
+                      {{"mode", std::string("cubic")}})});
+  Recipe recipe;
+  recipe.widths.bits = 16;
+  const Graph network = prepare(net.graph, recipe);
+  EXPECT_THAT(types(network), testing::Contains("MatMul"));
+  for (const Operation* operation : network.operations())
+    EXPECT_EQ(operation->width(), Width::Int16) << operation->name();
+}
+
 // On the chip the Transposes go: the LayerNormalization reads what the Conv writes, channels last.
 TEST(Check, ANormalizationOfChannelsConverts) {
   GraphBuilder net;

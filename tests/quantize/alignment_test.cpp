@@ -413,6 +413,18 @@ TEST(Widening, AGraphInputIsStoredForItsFinestReader) {
   EXPECT_EQ(chip.find_operation("far")->input(0)->producer()->type(), "RequantizeLinear");
 }
 
+// Nothing of x is left in the result, which tells how it is read there.
+TEST(Widening, AGraphInputIsStoredForAReaderThatLooksAtIt) {
+  GraphBuilder net;
+  Variable* x = net.input("x", {1, 6});
+  Variable* updates = net.uniform("updates", {1, 6}, -0.1, 0.1);
+  net.outputs({net.op("ScatterND", "covered", {x, net.constant("all", at::zeros({1, 1}, at::kLong)), updates}),
+               net.op("Tanh", "reader", {x})});
+  const Conversion made = convert(net.graph, net.data(), recipe_for());
+  EXPECT_EQ(made.chip.find_operation("reader")->input(0), made.chip.inputs()[0]);
+  EXPECT_EQ(made.chip.find_operation("covered")->input(0)->producer()->type(), "RequantizeLinear");
+}
+
 TEST(Widening, AGraphInputIsStoredForItsWidestReader) {
   GraphBuilder net;
   Variable* x = net.input("x", {1, 64});
