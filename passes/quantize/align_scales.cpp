@@ -87,7 +87,7 @@ class Aligner {
         operations.push_back(operation);
     errors_ = joint_errors(graph_, operations, data_, options_.batches, [&](const Operation& operation, size_t slot) {
       const Operation* producer = operation.input(slot)->producer();
-      return producer && producer->quantized() && !may_move(*producer);
+      return producer && producer->quantized() && !may_move(*producer, operation.input(slot)->producer_slot());
     });
   }
 
@@ -202,8 +202,11 @@ class Aligner {
     return &master;
   }
 
-  /// Whether the producer's results could take the scale of what reads them without harm to others.
-  bool may_move(const Operation& producer) const {
+  /// Whether that result of the producer could take the scale of what reads it without harm to others.
+  bool may_move(const Operation& producer, int slot) const {
+    // The last state of a cell, and what it remembers, have the exponents of its registers.
+    const bool cell = definition_of(producer).quantization.alignment == AlignmentClass::Recurrent;
+    if (cell && slot > 0 && !quirks_.move_every_producer) return false;
     if (options_.force_overlap) return true;
     if (definition_of(producer).quantization.passive || graph_.downstream(producer).size() != 1) return false;
     if (quirks_.move_every_producer) return true;
@@ -250,8 +253,9 @@ class Aligner {
   /// A producer that only this operation reads can give its result on the common grid right away.
   void move_producers(Operation& operation, SlotQuant& master) {
     for (Operation* producer : graph_.upstream(operation)) {
-      if (!producer->quantized() || !may_move(*producer)) continue;
+      if (!producer->quantized()) continue;
       for (size_t i = 0; i < producer->outputs().size(); ++i) {
+        if (!may_move(*producer, static_cast<int>(i))) continue;
         SlotQuant& output = producer->edit_output_quant(i);
         if (!feeds(*std::as_const(*producer).output(i), operation) || &output == &master) continue;
         if (output.is_float() && !quirks_.move_float_producers) continue;

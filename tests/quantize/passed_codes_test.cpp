@@ -55,5 +55,26 @@ TEST(PassedCodes, KeepTheirExponentBehindAClipInFrontOfASum) {
   EXPECT_LT(board_noise(net.graph, data, made), 1e-3);
 }
 
+// The last state and all states are one register of the kernel.
+TEST(PassedCodes, LastStatesKeepTheExponentOfTheirCellInFrontOfASubtraction) {
+  for (const int bits : {8, 16}) {
+    GraphBuilder net;
+    const auto cell = net.op_with_results(
+        3, "LSTM", "cell",
+        {net.input("x", {5, 1, 3}), net.random({1, 16, 3}), net.random({1, 16, 4}), net.random({1, 32})},
+        {{"hidden_size", int64_t{4}}});
+    net.outputs({net.op("Sub", "of_state", {cell[1], net.uniform("offsets", {1, 1, 4}, -30, 30)}),
+                 net.op("Sub", "of_memory", {cell[2], net.uniform("more", {1, 1, 4}, -30, 30)})});
+    Recipe recipe;
+    recipe.widths.bits = bits;
+    const Dataset data = net.data();
+    const Conversion made = convert(net.graph, data, recipe);
+    const auto& results = made.quantized.find_operation("cell")->output_quant();
+    EXPECT_EQ(slot_exponents(made.quantized, results[0]), slot_exponents(made.quantized, results[1])) << bits;
+    EXPECT_EQ(slot_exponents(made.quantized, results[2]), std::vector<int>{kGateExponent}) << bits;
+    EXPECT_LT(board_noise(net.graph, data, made), 1e-3) << bits;
+  }
+}
+
 }  // namespace
 }  // namespace espq
