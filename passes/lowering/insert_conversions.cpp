@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <cmath>
+#include <tuple>
 
 #include "core/ops/operator.h"
 #include "core/ops/quantize_linear.h"
@@ -110,21 +111,17 @@ void dequantize(Graph& graph, PassReport& report) {
 
 /// What of its readers' formats a graph input is stored in: with the most bits. Of these the grid that was chosen for
 /// the input itself, where a reader has one: grids that come from elsewhere (a sum, a result that drops it) may be
-/// coarser or clip it, and what is lost is lost for all. Else the finest; one that is one bit coarser is preferred: it
+/// coarser or clip it, and what is lost is lost for all. Of several the finest. A grid one bit coarser is preferred: it
 /// costs the others one bit at most, and holds what the finest may clip.
-const SlotQuant* stored_format(const Graph& graph, std::vector<const SlotQuant*> readers) {
+const SlotQuant* stored_format(const Graph& graph, const std::vector<const SlotQuant*>& readers) {
   const auto exponent = [&](const SlotQuant* slot) { return slot_exponents(graph, *slot)[0]; };
-  int bits = 0;
-  for (const SlotQuant* reader : readers) bits = std::max(bits, reader->bits);
-  std::erase_if(readers, [&](const SlotQuant* reader) { return reader->bits != bits; });
-  const auto is_own = [](const SlotQuant* reader) { return reader->state == SlotState::Quantizes; };
-  if (std::any_of(readers.begin(), readers.end(), is_own))
-    std::erase_if(readers, [&](const SlotQuant* reader) { return !is_own(reader); });
-  const SlotQuant* finest =
-      *std::min_element(readers.begin(), readers.end(), [&](auto* a, auto* b) { return exponent(a) < exponent(b); });
+  const auto is_own = [](const SlotQuant* slot) { return slot->state == SlotState::Quantizes; };
+  const auto rank = [&](const SlotQuant* slot) { return std::tuple(-slot->bits, !is_own(slot), exponent(slot)); };
+  const SlotQuant* best =
+      *std::min_element(readers.begin(), readers.end(), [&](auto* a, auto* b) { return rank(a) < rank(b); });
   for (const SlotQuant* reader : readers)
-    if (exponent(reader) == exponent(finest) + 1) return reader;
-  return finest;
+    if (reader->bits == best->bits && exponent(reader) == exponent(best) + 1) return reader;
+  return best;
 }
 
 /// Who reads a graph input.
