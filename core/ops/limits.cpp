@@ -67,6 +67,22 @@ bool has_kernel(const OperatorDefinition& definition, RuntimeLevel level, Width 
   return width == Width::Int8 ? kernels.int8 : kernels.int16;
 }
 
+namespace {
+
+/// The kernel gives codes on as they are, and what they mean is not the same behind it.
+bool rescales_passed_codes(const Operation& operation, const Target& target, Width width) {
+  const QuantizationRule& rule = definition_of(operation).quantization;
+  if (width.is_float() || !(rule.passive || (rule.passes_codes && rule.passes_codes(target, width.activations))))
+    return false;
+  const auto read = stored_exponent(operation.input(0));
+  return std::any_of(operation.outputs().begin(), operation.outputs().end(), [&](const Variable* output) {
+    const auto written = stored_exponent(output);
+    return read && written && *read != *written;
+  });
+}
+
+}  // namespace
+
 std::optional<Refusal> refuses(const Operation& operation, const Deployment& deployment, Width width) {
   const OperatorDefinition& definition = definition_of(operation);
   const std::string_view library = library_name(deployment.runtime_level);
@@ -83,6 +99,11 @@ std::optional<Refusal> refuses(const Operation& operation, const Deployment& dep
       return Refusal{.kind = limit.kind,
                      .why = fmt::format("{} does not take {}", library, limit.what),
                      .remedy = std::string(limit.remedy)};
+  if (rescales_passed_codes(operation, deployment.target, width))
+    return Refusal{.kind = Refusal::Kind::Form,
+                   .why = fmt::format(
+                       "{} gives its codes on as they are, but the exponents of operand and result differ", library),
+                   .remedy = "give both one exponent"};
   return std::nullopt;
 }
 

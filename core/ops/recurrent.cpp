@@ -242,8 +242,21 @@ const Limit kInputForget{.what = "input_forget = 1",
                            return operation.int_attribute("input_forget", 0) != 0;
                          }};
 
+/// First, last and all states are one register.
+const Limit kStateExponents{.what = "states of different exponents",
+                            .remedy = "give the initial state, all states and the last one exponent",
+                            .asked = [](const Operation& operation, const Deployment&, Width) {
+                              const auto all = stored_exponent(operation.output(0));
+                              const auto differs = [&](const Variable* state) {
+                                const auto own = stored_exponent(state);
+                                return all && own && *own != *all;
+                              };
+                              return differs(operation.input(5)) ||
+                                     (operation.outputs().size() > 1 && differs(operation.output(1)));
+                            }};
+
 std::vector<Limit> cell_limits(std::vector<Limit> more) {
-  std::vector<Limit> limits{kReverse, kBatch, kLayout, kClip, kActivations, kLengths};
+  std::vector<Limit> limits{kReverse, kBatch, kLayout, kClip, kActivations, kLengths, kStateExponents};
   limits.insert(limits.end(), more.begin(), more.end());
   return limits;
 }

@@ -126,6 +126,44 @@ TEST(Refuses, RecurrentCells) {
   EXPECT_TRUE(says(cell({5, 1, 3}, 0), Refusal::Kind::Form, "linear_before_reset"));
 }
 
+TEST(Refusals, KernelsThatGiveCodesOnNeedOneExponent) {
+  for (const int exponent : {-9, -8}) {
+    Graph graph;
+    Variable &x = graph.add_variable("x"), &y = graph.add_variable("y");
+    x.set_shape(Shape{1, 8, 8, 4});
+    x.set_storage(StorageFormat{at::kChar, {-9}});
+    y.set_storage(StorageFormat{at::kChar, {exponent}});
+    Operation& pool = graph.add_operation("MaxPool", "pool", {&x}, {&y}, {{"kernel_shape", Shape{2, 2}}});
+    normalize_attributes(pool);
+    pool.edit_chip().kernels = Width::Int8;
+    const auto refusal = refuses(pool, {find_target("esp32p4")}, Width::Int8);
+    EXPECT_EQ(refusal.has_value(), exponent != -9);
+    if (refusal) {
+      EXPECT_NE(refusal->why.find("exponents of operand and result differ"), std::string::npos);
+    }
+  }
+}
+
+TEST(Refusals, StatesOfACellAreOneRegister) {
+  for (const int exponent : {-7, -3}) {
+    Graph graph;
+    std::vector<Variable*> values;
+    for (const char* name : {"x", "y", "last"}) values.push_back(&graph.add_variable(name));
+    values[0]->set_shape(Shape{5, 1, 3});
+    values[1]->set_storage(StorageFormat{at::kChar, {-7}});
+    values[2]->set_storage(StorageFormat{at::kChar, {exponent}});
+    Variable &w = graph.add_parameter("w", at::ones({1, 6, 3})), &r = graph.add_parameter("r", at::ones({1, 6, 2}));
+    Operation& cell = graph.add_operation("GRU", "cell", {values[0], &w, &r}, {values[1], values[2]},
+                                          {{"hidden_size", int64_t{2}}, {"linear_before_reset", int64_t{1}}});
+    normalize_attributes(cell);
+    const auto refusal = refuses(cell, {find_target("esp32p4")}, Width::Int8);
+    EXPECT_EQ(refusal.has_value(), exponent != -7);
+    if (refusal) {
+      EXPECT_NE(refusal->why.find("states of different exponents"), std::string::npos);
+    }
+  }
+}
+
 TEST(Shapes, AreThoseThatKernelsMeet) {
   Graph graph;
   Variable &x = graph.add_variable("x"), &y = graph.add_variable("y");
