@@ -17,7 +17,7 @@ namespace espq {
 namespace {
 
 constexpr size_t kMoreTrials = 4;       // layers that may be tried beside those that are split
-constexpr int64_t kRankingBatches = 8;  // to see which to try first
+constexpr int64_t kRankingBatches = 4;  // to see which to try first
 constexpr int64_t kTrialBatches = 16;   // for each of calibration and comparison: a choice, not a calibration
 
 double decibels(double noise) { return 10 * std::log10(noise); }
@@ -111,8 +111,8 @@ PassReport split_where_it_helps(Graph& prepared, const Dataset& data, const Reci
   Reference reference(prepared, trials.judging);
   const Graph whole = corrected(prepared, trials.calibration, recipe);
   Reference ranking(prepared, first_batches(trials.judging, kRankingBatches));
-  const auto worst =
-      worst_weights(whole, mean_shifts(prepared, first_batches(trials.calibration, kRankingBatches), target), ranking);
+  const auto worst = worst_weights(
+      whole, mean_shifts(prepared, first_batches(trials.calibration, kRankingBatches), target), ranking, options.gain);
   double best = reference.simulated_error(whole);
   PassReport report{"split_layers"};
   std::string compared = fmt::format("noise {:.1f} dB", decibels(best));
