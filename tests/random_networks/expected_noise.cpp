@@ -70,14 +70,17 @@ class Noise {
     return operand->is_parameter() && role != OperandRole::Index && role != OperandRole::Statistics;
   }
 
-  /// Operations that are quantized have the names of those of the network, or (what a ConvTranspose becomes) NAME/PART.
+  /// Operations that are quantized have the names of those of the network. What a ConvTranspose or a Where becomes has
+  /// parts besides, with names and widths of their own.
   int bits_of(const Operation& operation) const {
     const auto bits_of_width = [](const Width& width) { return std::min(width.activations, width.weights); };
     int bits = recipe_.widths.bits;
+    const bool has_parts = operation.type() == "ConvTranspose" || operation.type() == "Where";
     for (const auto& [name, options] : recipe_.layers) {
       if (!options.width || options.width->is_float()) continue;
-      if (name == operation.name()) return bits_of_width(*options.width);
-      if (name.starts_with(operation.name() + "/")) bits = std::min(bits, bits_of_width(*options.width));
+      if (name == operation.name() && !has_parts) return bits_of_width(*options.width);
+      if (name == operation.name() || name.starts_with(operation.name() + "/"))
+        bits = std::min(bits, bits_of_width(*options.width));
     }
     // Operators with 8-bit kernels alone compute with 8 bits.
     const OperatorDefinition& definition = definition_of(operation);
