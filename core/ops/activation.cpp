@@ -1,3 +1,5 @@
+#include <c10/core/GradMode.h>
+
 #include <cmath>
 
 #include "core/ops/arguments.h"
@@ -195,6 +197,13 @@ const Limit kSwishFactor{.what = "another alpha than 1 without a lookup table",
                            return width != Width::Int8 && !table && operation.float_attribute("alpha", 1) != 1;
                          }};
 
+/// In training the slope at 0 is 0: infinite, it would make the gradient of the squares in front of it 0 * infinity.
+Tensors square_root(const ForwardContext&, const Tensors& in) {
+  if (!c10::GradMode::is_enabled() || !in[0].requires_grad()) return {at::sqrt(in[0])};
+  const at::Tensor zero = in[0].eq(0);
+  return {at::sqrt(in[0].masked_fill(zero, 1)).masked_fill(zero, 0)};
+}
+
 template <at::Tensor (*Function)(const at::Tensor&)>
 Tensors unary(const ForwardContext&, const Tensors& in) {
   return one(Function(in[0]));
@@ -296,7 +305,7 @@ Operators activation_operators() {
       {.name = "Sqrt",
        .inputs = {{"X"}},
        .outputs = {{"Y"}},
-       .forward = unary<at::sqrt>,
+       .forward = square_root,
        .quantization = {.table_int8 = true, .table_int16 = true},
        .layout = LayoutRule::Elementwise,
        .chip = {.board = sqrt_board, .kernels = kAllWidths}},

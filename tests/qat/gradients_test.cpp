@@ -4,6 +4,7 @@
 
 #include <cmath>
 
+#include "core/ops/operator.h"
 #include "core/quant/quantize_gradient.h"
 #include "qat/trainable_graph.h"
 #include "tests/qat/small_network.h"
@@ -260,6 +261,18 @@ TEST(AddAndQuantize, IsTheSumAndTheRoundingBehindIt) {
         for (int i : {0, 1}) EXPECT_TRUE(at::equal(ours[i].grad(), theirs[i].grad())) << i;
         EXPECT_GT(ours[0].grad().eq(0).sum().item<int64_t>(), 100);  // some left the grid
       }
+}
+
+// A magnitude, the root of squares, is 0 where everything is.
+TEST(Gradients, OfMagnitudesAreFinite) {
+  Graph graph;
+  Variable &x = graph.add_variable("x"), &y = graph.add_variable("y");
+  const Operation& root = graph.add_operation("Sqrt", "root", {&x}, {&y});
+  const at::Tensor values = at::tensor({0.0f, 2.0f, -3.0f}).requires_grad_();
+  const at::Tensor magnitudes = definition_of(root).forward({.operation = root}, {values.square()})[0];
+  EXPECT_TRUE(at::equal(magnitudes.detach(), at::tensor({0.0f, 2.0f, 3.0f})));
+  magnitudes.sum().backward();
+  EXPECT_TRUE(at::equal(values.grad(), at::tensor({0.0f, 1.0f, -1.0f})));
 }
 
 }  // namespace
