@@ -207,7 +207,7 @@ class Equalizer {
   }
 
   bool exponent_per_row(const ChannelMap::Layer& layer) const {
-    return target_.per_channel_weights && layer.linear.rule().row_exponents;
+    return target_.per_channel_weights && !options_.rows && layer.linear.rule().row_exponents;
   }
 
   Vector shares_in_front(const Vector& factors) const {

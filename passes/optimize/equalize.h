@@ -11,6 +11,8 @@ struct EqualizeOptions {
   /// Ranges of activations count beside those of weights. On chips with an exponent per row of the weights, activations
   /// are all that there is to gain.
   bool activations = true;
+  /// On such chips too: rows of the weights in front count as if they had one exponent, which keeps rows of one size.
+  bool rows = false;
   int64_t batches = 8;  ///< of the calibration data, to see activations and to compare the network before and after
   /// Share of the bound of a Clip up to which a channel may be enlarged. Channels that come closer to the bound by
   /// themselves keep their size: the Clip has to do to them what it did.
@@ -26,6 +28,7 @@ template <class Fields>
 void describe(Fields& fields, EqualizeOptions& options) {
   fields("iterations", options.iterations);
   fields("activations", options.activations);
+  fields("rows", options.rows);
   fields("batches", options.batches);
   fields("clip_share", options.clip_share);
   fields("clip_to_grid", options.clip_to_grid);

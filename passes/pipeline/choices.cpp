@@ -54,20 +54,28 @@ struct TrialData {
   }
 };
 
-/// What equalization may be worth trying: it evens ranges, and how far that lowers the noise nobody knows before.
+/// What equalization may be worth trying: it evens ranges, and how far that lowers the noise nobody knows before. The
+/// other of two ways to see weights is tried as well: by themselves, or (exponents per row) with their rows.
 std::vector<EqualizeOptions> candidates(const EqualizeOptions& wanted, const Target& target) {
   std::vector<EqualizeOptions> result;
-  for (const bool activations : {true, false}) {
-    if (activations && !wanted.activations) continue;
-    if (!activations && wanted.activations && target.per_channel_weights) continue;
+  EqualizeOptions other = wanted;
+  if (target.per_channel_weights)
+    other.rows = true;
+  else
+    other.activations = false;
+  const bool one_way = target.per_channel_weights ? wanted.rows : !wanted.activations;
+  for (const EqualizeOptions& way : one_way ? std::vector{wanted} : std::vector{wanted, other}) {
     for (const double share : {1.0, 0.5, 0.25, 0.0}) {
-      if (share == 0 && activations != wanted.activations) continue;  // only bounds of Clips move: the same
-      result.push_back(wanted);
-      result.back().activations = activations;
+      if (share == 0 && result.size() >= 4) continue;  // only bounds of Clips move: the same
+      result.push_back(way);
       result.back().strength = share * wanted.strength;
     }
   }
   return result;
+}
+
+std::string_view words_for(const EqualizeOptions& options) {
+  return options.rows ? "rows" : options.activations ? "all" : "weights";
 }
 
 }  // namespace
@@ -88,8 +96,8 @@ PassReport equalize_where_it_helps(Graph& prepared, const Dataset& data, const R
     PassReport changes = equalize(scaled, trials.calibration, target, options);
     if (!changes.changed()) continue;
     const double noise = noise_of(scaled);
-    compared += fmt::format(", {} with strength {:.2g} {:.1f} dB", options.activations ? "all" : "weights",
-                            options.strength, decibels(noise));
+    compared +=
+        fmt::format(", {} with strength {:.2g} {:.1f} dB", words_for(options), options.strength, decibels(noise));
     if (!(noise < best)) continue;
     best = noise;
     chosen = std::move(scaled);

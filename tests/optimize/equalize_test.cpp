@@ -107,6 +107,34 @@ TEST(Equalize, LowersTheNoiseOfUnevenChannels) {
     }
 }
 
+TEST(Equalize, WithRowsAChipWithAnExponentPerRowIsLikeOneWithout) {
+  const Graph before = bottleneck("Relu");
+  const auto first_weight = [&](const Target& target, bool rows) {
+    Graph after = before.clone();
+    EqualizeOptions options;
+    options.rows = rows;
+    equalize(after, normal_batches(before, 4, 1), target, options);
+    return after.find_operation("stem")->input(1)->value();
+  };
+  EXPECT_TRUE(first_weight(p4(), true).equal(first_weight(s3(), false)));
+  EXPECT_FALSE(first_weight(p4(), false).equal(first_weight(s3(), false)));
+}
+
+TEST(Equalize, StrengthIsThePowerOfTheFactors) {
+  const Graph before = bottleneck("Relu");
+  const auto size = [&](double strength) {
+    Graph after = before.clone();
+    EqualizeOptions options;
+    options.strength = strength;
+    equalize(after, normal_batches(before, 4, 1), s3(), options);
+    return after.find_operation("stem")->input(1)->value().flatten(1).norm(2, 1).to(at::kDouble).log();
+  };
+  const at::Tensor whole = size(1) - size(0), half = size(0.5) - size(0);
+  EXPECT_GT(whole.abs().max().item<double>(), 0.5);
+  // Weights are rounded to float32.
+  EXPECT_LT((half * 2 - whole).abs().max().item<double>(), 1e-5);
+}
+
 TEST(Equalize, FactorsGoThroughResidualsJoinsAndMoves) {
   GraphBuilder net;
   Variable* x = net.op("Relu", "r1", {net.conv("c1", net.input({1, 3, 8, 8}), 4)});
