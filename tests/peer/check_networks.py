@@ -197,7 +197,9 @@ Written by `tests/peer/check_networks.py`. Networks of torchvision, timm, ultral
 `tests/peer/make_networks.py`; the others are trained and come from packages. Where two figures stand in a cell they are those of
 esp32p4 and esp32s3. Quantization is 8-bit with the default recipe; where no calibration data belongs to a network it is drawn from a
 normal distribution. SNR is that of the network's outputs in Board precision against the float network on two batches: with random
-weights and drawn data it shows that nothing went wrong, not how accurate a trained network would be. Seconds are wall time
+weights and drawn data it shows that nothing went wrong, not how accurate a trained network would be: a last layer that starts
+with zeros gives nothing to compare (`-`), branches that start near zero (layer scale) vanish beside their trunk, and what Silero
+VAD does with states and sound of its own stands in [data](data.md#networks-with-states). Seconds are wall time
 of a whole command on a machine that was compiling at the same time: an idle one takes 0.3 to 1 s for a check.
 """
 
