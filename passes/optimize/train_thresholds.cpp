@@ -215,6 +215,15 @@ class ThresholdTrainer {
   /// error is measured now and then, and the best state kept.
   void run_steps(const Block& block, BlockTrainer& trainer, Learning& learning, int64_t steps, double gradual,
                  Best& best) {
+    try {
+      run_both_stretches(block, trainer, learning, steps, gradual, best);
+    } catch (const UserError& diverged) {  // a parameter is no number any more: what was reached before counts
+      report_.note(fmt::format("training given up ({})", diverged.what()));
+    }
+  }
+
+  void run_both_stretches(const Block& block, BlockTrainer& trainer, Learning& learning, int64_t steps, double gradual,
+                          Best& best) {
     const auto count = static_cast<double>(steps);
     const auto middle = static_cast<int64_t>(std::lround(options_.exponents * count));
     BlockTrainer::Steps stretch{.piece = {}, .before = [&](int64_t) { network_.refresh(); }};

@@ -44,9 +44,9 @@ void recover(const RunPass& run, const Graph& teacher, const Dataset& data, cons
     bring_to_rest(run, data, recipe);
     if (recipe.correct_biases && run(biases)) bring_to_rest(run, data, recipe);
   }
-  if (recipe.learn_rounding && run(rounding)) bring_to_rest(run, data, recipe);
-  // Behind it, since its last part trains the network as a whole, which rounding block by block would undo.
   if (recipe.train_thresholds && run(thresholds)) bring_to_rest(run, data, recipe);
+  // For the exponents that the chip will have.
+  if (recipe.learn_rounding && run(rounding)) bring_to_rest(run, data, recipe);
   // Last: the passes above compare tensors that it shifts.
   if (recipe.virtual_zero_point && run(zero_points)) bring_to_rest(run, data, recipe);
 }
