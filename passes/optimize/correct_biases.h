@@ -1,20 +1,41 @@
 #pragma once
+#include <cstdint>
+#include <string_view>
+#include <utility>
+#include <vector>
+
 #include "core/data/dataset.h"
 #include "core/graph/graph.h"
+#include "core/support/enum_names.h"
 #include "passes/quirks.h"
 #include "passes/report.h"
 
 namespace espq {
 
+/// What sees its errors corrected together.
+enum class CorrectionMethod {
+  Layers,  ///< one layer after the other, held-out data decide
+  Blocks,  ///< all layers of a block at once, its error on all data decides: esp-ppq 1.3.12
+};
+
+template <>
+struct EnumNames<CorrectionMethod> {
+  static const std::vector<std::pair<CorrectionMethod, std::string_view>> values;
+};
+
 struct CorrectBiasesOptions {
   int64_t batches = 32;  ///< of the data to learn from, at most
   int64_t sweeps = 2;    ///< over the network; the second sees what the first left
+  CorrectionMethod method = CorrectionMethod::Layers;
+  int64_t block_size = 4;  ///< Blocks: depth of a block
 };
 
 template <class Fields>
 void describe(Fields& fields, CorrectBiasesOptions& options) {
   fields("batches", options.batches);
   fields("sweeps", options.sweeps);
+  fields("method", options.method);
+  fields("block_size", options.block_size);
 }
 
 /// Rounding of weights and activations moves the mean of what a layer computes. From the front to the back, every layer

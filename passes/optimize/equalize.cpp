@@ -15,6 +15,10 @@
 #include "passes/optimize/option_checks.h"
 
 namespace espq {
+
+const std::vector<std::pair<EqualizeRule, std::string_view>> EnumNames<EqualizeRule>::values = {
+    {EqualizeRule::Shares, "shares"}, {EqualizeRule::Magnitudes, "magnitudes"}};
+
 namespace {
 
 /// Noise to signal of the outputs that float rounding explains: products of float32 numbers with as many factors.
@@ -90,6 +94,32 @@ class Equalizer {
     }
     for (size_t i = 0; i < factors.size(); ++i)
       if (free[i]) factors[i] = begin[i] * std::pow(factors[i] / begin[i], options_.strength);
+    return factors;
+  }
+
+  /// The same from magnitudes of weights: layer by layer, each with the factors of those in front.
+  Vector factors_of_magnitudes() const {
+    constexpr double kSmallest = 0.1, kLargest = 10;  // of one iteration
+    Vector factors(static_cast<size_t>(map_.classes), 1.0);
+    const std::vector<bool> free = freedom(false, 1.0).first;
+    for (int64_t iteration = 0; iteration < options_.iterations; ++iteration) {
+      std::vector<bool> done(factors.size(), false);
+      for (const ChannelMap::Layer& layer : map_.layers) {
+        Vector front(factors.size(), 0.0), behind(factors.size(), 0.0);
+        for (size_t i = 0; i < map_.layers.size(); ++i) {
+          const at::Tensor weight = magnitudes(i, factors);
+          take_largest(to_vector(weight.amax(2).flatten()), map_.layers[i].rows, front);
+          take_largest(to_vector(weight.amax(1).flatten()), map_.layers[i].columns, behind);
+        }
+        for (const int channel : layer.rows) {
+          if (channel == ChannelMap::kNone || !free[channel] || done[channel]) continue;
+          done[channel] = true;
+          const double up = front[channel], down = behind[channel];
+          if (up <= 0 || down <= 0 || up + down < options_.value_threshold) continue;
+          factors[channel] *= std::clamp(std::sqrt(down / up), kSmallest, kLargest);
+        }
+      }
+    }
     return factors;
   }
 
@@ -197,6 +227,12 @@ class Equalizer {
       if (channels[i] != ChannelMap::kNone) shares[channels[i]] = std::max(shares[channels[i]], sizes[i] / largest);
   }
 
+  /// `sizes` into those of the classes where they are larger.
+  static void take_largest(const Vector& sizes, const std::vector<int>& channels, Vector& largest) {
+    for (size_t i = 0; i < channels.size(); ++i)
+      if (channels[i] != ChannelMap::kNone) largest[channels[i]] = std::max(largest[channels[i]], sizes[i]);
+  }
+
   /// Largest magnitude of every row's channels under the factors: [groups, rows of a group, channels of a group].
   at::Tensor magnitudes(size_t layer, const Vector& factors) const {
     const ChannelMap::Layer& of = map_.layers[layer];
@@ -259,6 +295,7 @@ void check(const EqualizeOptions& options) {
   require_at_least(static_cast<double>(options.batches), 1, "equalize.batches");
   require_share(options.clip_share, "equalize.clip_share");
   require_share(options.strength, "equalize.strength");
+  require_at_least(options.value_threshold, 0, "equalize.value_threshold");
   require_at_least(options.largest_factor, 1, "equalize.largest_factor");
 }
 
@@ -287,10 +324,11 @@ PassReport equalize(Graph& graph, const Dataset& data, const Target& target, con
   equalizer.observe(graph, data);
   // First with channels that a Clip bounds on the data only, then without them.
   for (const bool clipped : {true, false}) {
-    if (!clipped && equalizer.map().clamps.empty()) break;
+    const bool by_magnitudes = options.rule == EqualizeRule::Magnitudes;
+    if (by_magnitudes ? clipped : !clipped && equalizer.map().clamps.empty()) continue;
     Graph scaled = graph.clone();
     PassReport changes{"equalize"};
-    equalizer.apply(scaled, equalizer.factors(clipped), changes);
+    equalizer.apply(scaled, by_magnitudes ? equalizer.factors_of_magnitudes() : equalizer.factors(clipped), changes);
     if (clipped) equalizer.apply_to_clips(scaled, changes);
     if (!changes.changed()) return report;
     const double noise = difference(graph, scaled, data, static_cast<size_t>(options.batches));

@@ -1,12 +1,31 @@
 #pragma once
+#include <string_view>
+#include <utility>
+#include <vector>
+
 #include "core/data/dataset.h"
 #include "core/graph/graph.h"
 #include "core/quant/target.h"
+#include "core/support/enum_names.h"
 #include "passes/report.h"
 
 namespace espq {
 
+/// From where factors come.
+enum class EqualizeRule {
+  Shares,      ///< shares of the ranges that a channel meets
+  Magnitudes,  ///< largest weights of a channel alone, whatever grids they meet: esp-ppq 1.3.12
+};
+
+template <>
+struct EnumNames<EqualizeRule> {
+  static const std::vector<std::pair<EqualizeRule, std::string_view>> values;
+};
+
 struct EqualizeOptions {
+  EqualizeRule rule = EqualizeRule::Shares;
+  /// Magnitudes: channels whose largest weights in front and behind are smaller together keep their factor.
+  double value_threshold = 0.5;
   int64_t iterations = 100;  ///< over the network, at most; it ends where no factor changes by more than a thousandth
   /// Ranges of activations count beside those of weights. On chips with an exponent per row of the weights, activations
   /// are all that there is to gain.
@@ -26,6 +45,8 @@ struct EqualizeOptions {
 
 template <class Fields>
 void describe(Fields& fields, EqualizeOptions& options) {
+  fields("rule", options.rule);
+  fields("value_threshold", options.value_threshold);
   fields("iterations", options.iterations);
   fields("activations", options.activations);
   fields("rows", options.rows);

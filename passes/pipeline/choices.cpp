@@ -82,6 +82,8 @@ std::string_view words_for(const EqualizeOptions& options) {
 
 PassReport equalize_where_it_helps(Graph& prepared, const Dataset& data, const Recipe& recipe) {
   const Target& target = find_target(recipe.target);
+  // What is there to equal another tool is not chosen from.
+  if (recipe.equalize->rule == EqualizeRule::Magnitudes) return equalize(prepared, data, target, *recipe.equalize);
   const TrialData trials(data);
   Reference reference(prepared, trials.judging);
   const auto noise_of = [&](const Graph& network) {
