@@ -188,8 +188,7 @@ MeanShifts mean_shifts(const Graph& graph, const Dataset& data, const Target& ta
   return shifts;
 }
 
-std::vector<std::string> worst_weights(const Graph& quantized, const MeanShifts& shifts, Reference& reference,
-                                       double gain) {
+std::vector<std::string> worst_weights(const Graph& quantized, const MeanShifts& shifts, Reference& reference) {
   Graph graph = quantized.clone();
   Executor executor(graph, Precision::Simulated);
   std::vector<const Variable*> wanted;
@@ -211,10 +210,8 @@ std::vector<std::string> worst_weights(const Graph& quantized, const MeanShifts&
     report_progress("weights", found.size(), shifts.size());
   }
   std::stable_sort(found.begin(), found.end(), [](const auto& a, const auto& b) { return a.first < b.first; });
-  const double least = reference.simulated_error(graph) * (1 - gain);
   std::vector<std::string> names;
-  for (auto& [noise, name] : found)
-    if (noise < least) names.push_back(std::move(name));
+  for (auto& [noise, name] : found) names.push_back(std::move(name));
   return names;
 }
 

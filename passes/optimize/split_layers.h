@@ -67,9 +67,7 @@ using MeanShifts = std::vector<std::pair<std::string, at::Tensor>>;
 MeanShifts mean_shifts(const Graph& graph, const Dataset& data, const Target& target);
 
 /// The same layers in a calibrated graph with corrected biases, those first whose rounded weights cost its outputs
-/// most: each in turn computes with exact weights and without the correction for the rounded ones. Without those that
-/// lower the noise of the outputs by less than `gain`, a share.
-std::vector<std::string> worst_weights(const Graph& quantized, const MeanShifts& shifts, Reference& reference,
-                                       double gain);
+/// most: each in turn computes with exact weights and without the correction for the rounded ones.
+std::vector<std::string> worst_weights(const Graph& quantized, const MeanShifts& shifts, Reference& reference);
 
 }  // namespace espq

@@ -16,8 +16,8 @@
 namespace espq {
 namespace {
 
-constexpr size_t kMoreTrials = 4;       // layers that may be tried beside those that are split
-constexpr int64_t kRankingBatches = 4;  // to see which to try first
+constexpr int kFailures = 4;            // splits in a row that do not help, before nothing more is tried
+constexpr int64_t kRankingBatches = 8;  // to see which to try first
 constexpr int64_t kTrialBatches = 16;   // for each of calibration and comparison: a choice, not a calibration
 
 double decibels(double noise) { return 10 * std::log10(noise); }
@@ -121,15 +121,15 @@ PassReport split_where_it_helps(Graph& prepared, const Dataset& data, const Reci
   Reference reference(prepared, trials.judging);
   const Graph whole = corrected(prepared, trials.calibration, recipe);
   Reference ranking(prepared, first_batches(trials.judging, kRankingBatches));
-  const auto worst = worst_weights(
-      whole, mean_shifts(prepared, first_batches(trials.calibration, kRankingBatches), target), ranking, options.gain);
+  const auto worst =
+      worst_weights(whole, mean_shifts(prepared, first_batches(trials.calibration, kRankingBatches), target), ranking);
   double best = reference.simulated_error(whole);
   PassReport report{"split_layers"};
   std::string compared = fmt::format("noise {:.1f} dB", decibels(best));
   auto shares = shares_of_multiplications(prepared);
   double cost = 0;
-  const size_t candidates = std::min(worst.size(), static_cast<size_t>(options.layers) + kMoreTrials);
-  for (size_t i = 0; i < candidates && report.total() < options.layers; ++i) {
+  int failures = 0;
+  for (size_t i = 0; i < worst.size() && failures < kFailures && report.total() < options.layers; ++i) {
     if (cost + shares[worst[i]] > options.cost) continue;
     Graph trial = prepared.clone();
     const PassReport changes = split_layers(trial, {worst[i]}, target, options);
@@ -138,6 +138,7 @@ PassReport split_where_it_helps(Graph& prepared, const Dataset& data, const Reci
     const double noise = reference.simulated_error(corrected(trial, trials.calibration, recipe));
     const bool helps = noise < best * (1 - options.gain);
     compared += fmt::format(", with {} {:.2f} dB{}", worst[i], decibels(noise), helps ? "" : " (left)");
+    failures = helps ? 0 : failures + 1;
     if (!helps) continue;
     best = noise;
     cost += shares[worst[i]];
