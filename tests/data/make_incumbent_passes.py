@@ -1,75 +1,94 @@
-"""Writes incumbent_passes/: what the bias correction and the layer-wise equalization of esp-ppq 1.3.12 make of small networks.
+"""Writes incumbent_passes.onnx and .json: what esp-ppq 1.3.12 makes of every pattern that its formatting rewrites.
 
-Usage: PYTHONHASHSEED=0 OMP_NUM_THREADS=1 python make_incumbent_passes.py   (needs esp-ppq==1.3.12, torch, onnx)
+Usage: PYTHONHASHSEED=0 python make_incumbent_passes.py   (needs esp-ppq==1.3.12, torch, onnx)
 
-bias_correction-TARGET.npz: weights and biases (float32, before they are rounded) of incumbent_tqt/model.onnx after bias correction
-with its data. equalization.onnx: a chain of layers; equalization.npz: its weights and biases after equalization, for every target.
+The .json lists the operations in insertion order after formatting and ConvTranspose decomposition: [type, name, inputs,
+outputs, values of the float constants]. Names that esp-ppq generated are "*".
 """
 import contextlib
 import io
+import json
 import pathlib
-import tempfile
 
 import numpy as np
 import onnx
-import torch
-from esp_ppq import QuantizationSettingFactory
-from esp_ppq.api.espdl_interface import espdl_quantize_onnx
 from onnx import TensorProto, helper, numpy_helper
 
-here = pathlib.Path(__file__).parent
-folder = here / "incumbent_passes"
-folder.mkdir(exist_ok=True)
+with contextlib.redirect_stdout(io.StringIO()):
+    from esp_ppq.api.interface import load_onnx_graph
+    from esp_ppq.quantization.optim import ConvTransposeDecompositionPass
+
+random = np.random.default_rng(5)
+nodes, constants = [], []
 
 
-def quantized(model, samples, target, **switches):
-    """Parameters of the network by name, with the default settings and these."""
-    setting = QuantizationSettingFactory.espdl_setting()
-    for name, value in switches.items():
-        setattr(setting, name, value)
-    with tempfile.TemporaryDirectory() as scratch, contextlib.redirect_stdout(io.StringIO()):
-        copy = pathlib.Path(scratch) / "model.onnx"  # which esp-ppq overwrites
-        copy.write_bytes(model.read_bytes())
-        network = espdl_quantize_onnx(
-            str(copy), f"{scratch}/file.espdl", [torch.from_numpy(sample) for sample in samples], len(samples),
-            list(samples[0].shape), target=target, quant_type="w8a8", collate_fn=lambda batch: batch, setting=setting,
-            device="cpu", error_report=False, skip_export=True, verbose=0)
-    return {variable.name: variable.value.detach().numpy().astype(np.float32)
-            for operation in network.operations.values() for _, variable in operation.config_with_variable
-            if variable.is_parameter}
+def constant(name, shape=None, value=None, low=-1.0):
+    array = np.asarray(value) if value is not None else random.uniform(low, 1, shape).astype(np.float32)
+    constants.append(numpy_helper.from_array(array, name))
+    return name
 
 
-def chain():
-    """Conv, depthwise Conv, pool, Conv, Conv: the sizes of channels spread over 1:30."""
-    random = np.random.default_rng(5)
-    nodes, constants = [], []
-
-    def layer(name, x, shape, **attributes):
-        weight = random.normal(0, 1, shape) * np.exp(random.uniform(-1.7, 1.7, [shape[0]] + [1] * 3))
-        constants.append(numpy_helper.from_array(weight.astype(np.float32), name + ".weight"))
-        constants.append(numpy_helper.from_array(random.normal(0, 0.1, shape[:1]).astype(np.float32), name + ".bias"))
-        return add("Conv", name, [x, name + ".weight", name + ".bias"], **attributes)
-
-    def add(type, name, inputs, **attributes):
-        nodes.append(helper.make_node(type, inputs, [name + "_out"], name=name, **attributes))
-        return name + "_out"
-
-    x = add("Relu", "relu0", [layer("stem", "x", [6, 3, 3, 3], pads=[1, 1, 1, 1])])
-    x = add("Relu", "relu1", [layer("depthwise", x, [6, 1, 3, 3], group=6)])
-    x = add("MaxPool", "pool", [layer("middle", x, [5, 6, 1, 1])], kernel_shape=[2, 2], strides=[2, 2])
-    layer("head", x, [4, 5, 1, 1])
-    nodes[-1].output[0] = "y"
-    graph = helper.make_graph(nodes, "chain", [helper.make_tensor_value_info("x", TensorProto.FLOAT, [1, 3, 8, 8])],
-                              [helper.make_tensor_value_info("y", TensorProto.FLOAT, [1, 4, 3, 3])], constants)
-    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 13)], ir_version=8)
-    onnx.checker.check_model(model, full_check=True)
-    return model
+def add(type, name, inputs, **attributes):
+    nodes.append(helper.make_node(type, inputs, [name + "_out"], name=name, **attributes))
+    return name + "_out"
 
 
-data = [np.load(file) for file in sorted((here / "incumbent_tqt/calib").glob("*.npy"))]
-for target in ["esp32p4", "esp32s3"]:
-    np.savez(folder / f"bias_correction-{target}.npz",
-             **quantized(here / "incumbent_tqt/model.onnx", data, target, bias_correct=True))
-onnx.save(chain(), folder / "equalization.onnx")
-samples = list(np.random.default_rng(6).normal(0, 1, [8, 1, 3, 8, 8]).astype(np.float32))
-np.savez(folder / "equalization.npz", **quantized(folder / "equalization.onnx", samples, "esp32s3", equalization=True))
+def batch_normalization(name, x, channels):
+    statistics = [constant(f"{name}.{part}", [channels], low=0.1) for part in ("gamma", "beta", "mean", "var")]
+    return add("BatchNormalization", name, [x, *statistics], epsilon=1e-3)
+
+
+def mean_of_squares(name, x):
+    square = add("Pow", name + "_pow", [x, constant(name + ".two", value=np.float32(2))])
+    return add("ReduceMean", name + "_mean", [square, constant(name + ".axes", value=np.array([-1]))], keepdims=1)
+
+
+x = add("Conv", "conv_bn", ["x", constant("w0", [4, 3, 3, 3])], pads=[1, 1, 1, 1])
+x = batch_normalization("bn0", x, 4)
+x = add("Mul", "swish_mul", [x, add("Sigmoid", "swish_sigmoid", [x])])
+x = batch_normalization("bn_alone", x, 4)
+x = add("Conv", "conv_add", [x, constant("w1", [4, 2, 1, 1])], group=2)
+x = add("Add", "add_bias", [x, constant("shift", [1, 4, 1, 1])])
+x = add("Identity", "identity", [x])
+up = add("ConvTranspose", "up_bn", [x, constant("w2", [4, 3, 3, 3]), constant("b2", [6])], group=2, strides=[2, 2])
+up = batch_normalization("bn2", up, 6)
+up = add("Mul", "input_mul", [up, constant("gain", [1, 6, 1, 1])])
+root = add("Sqrt", "rms_sqrt", [add("Add", "rms_add", [mean_of_squares("rms", up), constant("rms.eps", value=np.float32(1e-4))])])
+rms = add("Mul", "rms_gain", [add("Div", "rms_div", [up, root]), constant("rms.gain", [9])])
+norm = add("ReduceL2", "lp_norm", [rms, constant("lp.axes", value=np.array([1]))], keepdims=1)
+norm = add("Clip", "lp_clip", [norm, constant("lp.min", value=np.float32(1e-12))])
+lp = add("Div", "lp_div", [rms, add("Expand", "lp_expand", [norm, constant("lp.shape", value=np.array([1, 6, 9, 9]))])])
+flat = add("Flatten", "flatten", [lp], axis=1)
+y = add("Gemm", "gemm_bn", [flat, constant("w3", [5, 6 * 9 * 9]), constant("b3", [5])], transB=1)
+y = batch_normalization("bn3", y, 5)
+z = add("Gemm", "gemm_add", [y, constant("w4", [5, 3])])
+z = add("Add", "add_gemm", [constant("shift4", [3]), z])
+add("Relu", "last", [z])
+add("Neg", "dead", [y])
+nodes[-2].output[0] = "y"
+
+graph = helper.make_graph(
+    nodes, "passes", [helper.make_tensor_value_info("x", TensorProto.FLOAT, [1, 3, 4, 4])],
+    [helper.make_tensor_value_info("y", TensorProto.FLOAT, [1, 3])], constants)
+model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 18)], ir_version=8)
+onnx.checker.check_model(model, full_check=True)
+file = pathlib.Path(__file__).with_name("incumbent_passes.onnx")
+onnx.save(model, file)
+
+with contextlib.redirect_stdout(io.StringIO()):
+    formatted = load_onnx_graph(str(file))  # formats it as well
+    ConvTransposeDecompositionPass().optimize(graph=formatted, dataloader=None, executor=None, calib_steps=0)
+
+
+def name(item):
+    return "*" if item.name.startswith("PPQ_") else item.name
+
+
+result = []
+for op in formatted.operations.values():
+    values = [v.value.flatten().tolist() for v in op.inputs if v.is_parameter and v.value.is_floating_point()]
+    if op.type == "Gemm":
+        values = [v[:40] for v in values]
+    result.append([op.type, name(op), [name(v) for v in op.inputs], [name(v) for v in op.outputs], values])
+text = json.dumps(result, separators=(",", ":")).replace("]]],", "]]],\n")
+file.with_suffix(".json").write_text(text + "\n")

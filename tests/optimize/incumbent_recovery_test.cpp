@@ -1,4 +1,4 @@
-// Bias correction and equalization as esp-ppq 1.3.12 does them (tests/data/make_incumbent_passes.py).
+// Bias correction and equalization as esp-ppq 1.3.12 does them (tests/data/make_incumbent_recovery.py).
 #include <ATen/ATen.h>
 #include <gtest/gtest.h>
 
@@ -13,7 +13,7 @@
 namespace espq {
 namespace {
 
-const std::filesystem::path kFolder = std::filesystem::path(ESPQ_TEST_DATA) / "incumbent_passes";
+const std::filesystem::path kFolder = std::filesystem::path(ESPQ_TEST_DATA) / "incumbent_recovery";
 
 struct Differences {
   double missed = 0;  ///< largest one to what the file holds
@@ -31,7 +31,7 @@ Differences differences(const Graph& before, const Graph& after, const std::file
   return found;
 }
 
-TEST(IncumbentPasses, BiasCorrectionGivesTheSameBiases) {
+TEST(IncumbentRecovery, BiasCorrectionGivesTheSameBiases) {
   const std::filesystem::path tqt = std::filesystem::path(ESPQ_TEST_DATA) / "incumbent_tqt";
   const Graph network = import_onnx(tqt / "model.onnx");
   const Dataset data = Dataset::open({tqt / "calib"});
@@ -49,7 +49,7 @@ TEST(IncumbentPasses, BiasCorrectionGivesTheSameBiases) {
   }
 }
 
-TEST(IncumbentPasses, EqualizationGivesTheSameWeights) {
+TEST(IncumbentRecovery, EqualizationGivesTheSameWeights) {
   Recipe recipe = find_recipe("esp-ppq-1.3.12");
   const Graph network = prepare(import_onnx(kFolder / "equalization.onnx"), recipe);
   at::manual_seed(1);
