@@ -23,11 +23,6 @@ const std::vector<std::pair<CorrectionMethod, std::string_view>> EnumNames<Corre
 
 namespace {
 
-/// Per channel, over everything else.
-at::Tensor channel_mean(const at::Tensor& value, int64_t axis) {
-  return value.to(at::kDouble).movedim(axis < 0 ? value.dim() + axis : axis, 0).flatten(1).mean(1);
-}
-
 /// Mean per channel, of one mean per batch, less what chance explains. (Positions of one picture are alike: every batch
 /// counts as one value.)
 at::Tensor certain_mean(const std::vector<at::Tensor>& of_batches) {
@@ -44,7 +39,7 @@ void correct(LayerWalk& walk, Graph& graph, const Operation& operation, PassRepo
   const auto linear = linear_operation(operation);
   if (!linear || !has_own_bias(*linear)) return;
   const at::Tensor shift = certain_mean(walk.each_batch([&](const LayerWalk::Result& result, const at::Tensor& exact) {
-    return channel_mean((exact - result.raw).to(at::kDouble), linear->rule().channel_axis);
+    return channel_mean(*linear, exact - result.raw);
   }));
   if (shift.abs().max().item<double>() == 0) return;
   linear->set_bias(graph, *linear->bias() + shift);
@@ -93,8 +88,7 @@ class BlockCorrection {
     for (size_t batch = 0; batch < feeds_.size(); ++batch) {
       const Tensors exact = exact_->run(feeds_[batch]), rounded = rounded_->run(feeds_[batch]);
       for (size_t i = 0; i < layers_.size(); ++i) {
-        const int64_t axis = layers_[i].rule().channel_axis;
-        const at::Tensor shift = (channel_mean(exact[i], axis) - channel_mean(rounded[i], axis)) / batches;
+        const at::Tensor shift = (channel_mean(layers_[i], exact[i]) - channel_mean(layers_[i], rounded[i])) / batches;
         shifts[i] = shifts[i].defined() ? shifts[i] + shift : shift;
       }
       for (size_t i = 0; i < block_.outputs.size(); ++i)

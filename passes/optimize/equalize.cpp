@@ -219,18 +219,18 @@ class Equalizer {
     return {free, limits};
   }
 
-  /// Shares of `sizes` in the largest, into those of the classes where they are larger.
-  static void take_shares(const Vector& sizes, const std::vector<int>& channels, Vector& shares) {
-    const double largest = *std::max_element(sizes.begin(), sizes.end());
-    if (!(largest > 0)) return;
-    for (size_t i = 0; i < channels.size(); ++i)
-      if (channels[i] != ChannelMap::kNone) shares[channels[i]] = std::max(shares[channels[i]], sizes[i] / largest);
-  }
-
   /// `sizes` into those of the classes where they are larger.
   static void take_largest(const Vector& sizes, const std::vector<int>& channels, Vector& largest) {
     for (size_t i = 0; i < channels.size(); ++i)
       if (channels[i] != ChannelMap::kNone) largest[channels[i]] = std::max(largest[channels[i]], sizes[i]);
+  }
+
+  /// The same for shares of `sizes` in the largest.
+  static void take_shares(Vector sizes, const std::vector<int>& channels, Vector& shares) {
+    const double largest = *std::max_element(sizes.begin(), sizes.end());
+    if (!(largest > 0)) return;
+    for (double& size : sizes) size /= largest;
+    take_largest(sizes, channels, shares);
   }
 
   /// Largest magnitude of every row's channels under the factors: [groups, rows of a group, channels of a group].
@@ -322,10 +322,12 @@ PassReport equalize(Graph& graph, const Dataset& data, const Target& target, con
   report.note("class of channels", equalizer.map().classes);
   if (equalizer.map().classes == 0) return report;
   equalizer.observe(graph, data);
+  const bool by_magnitudes = options.rule == EqualizeRule::Magnitudes;
   // First with channels that a Clip bounds on the data only, then without them.
-  for (const bool clipped : {true, false}) {
-    const bool by_magnitudes = options.rule == EqualizeRule::Magnitudes;
-    if (by_magnitudes ? clipped : !clipped && equalizer.map().clamps.empty()) continue;
+  std::vector<bool> attempts;
+  if (!by_magnitudes) attempts.push_back(true);
+  if (by_magnitudes || !equalizer.map().clamps.empty()) attempts.push_back(false);
+  for (const bool clipped : attempts) {
     Graph scaled = graph.clone();
     PassReport changes{"equalize"};
     equalizer.apply(scaled, by_magnitudes ? equalizer.factors_of_magnitudes() : equalizer.factors(clipped), changes);

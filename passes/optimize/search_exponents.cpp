@@ -104,7 +104,7 @@ PassReport search_exponents(Graph& quantized, const Graph& teacher, const Datase
   PassReport report{"search_exponents"};
   const DividedData parts = hold_out(data);
   Reference judge(teacher, parts.held_out), training(teacher, first_batches(parts.training, options.batches));
-  const Graph before = quantized.clone();
+  const Snapshot before(quantized);
   const double error = judge.simulated_error(quantized);
   Search search(quantized, training, options, quirks);
   const double first = search.noise();
@@ -117,8 +117,7 @@ PassReport search_exponents(Graph& quantized, const Graph& teacher, const Datase
   if (now < error) return report;
   report.note("everything undone: the outputs got no better on held-out data");
   report.changes.clear();
-  quantized = before.clone();
-  quantized.touch();
+  before.restore(quantized);
   return report;
 }
 

@@ -84,17 +84,15 @@ double multiplications(const LinearOperation& linear) {
   return elements(operation.input(0)) * static_cast<double>(linear.rows() / linear.groups() * kernel);
 }
 
-/// A layer with exact and with rounded weights, on the same values.
-struct Roundings {
-  std::string name;
-  int64_t axis;
-  size_t feed;
-  Piece exact, coarse;
+/// A layer with rounded weights beside the exact one.
+struct Rounded {
+  LinearOperation exact;
+  size_t feed, result;  ///< places of what it reads and gives
+  Piece coarse;
   at::Tensor shift = {};
 
-  void observe(const at::Tensor& value) {
-    const at::Tensor difference = (coarse.run({value})[0] - exact.run({value})[0]).to(at::kDouble);
-    const at::Tensor mean = difference.movedim(axis < 0 ? difference.dim() + axis : axis, 0).flatten(1).mean(1);
+  void observe(const Tensors& values) {
+    const at::Tensor mean = channel_mean(exact, coarse.run({values[feed]})[0] - values[result]);
     shift = shift.defined() ? shift + mean : mean;
   }
 };
@@ -161,9 +159,9 @@ std::unordered_map<std::string, double> shares_of_multiplications(const Graph& g
 
 MeanShifts mean_shifts(const Graph& graph, const Dataset& data, const Target& target) {
   Graph rounded = graph.clone();
-  WantedVariables feeds;
-  std::vector<Roundings> layers;
-  const Executor exact(graph, Precision::Float), coarse(rounded, Precision::Float);
+  WantedVariables wanted;
+  std::vector<Rounded> layers;
+  const Executor coarse(rounded, Precision::Float);
   for (const Operation* operation : graph.topological_order()) {
     const auto linear = linear_operation(*operation);
     if (!linear) continue;
@@ -172,19 +170,19 @@ MeanShifts mean_shifts(const Graph& graph, const Dataset& data, const Target& ta
     linear_operation(same)->set_weight(rounded, linear->weight_from(rows.reshape(linear->matrices().sizes())));
     const Variable& feed = *operation->input(linear->weight_slot() == 0 ? 1 : 0);
     const Variable& same_feed = *rounded.find_variable(feed.name());
-    layers.push_back({operation->name(), linear->rule().channel_axis, feeds.place_of(feed),
-                      exact.compile({operation}, {&feed}, {operation->output()}),
+    layers.push_back({*linear, wanted.place_of(feed), wanted.place_of(*operation->output()),
                       coarse.compile({&same}, {&same_feed}, {same.output()})});
   }
   Executor executor(graph, Precision::Float);
   for (size_t batch = 0; batch < data.size(); ++batch) {
-    const Tensors values = executor.run(data.inputs(graph, batch), feeds.list());
-    for (Roundings& layer : layers) layer.observe(values[layer.feed]);
+    const Tensors values = executor.run(data.inputs(graph, batch), wanted.list());
+    for (Rounded& layer : layers) layer.observe(values);
     report_progress("weights", batch + 1, data.size());
   }
   MeanShifts shifts;
-  for (const Roundings& layer : layers)
-    shifts.emplace_back(layer.name, layer.shift / static_cast<double>(std::max<size_t>(data.size(), 1)));
+  for (const Rounded& layer : layers)
+    shifts.emplace_back(layer.exact.operation().name(),
+                        layer.shift / static_cast<double>(std::max<size_t>(data.size(), 1)));
   return shifts;
 }
 

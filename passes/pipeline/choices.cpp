@@ -57,20 +57,15 @@ struct TrialData {
 /// What equalization may be worth trying: it evens ranges, and how far that lowers the noise nobody knows before. The
 /// other of two ways to see weights is tried as well: by themselves, or (exponents per row) with their rows.
 std::vector<EqualizeOptions> candidates(const EqualizeOptions& wanted, const Target& target) {
-  std::vector<EqualizeOptions> result;
-  EqualizeOptions other = wanted;
-  if (target.per_channel_weights)
-    other.rows = true;
-  else
-    other.activations = false;
-  const bool one_way = target.per_channel_weights ? wanted.rows : !wanted.activations;
-  for (const EqualizeOptions& way : one_way ? std::vector{wanted} : std::vector{wanted, other}) {
-    for (const double share : {1.0, 0.5, 0.25, 0.0}) {
-      if (share == 0 && result.size() >= 4) continue;  // only bounds of Clips move: the same
-      result.push_back(way);
-      result.back().strength = share * wanted.strength;
-    }
-  }
+  std::vector<EqualizeOptions> ways{wanted}, result;
+  if (target.per_channel_weights && !wanted.rows) ways.emplace_back(wanted).rows = true;
+  if (!target.per_channel_weights && wanted.activations) ways.emplace_back(wanted).activations = false;
+  const auto add = [&](const EqualizeOptions& way, double share) {
+    result.emplace_back(way).strength = share * wanted.strength;
+  };
+  for (const EqualizeOptions& way : ways)
+    for (const double share : {1.0, 0.5, 0.25}) add(way, share);
+  add(wanted, 0);  // only bounds of Clips move
   return result;
 }
 

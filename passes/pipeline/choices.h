@@ -7,8 +7,10 @@
 // their outputs on the rest are compared.
 namespace espq {
 
-/// equalize() with activations and, on chips with one exponent for all weights of a layer, without; what gives the
-/// smallest error stays, which may be the network as it was. `prepared` is what quantize_network() takes.
+/// equalize() at several strengths, and in two ways each: by weights alone beside the wanted one on chips with one
+/// exponent for all weights of a layer, with rows on those with one per row. What gives the smallest error stays, which
+/// may be the network as it was. `prepared` is what quantize_network() takes. The rule of another tool is applied as it
+/// is.
 PassReport equalize_where_it_helps(Graph& prepared, const Dataset& data, const Recipe& recipe);
 
 /// split_layers() of the layers that the recipe names; of those that help where it names none: the worst weights first,

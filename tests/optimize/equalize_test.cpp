@@ -8,6 +8,7 @@
 #include "core/graph/edit.h"
 #include "passes/optimize/channel_map.h"
 #include "passes/pipeline/convert.h"
+#include "tests/optimize/noise.h"
 #include "tests/simplify/same_function.h"
 #include "tests/support/graph_builder.h"
 #include "tests/user_error.h"
@@ -71,14 +72,7 @@ Dataset normal_batches(const Graph& graph, int64_t count, uint64_t seed) {
 /// Noise to signal of the quantized network on batches that the recipe did not see.
 double noise_of(const Graph& network, const Recipe& recipe) {
   const Conversion made = convert(network, normal_batches(network, 8, 1), recipe);
-  Executor exact(network, Precision::Float), quantized(made.quantized, Precision::Simulated);
-  const Dataset unseen = normal_batches(network, 8, 2);
-  double noise = 0;
-  for (size_t i = 0; i < unseen.size(); ++i) {
-    const Tensors inputs = unseen.inputs(network, i);
-    noise += measure(Measure::NoiseToSignal, quantized.run(inputs)[0], exact.run(inputs)[0]) / 8;
-  }
-  return noise;
+  return test::noise_on(normal_batches(network, 8, 2), network, made.quantized);
 }
 
 TEST(Equalize, KeepsTheFunctionAndEvensTheChannels) {

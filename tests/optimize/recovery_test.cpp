@@ -144,11 +144,7 @@ TEST(MixedPrecision, LeavesWidthsThatTheRecipeGives) {
 TEST(MixedPrecision, RefusesNonsense) {
   const Graph network = network_with_one_sensitive_layer();
   const auto with = [&](auto change) {
-    return test::user_error_of([&, change] {
-      Recipe recipe;
-      change(recipe.mixed_precision.emplace());
-      convert(network, pictures(network, 4, 1), recipe);
-    });
+    return test::refusal_of(network, [&](Recipe& recipe) { change(recipe.mixed_precision.emplace()); });
   };
   EXPECT_THAT(with([](auto& options) { options.layers = 0; }), HasSubstr("mixed_precision.layers: 0 is less than 1"));
   EXPECT_THAT(with([](auto& options) { options.gain = 2; }), HasSubstr("mixed_precision.gain: 2 is no share"));

@@ -61,11 +61,7 @@ TEST(SearchExponents, LeavesWhatIsBest) {
 TEST(SearchExponents, RefusesNonsense) {
   const Graph network = network_with_a_channel_for_nothing();
   const auto with = [&](auto change) {
-    return test::user_error_of([&, change] {
-      Recipe recipe;
-      change(recipe.search_exponents.emplace());
-      convert(network, pictures(network, 4, 1), recipe);
-    });
+    return test::refusal_of(network, [&](Recipe& recipe) { change(recipe.search_exponents.emplace()); });
   };
   EXPECT_THAT(with([](auto& options) { options.batches = 0; }),
               HasSubstr("search_exponents.batches: 0 is less than 1"));

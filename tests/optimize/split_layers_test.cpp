@@ -125,11 +125,7 @@ TEST(SplitLayers, TakesNamesAndPatterns) {
 TEST(SplitLayers, RefusesNonsense) {
   const Graph graph = network();
   const auto with = [&](auto change) {
-    return test::user_error_of([&, change] {
-      Recipe recipe;
-      change(recipe.split_layers.emplace());
-      convert(graph, pictures(graph, 4, 1), recipe);
-    });
+    return test::refusal_of(graph, [&](Recipe& recipe) { change(recipe.split_layers.emplace()); });
   };
   EXPECT_THAT(with([](auto& options) { options.layers = 0; }), HasSubstr("split_layers.layers: 0 is less than 1"));
   EXPECT_THAT(with([](auto& options) { options.percentile = 2; }), HasSubstr("split_layers.percentile: 2 is no share"));

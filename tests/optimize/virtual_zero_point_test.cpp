@@ -8,6 +8,7 @@
 #include "core/exec/executor.h"
 #include "core/exec/float_layout.h"
 #include "passes/pipeline/convert.h"
+#include "tests/optimize/noise.h"
 #include "tests/support/graph_builder.h"
 #include "tests/user_error.h"
 
@@ -33,24 +34,16 @@ Graph pointwise_network(std::string_view activation = "Relu") {
   return std::move(net.graph);
 }
 
-Dataset batches(const Graph& graph, int64_t count, uint64_t seed) {
-  at::manual_seed(seed);
-  std::vector<Dataset::Batch> result;
-  for (int64_t i = 0; i < count; ++i)
-    result.push_back({{graph.inputs()[0]->name(), at::rand(*graph.inputs()[0]->shape())}});
-  return Dataset(std::move(result));
-}
-
 Conversion converted(const Graph& network, std::string_view target, bool shifted) {
   Recipe recipe;
   recipe.target = target;
   if (shifted) recipe.virtual_zero_point.emplace();
-  return convert(network, batches(network, 16, 1), recipe);
+  return convert(network, test::pictures(network, 16, 1), recipe);
 }
 
 double noise_of(const Graph& network, const Conversion& made) {
   Executor exact(network, Precision::Float), board(made.chip, Precision::Board);
-  const Dataset unseen = batches(network, 16, 2);
+  const Dataset unseen = test::pictures(network, 16, 2);
   double noise = 0;
   for (size_t i = 0; i < unseen.size(); ++i) {
     const Tensors inputs = unseen.inputs(network, i);
@@ -82,7 +75,7 @@ TEST(VirtualZeroPoint, CodesAreThoseOfAnUnsignedTensorLess128) {
   const Operation& front = *made.quantized.find_operation("c1");
   const int exponent = slot_exponents(made.quantized, made.quantized.find_operation("a1")->output_quant()[0])[0];
   Executor simulated(made.quantized, Precision::Simulated), exact(network, Precision::Float);
-  const Tensors inputs = batches(network, 1, 3).inputs(network, 0);
+  const Tensors inputs = test::pictures(network, 1, 3).inputs(network, 0);
   const Variable* shifted = made.quantized.find_variable(made.quantized.find_operation("a1")->output()->name());
   const at::Tensor codes = simulated.run(inputs, {shifted})[0].mul(std::ldexp(1.0, -exponent));
   EXPECT_TRUE(codes.equal(codes.round()));
@@ -115,7 +108,7 @@ TEST(VirtualZeroPoint, RefusesNonsense) {
   const Graph network = pointwise_network();
   Recipe recipe;
   recipe.virtual_zero_point.emplace().batches = 0;
-  EXPECT_THAT(test::user_error_of([&] { convert(network, batches(network, 4, 1), recipe); }),
+  EXPECT_THAT(test::user_error_of([&] { convert(network, test::pictures(network, 4, 1), recipe); }),
               HasSubstr("virtual_zero_point.batches: 0 is less than 1"));
 }
 
