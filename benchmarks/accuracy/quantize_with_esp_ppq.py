@@ -3,7 +3,7 @@
 
 usage: quantize_with_esp_ppq.py ZOO/NAME TARGET OUT.espdl [--setting default|best] [--steps 500] [--block 4]
 `default` is esp-ppq's own. `best` is what its documentation combines where accuracy is short: percentile calibration, layer-wise
-equalization, and trained thresholds and weights (TQT) with its default learning rate, steps and blocks.
+equalization, and trained thresholds and weights (TQT) with its default learning rate, steps and blocks (--steps 0: without TQT).
 Runs in an environment of its own: pip install esp-ppq==1.3.12.
 """
 import argparse, pathlib, shutil, tempfile
@@ -18,7 +18,7 @@ def chosen(arguments):
     setting.quantize_activation_setting.calib_algorithm = 'percentile'
     setting.equalization = True
     setting.equalization_setting.iterations, setting.equalization_setting.value_threshold, setting.equalization_setting.opt_level = 4, .4, 2
-    setting.tqt_optimization = True
+    setting.tqt_optimization = arguments.steps > 0
     setting.tqt_optimization_setting.steps, setting.tqt_optimization_setting.block_size = arguments.steps, arguments.block
     return setting
 

@@ -127,6 +127,13 @@ struct LinearRule {
   WeightPacking packing = WeightPacking::None;
 };
 
+/// Operands with one number per channel of the last axis, which multiply the result and are added to it last: whoever
+/// scales both scales the channels of the result. They may have other shapes, too, which are none of this rule's.
+struct GainRule {
+  size_t gain;
+  std::optional<size_t> offset = std::nullopt;
+};
+
 // ---------------------------------------------------------------------------------------------------- layout
 /// How the NHWC layout pass treats the operator (spec: espdl_format 5.6).
 enum class LayoutRule {
@@ -213,6 +220,8 @@ struct OperatorDefinition {
   ForwardFunction forward = nullptr;
   QuantizationRule quantization = {};
   std::optional<LinearRule> linear = std::nullopt;  ///< of operators that multiply by a weight
+  std::optional<GainRule> gain = std::nullopt;      ///< of normalizations
+  bool ignores_shift = false;  ///< one number added to all of operand 0 does not change the result (Softmax)
   LayoutRule layout = LayoutRule::Restores;
   Stage first_stage = Stage::Float;  ///< graphs of earlier stages do not contain it
   ChipSupport chip = {};

@@ -109,6 +109,7 @@ OperatorDefinition normalized_exponential(std::string_view name, ForwardFunction
       .attributes = {integer("axis", -1)},
       .forward = forward,
       .quantization = {.quantizable = true, .float_output = true},
+      .ignores_shift = true,
       .layout = LayoutRule::Axis,
       .chip = {
           .board = softmax_board, .kernels = kAllWidths, .limits = {kLargeLogits}, .note = "the output is float32"}};

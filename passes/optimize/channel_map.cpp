@@ -68,6 +68,8 @@ class Mapper {
     number_classes(map);
     for (auto& [linear, channels] : layers_)
       map.layers.push_back({linear, classes(channels.first), classes(channels.second)});
+    for (auto& [operation, rows] : gains_)
+      map.gains.push_back({operation, *definition_of(*operation).gain, classes(rows)});
     for (const Operation* operation : order)
       for (const Variable* output : operation->outputs())
         if (const auto found = output ? channels_.find(output) : channels_.end(); found != channels_.end())
@@ -86,6 +88,7 @@ class Mapper {
       if (const Variable* input = operation.input(slot); input && !input->is_parameter()) data.push_back(slot);
     const OperatorDefinition& definition = definition_of(operation);
     const bool constants = data.size() < operation.inputs().size();
+    if (definition.gain && data.size() == 1) begin_at_gain(operation, *definition.gain);
     bool through = false;
     if (data.size() == 1 && channels_.contains(operation.input(data[0])))
       through = through_clamp(operation) || through_function(operation, data[0]);
@@ -119,6 +122,19 @@ class Mapper {
     layers_.push_back({linear, {rows.numbers, std::move(columns)}});
     channels_[operation.output()] = std::move(rows);
     return true;
+  }
+
+  /// Channels that are free behind a normalization; those in front of it are not.
+  void begin_at_gain(const Operation& operation, const GainRule& rule) {
+    const auto& shape = operation.output()->shape();
+    if (!shape || shape->empty()) return;
+    const auto is_vector = [&](size_t slot) { return operation.input(slot)->value().sizes().equals({shape->back()}); };
+    if (!is_vector(rule.gain)) return;
+    if (rule.offset && operation.input(*rule.offset) && !is_vector(*rule.offset)) return;
+    Channels rows{static_cast<int64_t>(shape->size()) - 1, {}};
+    for (int64_t row = 0; row < shape->back(); ++row) rows.numbers.push_back(ties_.create());
+    gains_.push_back({&operation, rows.numbers});
+    channels_[operation.output()] = std::move(rows);
   }
 
   /// Relu6 and the like. (A Relu alone lets every factor through, which through_function() finds.)
@@ -280,6 +296,7 @@ class Mapper {
   int fixed_;
   std::unordered_map<const Variable*, Channels> channels_;
   std::vector<std::pair<LinearOperation, std::pair<std::vector<int>, std::vector<int>>>> layers_;
+  std::vector<std::pair<const Operation*, std::vector<int>>> gains_;
   std::vector<std::pair<const Operation*, std::pair<double, double>>> clamps_;
   std::vector<int> class_of_root_;
   at::Tensor moved_from_;

@@ -6,13 +6,14 @@
 #include <cmath>
 #include <unordered_map>
 
-#include "core/analysis/measure.h"
 #include "core/exec/executor.h"
 #include "core/graph/edit.h"
 #include "core/ops/operator.h"
 #include "core/support/progress.h"
 #include "passes/optimize/channel_map.h"
+#include "passes/optimize/held_out.h"
 #include "passes/optimize/option_checks.h"
+#include "passes/optimize/reference.h"
 
 namespace espq {
 
@@ -20,9 +21,6 @@ const std::vector<std::pair<EqualizeRule, std::string_view>> EnumNames<EqualizeR
     {EqualizeRule::Shares, "shares"}, {EqualizeRule::Magnitudes, "magnitudes"}};
 
 namespace {
-
-/// Noise to signal of the outputs that float rounding explains: products of float32 numbers with as many factors.
-constexpr double kSameFunction = 1e-8;
 
 using Vector = std::vector<double>;
 
@@ -38,36 +36,57 @@ struct Ranges {
   Vector highest, lowest;
 };
 
-class Equalizer {
- public:
-  Equalizer(const Graph& graph, const Target& target, const EqualizeOptions& options)
-      : map_(map_channels(graph)), target_(target), options_(options) {
-    for (const ChannelMap::Layer& layer : map_.layers) {
+/// A network channel by channel, with what the data show.
+struct Channels {
+  ChannelMap map;
+  std::vector<at::Tensor> magnitudes;  ///< per layer: largest weights [groups, rows of a group, channels of a group]
+  std::vector<Ranges> ranges;          ///< of map.values
+
+  explicit Channels(const Graph& graph) : map(map_channels(graph)) {
+    for (const ChannelMap::Layer& layer : map.layers) {
       const LinearOperation& linear = layer.linear;
       const int64_t groups = linear.groups(), rows = linear.rows() / groups;
       const at::Tensor weight = linear.rows_first(linear.weight()).to(at::kFloat).abs();
-      magnitudes_.push_back(weight.reshape({groups, rows, linear.input_channels() / groups, -1}).amax(3));
+      magnitudes.push_back(weight.reshape({groups, rows, linear.input_channels() / groups, -1}).amax(3));
     }
   }
-
-  const ChannelMap& map() const { return map_; }
 
   void observe(const Graph& graph, const Dataset& data) {
     Executor executor(graph, Precision::Float);
     std::unordered_map<const Variable*, std::pair<const ChannelMap::Value*, Ranges*>> wanted;
-    ranges_.resize(map_.values.size());
-    for (size_t i = 0; i < map_.values.size(); ++i) wanted[map_.values[i].variable] = {&map_.values[i], &ranges_[i]};
+    ranges.resize(map.values.size());
+    for (size_t i = 0; i < map.values.size(); ++i) wanted[map.values[i].variable] = {&map.values[i], &ranges[i]};
     executor.set_hook([&](SlotEvent& event) {
       if (!event.is_output) return;
       const auto found = wanted.find(event.operation.output(event.slot));
       if (found != wanted.end()) add(event.value, found->second.first->axis, *found->second.second);
     });
-    const size_t batches = std::min(data.size(), static_cast<size_t>(options_.batches));
-    for (size_t batch = 0; batch < batches; ++batch) {
+    for (size_t batch = 0; batch < data.size(); ++batch) {
       executor.run(data.inputs(graph, batch));
-      report_progress("equalization", batch + 1, batches);
+      report_progress("equalization", batch + 1, data.size());
     }
   }
+
+ private:
+  static void add(const at::Tensor& value, int64_t axis, Ranges& ranges) {
+    const at::Tensor rows = value.movedim(axis, 0).reshape({value.size(axis), -1});
+    const Vector highest = to_vector(rows.amax(1)), lowest = to_vector(rows.amin(1));
+    if (ranges.highest.empty()) ranges = {highest, lowest};
+    for (size_t i = 0; i < highest.size(); ++i) {
+      ranges.highest[i] = std::max(ranges.highest[i], highest[i]);
+      ranges.lowest[i] = std::min(ranges.lowest[i], lowest[i]);
+    }
+  }
+};
+
+class Equalizer {
+ public:
+  Equalizer(const Channels& channels, const Target& target, const EqualizeOptions& options)
+      : map_(channels.map),
+        magnitudes_(channels.magnitudes),
+        ranges_(channels.ranges),
+        target_(target),
+        options_(options) {}
 
   /// One factor per class. `clipped`: also for channels that meet a Clip.
   Vector factors(bool clipped) const {
@@ -137,6 +156,15 @@ class Equalizer {
       }
       if (in_rows || in_columns) report.count("layer scaled", operation.name());
     }
+    for (const ChannelMap::Gain& gain : map_.gains) {
+      const Vector rows = of_channels(factors, gain.rows);
+      if (!is_scaled(rows)) continue;
+      Operation& operation = *graph.find_operation(gain.operation->name());
+      scale_constant(graph, operation, gain.rule.gain, rows);
+      if (gain.rule.offset && operation.input(*gain.rule.offset))
+        scale_constant(graph, operation, *gain.rule.offset, rows);
+      report.count("normalization scaled", operation.name());
+    }
   }
 
   /// The bounds of Clips whose channels all got the common factor.
@@ -152,14 +180,10 @@ class Equalizer {
   }
 
  private:
-  static void add(const at::Tensor& value, int64_t axis, Ranges& ranges) {
-    const at::Tensor rows = value.movedim(axis, 0).reshape({value.size(axis), -1});
-    const Vector highest = to_vector(rows.amax(1)), lowest = to_vector(rows.amin(1));
-    if (ranges.highest.empty()) ranges = {highest, lowest};
-    for (size_t i = 0; i < highest.size(); ++i) {
-      ranges.highest[i] = std::max(ranges.highest[i], highest[i]);
-      ranges.lowest[i] = std::min(ranges.lowest[i], lowest[i]);
-    }
+  static void scale_constant(Graph& graph, Operation& operation, size_t slot, const Vector& factors) {
+    const Variable& constant = *operation.input(slot);
+    const at::Tensor scaled = (constant.value().to(at::kDouble) * to_tensor(factors)).to(constant.dtype());
+    set_constant(graph, operation, slot, scaled, constant.name());
   }
 
   static Vector of_channels(const Vector& factors, const std::vector<int>& channels) {
@@ -251,6 +275,10 @@ class Equalizer {
     for (size_t i = 0; i < map_.layers.size(); ++i)
       if (!exponent_per_row(map_.layers[i]))
         take_shares(to_vector(magnitudes(i, factors).amax(2).flatten()), map_.layers[i].rows, shares);
+    for (const ChannelMap::Gain& gain : map_.gains) {
+      const at::Tensor sizes = gain.operation->input(gain.rule.gain)->value().to(at::kDouble).abs();
+      take_shares(to_vector(sizes * to_tensor(of_channels(factors, gain.rows))), gain.rows, shares);
+    }
     if (!options_.activations) return shares;
     for (size_t i = 0; i < map_.values.size(); ++i) {
       const ChannelMap::Value& value = map_.values[i];
@@ -283,11 +311,11 @@ class Equalizer {
     return shares;
   }
 
-  ChannelMap map_;
+  const ChannelMap& map_;
+  const std::vector<at::Tensor>& magnitudes_;
+  const std::vector<Ranges>& ranges_;
   const Target& target_;
   const EqualizeOptions& options_;
-  std::vector<at::Tensor> magnitudes_;  ///< per layer, see magnitudes()
-  std::vector<Ranges> ranges_;          ///< of map_.values
 };
 
 void check(const EqualizeOptions& options) {
@@ -299,52 +327,57 @@ void check(const EqualizeOptions& options) {
   require_at_least(options.largest_factor, 1, "equalize.largest_factor");
 }
 
-/// Noise to signal between the outputs of two float networks, of the output where it is largest.
-double difference(const Graph& a, const Graph& b, const Dataset& data, size_t batches) {
-  Executor run_a(a, Precision::Float), run_b(b, Precision::Float);
-  double largest = 0;
-  for (size_t batch = 0; batch < std::min(batches, data.size()); ++batch) {
-    const Tensors inputs = data.inputs(a, batch);
-    const Tensors expected = run_a.run(inputs), found = run_b.run(inputs);
-    for (size_t i = 0; i < expected.size(); ++i)
-      if (at::isFloatingType(expected[i].scalar_type()))
-        largest = std::max(largest, measure(Measure::NoiseToSignal, found[i], expected[i]));
-  }
-  return largest;
-}
-
 }  // namespace
 
-PassReport equalize(Graph& graph, const Dataset& data, const Target& target, const EqualizeOptions& options) {
+struct Equalization::Seen {
+  Channels channels;
+  Reference before;
+};
+
+Equalization::Equalization(const Graph& graph, const Dataset& data, const EqualizeOptions& options) {
+  check(options);
+  const Dataset batches = first_batches(data, options.batches);
+  seen_.reset(new Seen{Channels(graph), Reference(graph, batches)});
+  if (seen_->channels.map.classes > 0) seen_->channels.observe(graph, batches);
+}
+
+Equalization::~Equalization() = default;
+
+PassReport Equalization::apply(Graph& copy, const Target& target, const EqualizeOptions& options) {
   check(options);
   PassReport report{"equalize"};
-  Equalizer equalizer(graph, target, options);
-  report.note("class of channels", equalizer.map().classes);
-  if (equalizer.map().classes == 0) return report;
-  equalizer.observe(graph, data);
+  const ChannelMap& map = seen_->channels.map;
+  report.note("class of channels", map.classes);
+  if (map.classes == 0) return report;
+  const Equalizer equalizer(seen_->channels, target, options);
   const bool by_magnitudes = options.rule == EqualizeRule::Magnitudes;
   // First with channels that a Clip bounds on the data only, then without them.
   std::vector<bool> attempts;
   if (!by_magnitudes) attempts.push_back(true);
-  if (by_magnitudes || !equalizer.map().clamps.empty()) attempts.push_back(false);
+  if (by_magnitudes || !map.clamps.empty()) attempts.push_back(false);
   for (const bool clipped : attempts) {
-    Graph scaled = graph.clone();
+    Graph scaled = copy.clone();
     PassReport changes{"equalize"};
     equalizer.apply(scaled, by_magnitudes ? equalizer.factors_of_magnitudes() : equalizer.factors(clipped), changes);
     if (clipped) equalizer.apply_to_clips(scaled, changes);
     if (!changes.changed()) return report;
-    const double noise = difference(graph, scaled, data, static_cast<size_t>(options.batches));
+    const double noise = seen_->before.float_error(scaled);
     if (noise > kSameFunction) {
       report.note(fmt::format("undone, the float outputs changed by {:.0f} dB{}", 10 * std::log10(noise),
                               clipped ? " (with channels that meet a Clip)" : ""));
       continue;
     }
-    graph = std::move(scaled);
-    graph.touch();
+    copy = std::move(scaled);
+    copy.touch();
     report.merge(changes);
     return report;
   }
   return report;
+}
+
+PassReport equalize(Graph& graph, const Dataset& data, const Target& target, const EqualizeOptions& options) {
+  const Graph before = graph.clone();
+  return Equalization(before, data, options).apply(graph, target, options);
 }
 
 }  // namespace espq

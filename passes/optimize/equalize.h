@@ -1,4 +1,5 @@
 #pragma once
+#include <memory>
 #include <string_view>
 #include <utility>
 #include <vector>
@@ -66,5 +67,20 @@ void describe(Fields& fields, EqualizeOptions& options) {
 /// float rounding, channels that meet a Clip are left alone; where they still do, everything is.
 /// Throws UserError on options out of range.
 PassReport equalize(Graph& graph, const Dataset& data, const Target& target, const EqualizeOptions& options = {});
+
+/// The same on copies of one network in several ways: its channels are looked at once.
+class Equalization {
+ public:
+  /// `options.batches` batches are looked at. The graph must outlive this.
+  Equalization(const Graph& graph, const Dataset& data, const EqualizeOptions& options = {});
+  ~Equalization();
+
+  /// As equalize() does to `copy`, a clone of the graph.
+  PassReport apply(Graph& copy, const Target& target, const EqualizeOptions& options);
+
+ private:
+  struct Seen;
+  std::unique_ptr<Seen> seen_;
+};
 
 }  // namespace espq

@@ -74,10 +74,10 @@ double Reference::error(const std::function<Tensors(size_t batch)>& others) {
   return names_.empty() ? 0 : sum / static_cast<double>(names_.size());
 }
 
-double Reference::simulated_error(const Graph& quantized) {
-  Executor executor(quantized, Precision::Simulated);
-  const std::vector<const Variable*> wanted = variables_named(quantized, names_);
-  return error([&](size_t batch) { return executor.run(data_.inputs(quantized, batch), wanted); });
+double Reference::error_of(const Graph& other, Precision precision) {
+  Executor executor(other, precision);
+  const std::vector<const Variable*> wanted = variables_named(other, names_);
+  return error([&](size_t batch) { return executor.run(data_.inputs(other, batch), wanted); });
 }
 
 }  // namespace espq

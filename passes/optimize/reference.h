@@ -9,6 +9,9 @@
 
 namespace espq {
 
+/// Noise to signal of the outputs that float rounding explains: products of float32 numbers with as many factors.
+inline constexpr double kSameFunction = 1e-8;
+
 /// Float answers of a network as it is now, batch by batch: what a pass that is about to change it compares with. Of a
 /// quantized graph the float values of its kernels, rounding left out.
 class Reference {
@@ -29,9 +32,13 @@ class Reference {
   /// all batches, mean over variables. 0 is perfect; a variable that is 0 on all data counts its differences.
   double error(const std::function<Tensors(size_t batch)>& others);
   /// The same for what a quantized graph with tensors of these names computes in Simulated precision.
-  double simulated_error(const Graph& quantized);
+  double simulated_error(const Graph& quantized) { return error_of(quantized, Precision::Simulated); }
+  /// The same for what a float network computes.
+  double float_error(const Graph& other) { return error_of(other, Precision::Float); }
 
  private:
+  double error_of(const Graph& other, Precision precision);
+
   Graph network_;
   Dataset data_;
   std::vector<std::string> names_;

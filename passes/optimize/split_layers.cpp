@@ -4,19 +4,15 @@
 
 #include <algorithm>
 
-#include "core/analysis/float_run.h"
-#include "core/exec/executor.h"
 #include "core/graph/edit.h"
 #include "core/ops/limits.h"
 #include "core/ops/linear.h"
 #include "core/quant/fake_quantize.h"
 #include "core/quant/scheme.h"
 #include "core/support/error.h"
-#include "core/support/progress.h"
 #include "core/support/text.h"
 #include "passes/optimize/option_checks.h"
-#include "passes/optimize/own_bias.h"
-#include "passes/optimize/snapshot.h"
+#include "passes/optimize/projected_errors.h"
 #include "passes/quantize/layers.h"
 #include "passes/quantize/observer.h"
 
@@ -27,7 +23,8 @@ const std::vector<std::pair<SplitMethod, std::string_view>> EnumNames<SplitMetho
 
 namespace {
 
-constexpr int kBits = 8;  // of weights that have too few
+constexpr int kBits = 8;        // of weights that have too few
+constexpr int64_t kProbes = 4;  // of every batch
 
 void check(const SplitLayersOptions& options) {
   require_at_least(static_cast<double>(options.layers), 1, "split_layers.layers");
@@ -83,19 +80,6 @@ double multiplications(const LinearOperation& linear) {
   const int64_t channels = linear.input_channels() / linear.groups(), kernel = linear.columns() / channels;
   return elements(operation.input(0)) * static_cast<double>(linear.rows() / linear.groups() * kernel);
 }
-
-/// A layer with rounded weights beside the exact one.
-struct Rounded {
-  LinearOperation exact;
-  size_t feed, result;  ///< places of what it reads and gives
-  Piece coarse;
-  at::Tensor shift = {};
-
-  void observe(const Tensors& values) {
-    const at::Tensor mean = channel_mean(exact, coarse.run({values[feed]})[0] - values[result]);
-    shift = shift.defined() ? shift + mean : mean;
-  }
-};
 
 }  // namespace
 
@@ -157,55 +141,18 @@ std::unordered_map<std::string, double> shares_of_multiplications(const Graph& g
   return shares;
 }
 
-MeanShifts mean_shifts(const Graph& graph, const Dataset& data, const Target& target) {
-  Graph rounded = graph.clone();
-  WantedVariables wanted;
-  std::vector<Rounded> layers;
-  const Executor coarse(rounded, Precision::Float);
-  for (const Operation* operation : graph.topological_order()) {
-    const auto linear = linear_operation(*operation);
-    if (!linear) continue;
-    const Operation& same = *rounded.find_operation(operation->name());
-    const at::Tensor rows = on_grid(*linear, linear->rows_first(linear->weight()), target);
-    linear_operation(same)->set_weight(rounded, linear->weight_from(rows.reshape(linear->matrices().sizes())));
-    const Variable& feed = *operation->input(linear->weight_slot() == 0 ? 1 : 0);
-    const Variable& same_feed = *rounded.find_variable(feed.name());
-    layers.push_back({*linear, wanted.place_of(feed), wanted.place_of(*operation->output()),
-                      coarse.compile({&same}, {&same_feed}, {same.output()})});
-  }
-  Executor executor(graph, Precision::Float);
-  for (size_t batch = 0; batch < data.size(); ++batch) {
-    const Tensors values = executor.run(data.inputs(graph, batch), wanted.list());
-    for (Rounded& layer : layers) layer.observe(values);
-    report_progress("weights", batch + 1, data.size());
-  }
-  MeanShifts shifts;
-  for (const Rounded& layer : layers)
-    shifts.emplace_back(layer.exact.operation().name(),
-                        layer.shift / static_cast<double>(std::max<size_t>(data.size(), 1)));
-  return shifts;
-}
-
-std::vector<std::string> worst_weights(const Graph& quantized, const MeanShifts& shifts, Reference& reference) {
-  Graph graph = quantized.clone();
-  Executor executor(graph, Precision::Simulated);
-  std::vector<const Variable*> wanted;
-  for (const std::string& name : reference.variables()) wanted.push_back(graph.find_variable(name));
+std::vector<std::string> worst_weights(const Graph& quantized, Reference& reference) {
+  std::vector<RoundingPart> parts = parts_of(quantized);
+  const size_t others = parts.size();
+  for (const Operation* operation : quantized.topological_order())
+    if (operation->quantized() && linear_operation(*operation))
+      parts.push_back({.operations = {operation}, .weights_alone = true});
+  const at::Tensor errors = projected_errors(quantized, parts, reference, kProbes);
+  const at::Tensor all = errors.slice(1, 0, static_cast<int64_t>(others)).sum(1);
   std::vector<std::pair<double, std::string>> found;
-  for (const auto& [name, shift] : shifts) {
-    const Snapshot before(graph);
-    const auto linear = *linear_operation(*graph.find_operation(name));
-    if (has_own_bias(linear)) linear.set_bias(graph, *linear.bias() + shift);
-    executor.set_hook([&](SlotEvent& event) {
-      if (&event.operation == &linear.operation() && !event.is_output &&
-          event.slot == static_cast<int>(linear.weight_slot()))
-        event.value = event.raw;
-    });
-    found.emplace_back(
-        reference.error([&](size_t batch) { return executor.run(reference.data().inputs(graph, batch), wanted); }),
-        name);
-    before.restore(graph);
-    report_progress("weights", found.size(), shifts.size());
+  for (size_t part = others; part < parts.size(); ++part) {
+    const at::Tensor rest = all - errors.select(1, static_cast<int64_t>(part));
+    found.emplace_back(rest.square().sum().item<double>(), parts[part].operations.front()->name());
   }
   std::stable_sort(found.begin(), found.end(), [](const auto& a, const auto& b) { return a.first < b.first; });
   std::vector<std::string> names;

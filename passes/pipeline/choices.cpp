@@ -42,16 +42,38 @@ Graph corrected(const Graph& prepared, const Dataset& data, const Recipe& recipe
 /// What trials are made with. Each has few numbers to choose, and a few samples that nobody calibrated with are a worse
 /// judge than all of them.
 struct TrialData {
-  Dataset calibration, judging;
+  Dataset calibration, held_out, judging;
 
   explicit TrialData(const Dataset& data) {
     const DividedData divided = hold_out(data);
     calibration = first_batches(divided.training, kTrialBatches);
+    held_out = first_batches(divided.held_out, kTrialBatches);
     std::vector<Dataset::Batch> batches;
-    for (const Dataset& part : {calibration, first_batches(divided.held_out, kTrialBatches)})
+    for (const Dataset& part : {calibration, held_out})
       for (size_t i = 0; i < part.size(); ++i) batches.push_back(part[i]);
     judging = Dataset(std::move(batches));
   }
+};
+
+/// Noise of the outputs on data that the trial was calibrated with, and on others. The best of many trials is good on
+/// some data by chance; on both it is more likely to be good.
+class Judges {
+ public:
+  struct Noise {
+    double calibrated, held_out;
+    double decibels() const { return espq::decibels((calibrated + held_out) / 2); }
+    bool falls_below(const Noise& other, double gain) const {
+      return calibrated < other.calibrated * (1 - gain) && held_out < other.held_out * (1 - gain);
+    }
+  };
+
+  Judges(const Graph& network, const TrialData& data)
+      : calibrated_(network, data.calibration), held_out_(network, data.held_out) {}
+
+  Noise noise(const Graph& trial) { return {calibrated_.simulated_error(trial), held_out_.simulated_error(trial)}; }
+
+ private:
+  Reference calibrated_, held_out_;
 };
 
 /// What equalization may be worth trying: it evens ranges, and how far that lowers the noise nobody knows before. The
@@ -88,9 +110,10 @@ PassReport equalize_where_it_helps(Graph& prepared, const Dataset& data, const R
   std::string compared = fmt::format("noise {:.1f} dB", decibels(best));
   PassReport report{"equalize"};
   std::optional<Graph> chosen;
+  Equalization equalization(prepared, trials.calibration, *recipe.equalize);
   for (const EqualizeOptions& options : candidates(*recipe.equalize, target)) {
     Graph scaled = prepared.clone();
-    PassReport changes = equalize(scaled, trials.calibration, target, options);
+    PassReport changes = equalization.apply(scaled, target, options);
     if (!changes.changed()) continue;
     const double noise = noise_of(scaled);
     compared +=
@@ -113,14 +136,13 @@ PassReport split_where_it_helps(Graph& prepared, const Dataset& data, const Reci
   const std::vector<std::string> named = layers_to_split(prepared, options);
   if (!named.empty()) return split_layers(prepared, named, target, options);
   const TrialData trials(data);
-  Reference reference(prepared, trials.judging);
+  Judges judges(prepared, trials);
   const Graph whole = corrected(prepared, trials.calibration, recipe);
   Reference ranking(prepared, first_batches(trials.judging, kRankingBatches));
-  const auto worst =
-      worst_weights(whole, mean_shifts(prepared, first_batches(trials.calibration, kRankingBatches), target), ranking);
-  double best = reference.simulated_error(whole);
+  const std::vector<std::string> worst = worst_weights(whole, ranking);
+  Judges::Noise best = judges.noise(whole);
   PassReport report{"split_layers"};
-  std::string compared = fmt::format("noise {:.1f} dB", decibels(best));
+  std::string compared = fmt::format("noise {:.1f} dB", best.decibels());
   auto shares = shares_of_multiplications(prepared);
   double cost = 0;
   int failures = 0;
@@ -130,9 +152,9 @@ PassReport split_where_it_helps(Graph& prepared, const Dataset& data, const Reci
     const PassReport changes = split_layers(trial, {worst[i]}, target, options);
     if (!changes.changed()) continue;
     infer_shapes(trial, zero_inputs(trial));
-    const double noise = reference.simulated_error(corrected(trial, trials.calibration, recipe));
-    const bool helps = noise < best * (1 - options.gain);
-    compared += fmt::format(", with {} {:.2f} dB{}", worst[i], decibels(noise), helps ? "" : " (left)");
+    const Judges::Noise noise = judges.noise(corrected(trial, trials.calibration, recipe));
+    const bool helps = noise.falls_below(best, options.gain);
+    compared += fmt::format(", with {} {:.2f} dB{}", worst[i], noise.decibels(), helps ? "" : " (left)");
     failures = helps ? 0 : failures + 1;
     if (!helps) continue;
     best = noise;
@@ -150,10 +172,11 @@ Recipe with_chosen_widths(const Graph& network, const Dataset& data, const Recip
   chosen.mixed_precision.reset();
   Graph prepared = prepare(network, chosen);
   if (chosen.equalize) equalize_where_it_helps(prepared, data, chosen);
-  const DividedData divided = hold_out(data);
-  const Graph narrow = quantized(prepared, first_batches(divided.training, kTrialBatches), chosen);
-  const MixedPrecision found = mixed_precision(narrow, first_batches(divided.held_out, kTrialBatches),
-                                               chosen.lowering.runtime_level, *recipe.mixed_precision);
+  if (chosen.center_logits) center_logits(prepared, data, *chosen.center_logits);
+  const TrialData trials(data);
+  const Graph narrow = corrected(prepared, trials.calibration, chosen);
+  const MixedPrecision found =
+      mixed_precision(narrow, trials.judging, chosen.lowering.runtime_level, *recipe.mixed_precision);
   spdlog::info("{}", to_text(found.report));
   const LayerTable given(narrow, recipe.layers);
   for (const std::string& name : found.operations)

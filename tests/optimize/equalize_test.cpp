@@ -129,6 +129,32 @@ TEST(Equalize, StrengthIsThePowerOfTheFactors) {
   EXPECT_LT((half * 2 - whole).abs().max().item<double>(), 1e-5);
 }
 
+TEST(Equalize, NormalizationsTakeTheFactorsOfTheLayersBehindThem) {
+  for (const std::string_view type : {"LayerNormalization", "RMSNormalization"}) {
+    GraphBuilder net;
+    const at::Tensor sizes = at::exp2(at::arange(16).remainder(7).to(at::kFloat));  // 1:64
+    std::vector<Variable*> inputs{net.input({1, 12, 16}), net.constant("gain", sizes)};
+    if (type == "LayerNormalization") inputs.push_back(net.constant("offset", at::linspace(-1, 1, 16) * sizes));
+    Variable* x = net.op(type, "norm", inputs);
+    at::manual_seed(3);
+    net.output(net.op("MatMul", "head", {x, net.constant("weight", at::randn({16, 8}) / sizes.unsqueeze(1))}));
+    const Graph before = std::move(net.graph);
+    for (const std::string_view target : {"esp32s3", "esp32p4"}) {
+      Graph after = before.clone();
+      infer_shapes(after, zero_inputs(after));
+      const PassReport report = equalize(after, normal_batches(before, 4, 1), find_target(target));
+      EXPECT_EQ(report.times("normalization scaled"), 1) << type << " " << to_text(report);
+      expect_same_function(before, after);
+      Recipe recipe;
+      recipe.target = target;
+      const double plain = noise_of(before, recipe);
+      recipe.equalize.emplace();
+      // Channels over a range of 1:64 lose up to six bits.
+      EXPECT_LT(noise_of(before, recipe), plain * 0.25) << type << " on " << target;
+    }
+  }
+}
+
 TEST(Equalize, FactorsGoThroughResidualsJoinsAndMoves) {
   GraphBuilder net;
   Variable* x = net.op("Relu", "r1", {net.conv("c1", net.input({1, 3, 8, 8}), 4)});

@@ -1,0 +1,215 @@
+#include "passes/optimize/projected_errors.h"
+
+#include <ATen/ATen.h>
+#include <ATen/CPUGeneratorImpl.h>
+#include <c10/core/GradMode.h>
+#include <torch/csrc/autograd/autograd.h>
+
+#include <algorithm>
+#include <cmath>
+#include <optional>
+#include <unordered_set>
+
+#include "core/analysis/float_run.h"
+#include "core/ops/linear.h"
+#include "core/support/progress.h"
+#include "passes/optimize/own_bias.h"
+
+namespace espq {
+namespace {
+
+/// Whether the operand arrives on the grid on which this slot would put it.
+bool arrives_rounded(const Graph& graph, const SlotPlace& place) {
+  const Variable& variable = *place.operation.input(place.slot);
+  const Operation* producer = variable.producer();
+  if (!producer || !producer->quantized()) return false;
+  const SlotQuant& from = producer->output_quant().at(variable.producer_slot());
+  return !from.is_float() && from.same_scheme(place.quant()) &&
+         slot_exponents(graph, from) == slot_exponents(graph, place.quant());
+}
+
+/// A part with places of its operands and results in what a run is asked for.
+struct Local {
+  Piece rounded;
+  std::vector<size_t> feeds, results;
+  std::optional<LinearOperation> layer;  ///< of weights alone
+};
+
+at::Tensor without_mean(const LinearOperation& layer, const at::Tensor& difference) {
+  const int64_t axis = layer.rule().channel_axis;
+  Shape shape(static_cast<size_t>(difference.dim()), 1);
+  shape[static_cast<size_t>(axis < 0 ? difference.dim() + axis : axis)] = layer.rows();
+  return difference - channel_mean(layer, difference).reshape(shape);
+}
+
+class Projections {
+ public:
+  Projections(const Graph& graph, const std::vector<RoundingPart>& parts, Reference& reference)
+      : graph_(graph),
+        reference_(reference),
+        exact_(float_executor(graph)),
+        rounds_(graph, Precision::Simulated),
+        rounds_weights_(graph, Precision::Simulated) {
+    rounds_.set_hook([&graph](SlotEvent& event) {
+      if (!event.is_output && event.operation.quantized() && !event.operation.input(event.slot)->is_parameter() &&
+          arrives_rounded(graph, event))
+        event.value = event.raw;
+    });
+    rounds_weights_.set_hook([](SlotEvent& event) {
+      const auto linear = linear_operation(event.operation);
+      if (event.is_output || !linear || event.slot != static_cast<int>(linear->weight_slot())) event.value = event.raw;
+    });
+    for (const RoundingPart& part : parts) add(part);
+    captured_.resize(wanted_.list().size());
+    exact_.set_training(true);
+    exact_.set_hook([this](SlotEvent& event) {
+      if (event.is_output) capture(*event.operation.output(event.slot), event.value);
+    });
+    for (const std::string& name : reference.variables()) outputs_.push_back(graph.find_variable(name));
+    scales_ = scales();
+  }
+
+  /// [probes, parts] of one batch.
+  at::Tensor rows(size_t batch, int64_t probes, at::Generator& generator) {
+    std::fill(captured_.begin(), captured_.end(), at::Tensor());
+    std::vector<const Variable*> asked = wanted_.list();
+    asked.insert(asked.end(), outputs_.begin(), outputs_.end());
+    Tensors values = exact_.run(reference_.data().inputs(graph_, batch), asked);
+    const Tensors outputs(values.end() - static_cast<std::ptrdiff_t>(outputs_.size()), values.end());
+    for (size_t i = 0; i < captured_.size(); ++i) values[i] = values[i].detach();
+    const std::vector<Tensors> differences = local_differences(values);
+    Tensors leaves;
+    std::vector<size_t> leaf_of(captured_.size());
+    for (size_t i = 0; i < captured_.size(); ++i) {
+      leaf_of[i] = leaves.size();
+      if (captured_[i].defined()) leaves.push_back(captured_[i]);
+    }
+    at::Tensor found = at::zeros({probes, static_cast<int64_t>(locals_.size())}, at::kDouble);
+    for (int64_t probe = 0; probe < probes; ++probe) {
+      const Tensors gradients = gradients_of(outputs, leaves, generator);
+      for (size_t part = 0; part < locals_.size(); ++part)
+        for (size_t i = 0; i < differences[part].size(); ++i) {
+          const size_t place = locals_[part].results[i];
+          if (!captured_[place].defined() || !gradients[leaf_of[place]].defined()) continue;
+          found[probe][static_cast<int64_t>(part)] +=
+              (gradients[leaf_of[place]] * differences[part][i]).sum(at::kDouble);
+        }
+    }
+    return found;
+  }
+
+ private:
+  void add(const RoundingPart& part) {
+    const std::unordered_set<const Operation*> members(part.operations.begin(), part.operations.end());
+    std::vector<const Variable*> feeds, results;
+    for (const Operation* operation : part.operations) {
+      for (const Variable* input : operation->inputs())
+        if (input && !input->is_parameter() && !members.count(input->producer()) &&
+            std::find(feeds.begin(), feeds.end(), input) == feeds.end())
+          feeds.push_back(input);
+      for (const Variable* output : operation->outputs()) {
+        if (!output) continue;
+        const auto uses = output->uses();
+        bool leaves = uses.empty();
+        for (size_t i = 0; i < uses.size(); ++i) leaves |= !members.count(uses[i].operation);
+        if (leaves) results.push_back(output);
+      }
+    }
+    const Executor& rounds = part.weights_alone ? rounds_weights_ : rounds_;
+    Local local{rounds.compile(part.operations, feeds, results), {}, {}, {}};
+    if (part.weights_alone) local.layer = linear_operation(*part.operations.front());
+    for (const Variable* feed : feeds) local.feeds.push_back(wanted_.place_of(*feed));
+    for (const Variable* result : results) {
+      local.results.push_back(wanted_.place_of(*result));
+      is_result_.insert(result);
+    }
+    locals_.push_back(std::move(local));
+  }
+
+  /// Gradients end at results of parts: nothing in front of the first one is asked for.
+  void capture(const Variable& variable, at::Tensor& value) {
+    if (!is_result_.count(&variable) || !at::isFloatingType(value.scalar_type())) return;
+    if (!value.requires_grad()) value = value.detach().requires_grad_(true);
+    captured_[wanted_.place_of(variable)] = value;
+  }
+
+  std::vector<Tensors> local_differences(const Tensors& values) {
+    const c10::NoGradGuard no_gradient;
+    std::vector<Tensors> differences;
+    for (Local& local : locals_) {
+      Tensors feeds;
+      for (const size_t place : local.feeds) feeds.push_back(values[place]);
+      Tensors difference = local.rounded.run(feeds);
+      for (size_t i = 0; i < difference.size(); ++i) {
+        difference[i] = difference[i] - values[local.results[i]];
+        if (local.layer) difference[i] = without_mean(*local.layer, difference[i]);
+      }
+      differences.push_back(std::move(difference));
+    }
+    return differences;
+  }
+
+  /// Of one projection with respect to every leaf; undefined where it does not matter.
+  Tensors gradients_of(const Tensors& outputs, const Tensors& leaves, at::Generator& generator) {
+    Tensors reached, directions;
+    for (size_t i = 0; i < outputs.size(); ++i) {
+      const at::Tensor signs = at::empty(outputs[i].sizes(), at::kFloat).bernoulli_(0.5, generator) * 2 - 1;
+      if (!outputs[i].requires_grad()) continue;  // no part reaches it
+      reached.push_back(outputs[i]);
+      directions.push_back(signs * scales_[i]);
+    }
+    if (reached.empty()) return Tensors(leaves.size());
+    return torch::autograd::grad(reached, leaves, directions, /*retain_graph=*/true, false, /*allow_unused=*/true);
+  }
+
+  /// As Reference::error weighs the outputs.
+  std::vector<double> scales() {
+    std::vector<double> signal(outputs_.size(), 0.0);
+    for (size_t batch = 0; batch < reference_.batches(); ++batch) {
+      const Tensors answers = reference_.answers(batch);
+      for (size_t i = 0; i < signal.size(); ++i) signal[i] += answers[i].to(at::kDouble).square().sum().item<double>();
+    }
+    for (double& square : signal)
+      square = 1 / std::sqrt((square > 0 ? square : 1) * static_cast<double>(signal.size()));
+    return signal;
+  }
+
+  const Graph& graph_;
+  Reference& reference_;
+  Executor exact_, rounds_, rounds_weights_;
+  WantedVariables wanted_;
+  std::vector<Local> locals_;
+  std::unordered_set<const Variable*> is_result_;
+  Tensors captured_;  ///< per wanted variable; undefined: no floating result of a part
+  std::vector<const Variable*> outputs_;
+  std::vector<double> scales_;
+};
+
+}  // namespace
+
+at::Tensor projected_errors(const Graph& quantized, const std::vector<RoundingPart>& parts, Reference& reference,
+                            int64_t probes, uint64_t seed) {
+  Projections projections(quantized, parts, reference);
+  at::Generator generator = at::make_generator<at::CPUGeneratorImpl>(seed);
+  std::vector<at::Tensor> rows;
+  for (size_t batch = 0; batch < reference.batches(); ++batch) {
+    rows.push_back(projections.rows(batch, probes, generator));
+    report_progress("sensitivity", batch + 1, reference.batches());
+  }
+  return at::cat(rows);
+}
+
+std::vector<RoundingPart> parts_of(const Graph& quantized) {
+  std::vector<RoundingPart> parts;
+  for (const Operation* operation : quantized.topological_order())
+    if (operation->quantized() && !definition_of(*operation).quantization.passive) parts.push_back({{operation}});
+  return parts;
+}
+
+double projected_noise(const at::Tensor& errors, const std::vector<size_t>& without, int64_t probes) {
+  at::Tensor rest = errors.sum(1);
+  for (const size_t part : without) rest = rest - errors.select(1, static_cast<int64_t>(part));
+  return rest.square().sum().item<double>() / static_cast<double>(probes);
+}
+
+}  // namespace espq
