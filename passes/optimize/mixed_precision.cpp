@@ -75,12 +75,26 @@ class Search {
       : layers_(layers), reference_(graph, data), executor_(graph, Precision::Simulated) {
     for (const std::string& name : reference_.variables()) wanted_.push_back(graph.find_variable(name));
     for (size_t batch = 0; batch < data.size(); ++batch) inputs_.push_back(data.inputs(graph, batch));
-    std::vector<RoundingPart> parts;
-    for (const Layer& layer : layers) parts.push_back({layer.members});
-    errors_ = projected_errors(graph, parts, reference_, kProbes);
+    std::vector<const Operation*> operations;
+    for (const Layer& layer : layers) operations.insert(operations.end(), layer.members.begin(), layer.members.end());
+    const at::Tensor errors = projected_errors(graph, operations, reference_, kProbes);
+    int64_t column = 0;
+    for (const Layer& layer : layers) {
+      const auto count = static_cast<int64_t>(layer.members.size());
+      errors_.push_back(errors.narrow(1, column, count).sum(1));
+      column += count;
+    }
+    for (const at::Tensor& error : errors_) sum_ = sum_.defined() ? sum_ + error : error;
   }
 
-  /// Noise of the outputs without the rounding of these layers.
+  /// The same without the rounding of these layers, by first-order errors.
+  double promised(const Places& exact) const {
+    at::Tensor rest = sum_;
+    for (const size_t layer : exact) rest = rest - errors_[layer];
+    return rest.square().sum().item<double>() / kProbes;
+  }
+
+  /// Noise of the outputs without the rounding of these layers, measured.
   double noise(const Places& exact) {
     Members members;
     for (const size_t layer : exact) members.insert(layers_[layer].members.begin(), layers_[layer].members.end());
@@ -91,7 +105,7 @@ class Search {
   /// Of the sets that promise most, `count` at most, the one with the least noise; nothing when there are none.
   std::optional<std::pair<double, Places>> best_of(const std::vector<Places>& sets, int64_t count) {
     std::vector<std::pair<double, size_t>> order;
-    for (size_t i = 0; i < sets.size(); ++i) order.emplace_back(projected_noise(errors_, sets[i], kProbes), i);
+    for (size_t i = 0; i < sets.size(); ++i) order.emplace_back(promised(sets[i]), i);
     std::stable_sort(order.begin(), order.end(), [](const auto& a, const auto& b) { return a.first < b.first; });
     order.resize(std::min(order.size(), static_cast<size_t>(count)));
     std::optional<std::pair<double, Places>> best;
@@ -108,7 +122,8 @@ class Search {
   Executor executor_;
   std::vector<const Variable*> wanted_;
   std::vector<Tensors> inputs_;
-  at::Tensor errors_;
+  std::vector<at::Tensor> errors_;  ///< of every layer, in projections of the outputs
+  at::Tensor sum_;
 };
 
 /// Sets with one layer more, and sets with one exchanged, within the budget.

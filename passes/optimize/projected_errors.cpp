@@ -28,11 +28,11 @@ bool arrives_rounded(const Graph& graph, const SlotPlace& place) {
          slot_exponents(graph, from) == slot_exponents(graph, place.quant());
 }
 
-/// A part with places of its operands and results in what a run is asked for.
+/// An operation with places of its operands and results in what a run is asked for.
 struct Local {
   Piece rounded;
   std::vector<size_t> feeds, results;
-  std::optional<LinearOperation> layer;  ///< of weights alone
+  std::optional<LinearOperation> corrected;  ///< a layer whose bias takes back the mean
 };
 
 at::Tensor without_mean(const LinearOperation& layer, const at::Tensor& difference) {
@@ -44,22 +44,14 @@ at::Tensor without_mean(const LinearOperation& layer, const at::Tensor& differen
 
 class Projections {
  public:
-  Projections(const Graph& graph, const std::vector<RoundingPart>& parts, Reference& reference)
-      : graph_(graph),
-        reference_(reference),
-        exact_(float_executor(graph)),
-        rounds_(graph, Precision::Simulated),
-        rounds_weights_(graph, Precision::Simulated) {
+  Projections(const Graph& graph, const std::vector<const Operation*>& operations, Reference& reference)
+      : graph_(graph), reference_(reference), exact_(float_executor(graph)), rounds_(graph, Precision::Simulated) {
     rounds_.set_hook([&graph](SlotEvent& event) {
       if (!event.is_output && event.operation.quantized() && !event.operation.input(event.slot)->is_parameter() &&
           arrives_rounded(graph, event))
         event.value = event.raw;
     });
-    rounds_weights_.set_hook([](SlotEvent& event) {
-      const auto linear = linear_operation(event.operation);
-      if (event.is_output || !linear || event.slot != static_cast<int>(linear->weight_slot())) event.value = event.raw;
-    });
-    for (const RoundingPart& part : parts) add(part);
+    for (const Operation* operation : operations) add(*operation);
     captured_.resize(wanted_.list().size());
     exact_.set_training(true);
     exact_.set_hook([this](SlotEvent& event) {
@@ -69,7 +61,7 @@ class Projections {
     scales_ = scales();
   }
 
-  /// [probes, parts] of one batch.
+  /// [probes, operations] of one batch.
   at::Tensor rows(size_t batch, int64_t probes, at::Generator& generator) {
     std::fill(captured_.begin(), captured_.end(), at::Tensor());
     std::vector<const Variable*> asked = wanted_.list();
@@ -87,37 +79,27 @@ class Projections {
     at::Tensor found = at::zeros({probes, static_cast<int64_t>(locals_.size())}, at::kDouble);
     for (int64_t probe = 0; probe < probes; ++probe) {
       const Tensors gradients = gradients_of(outputs, leaves, generator);
-      for (size_t part = 0; part < locals_.size(); ++part)
-        for (size_t i = 0; i < differences[part].size(); ++i) {
-          const size_t place = locals_[part].results[i];
+      for (size_t local = 0; local < locals_.size(); ++local)
+        for (size_t i = 0; i < differences[local].size(); ++i) {
+          const size_t place = locals_[local].results[i];
           if (!captured_[place].defined() || !gradients[leaf_of[place]].defined()) continue;
-          found[probe][static_cast<int64_t>(part)] +=
-              (gradients[leaf_of[place]] * differences[part][i]).sum(at::kDouble);
+          found[probe][static_cast<int64_t>(local)] +=
+              (gradients[leaf_of[place]] * differences[local][i]).sum(at::kDouble);
         }
     }
     return found;
   }
 
  private:
-  void add(const RoundingPart& part) {
-    const std::unordered_set<const Operation*> members(part.operations.begin(), part.operations.end());
+  void add(const Operation& operation) {
     std::vector<const Variable*> feeds, results;
-    for (const Operation* operation : part.operations) {
-      for (const Variable* input : operation->inputs())
-        if (input && !input->is_parameter() && !members.count(input->producer()) &&
-            std::find(feeds.begin(), feeds.end(), input) == feeds.end())
-          feeds.push_back(input);
-      for (const Variable* output : operation->outputs()) {
-        if (!output) continue;
-        const auto uses = output->uses();
-        bool leaves = uses.empty();
-        for (size_t i = 0; i < uses.size(); ++i) leaves |= !members.count(uses[i].operation);
-        if (leaves) results.push_back(output);
-      }
-    }
-    const Executor& rounds = part.weights_alone ? rounds_weights_ : rounds_;
-    Local local{rounds.compile(part.operations, feeds, results), {}, {}, {}};
-    if (part.weights_alone) local.layer = linear_operation(*part.operations.front());
+    for (const Variable* input : operation.inputs())
+      if (input && !input->is_parameter() && std::find(feeds.begin(), feeds.end(), input) == feeds.end())
+        feeds.push_back(input);
+    for (const Variable* output : operation.outputs())
+      if (output) results.push_back(output);
+    Local local{rounds_.compile({&operation}, feeds, results), {}, {}, linear_operation(operation)};
+    if (local.corrected && !has_own_bias(*local.corrected)) local.corrected.reset();
     for (const Variable* feed : feeds) local.feeds.push_back(wanted_.place_of(*feed));
     for (const Variable* result : results) {
       local.results.push_back(wanted_.place_of(*result));
@@ -126,7 +108,7 @@ class Projections {
     locals_.push_back(std::move(local));
   }
 
-  /// Gradients end at results of parts: nothing in front of the first one is asked for.
+  /// Gradients end at results of the operations: nothing in front of the first one is asked for.
   void capture(const Variable& variable, at::Tensor& value) {
     if (!is_result_.count(&variable) || !at::isFloatingType(value.scalar_type())) return;
     if (!value.requires_grad()) value = value.detach().requires_grad_(true);
@@ -140,10 +122,8 @@ class Projections {
       Tensors feeds;
       for (const size_t place : local.feeds) feeds.push_back(values[place]);
       Tensors difference = local.rounded.run(feeds);
-      for (size_t i = 0; i < difference.size(); ++i) {
-        difference[i] = difference[i] - values[local.results[i]];
-        if (local.layer) difference[i] = without_mean(*local.layer, difference[i]);
-      }
+      for (size_t i = 0; i < difference.size(); ++i) difference[i] = difference[i] - values[local.results[i]];
+      if (local.corrected) difference[0] = without_mean(*local.corrected, difference[0]);
       differences.push_back(std::move(difference));
     }
     return differences;
@@ -154,7 +134,7 @@ class Projections {
     Tensors reached, directions;
     for (size_t i = 0; i < outputs.size(); ++i) {
       const at::Tensor signs = at::empty(outputs[i].sizes(), at::kFloat).bernoulli_(0.5, generator) * 2 - 1;
-      if (!outputs[i].requires_grad()) continue;  // no part reaches it
+      if (!outputs[i].requires_grad()) continue;  // no operation reaches it
       reached.push_back(outputs[i]);
       directions.push_back(signs * scales_[i]);
     }
@@ -176,20 +156,20 @@ class Projections {
 
   const Graph& graph_;
   Reference& reference_;
-  Executor exact_, rounds_, rounds_weights_;
+  Executor exact_, rounds_;
   WantedVariables wanted_;
   std::vector<Local> locals_;
   std::unordered_set<const Variable*> is_result_;
-  Tensors captured_;  ///< per wanted variable; undefined: no floating result of a part
+  Tensors captured_;  ///< per wanted variable; undefined: no floating result of an operation
   std::vector<const Variable*> outputs_;
   std::vector<double> scales_;
 };
 
 }  // namespace
 
-at::Tensor projected_errors(const Graph& quantized, const std::vector<RoundingPart>& parts, Reference& reference,
-                            int64_t probes, uint64_t seed) {
-  Projections projections(quantized, parts, reference);
+at::Tensor projected_errors(const Graph& quantized, const std::vector<const Operation*>& operations,
+                            Reference& reference, int64_t probes, uint64_t seed) {
+  Projections projections(quantized, operations, reference);
   at::Generator generator = at::make_generator<at::CPUGeneratorImpl>(seed);
   std::vector<at::Tensor> rows;
   for (size_t batch = 0; batch < reference.batches(); ++batch) {
@@ -197,19 +177,6 @@ at::Tensor projected_errors(const Graph& quantized, const std::vector<RoundingPa
     report_progress("sensitivity", batch + 1, reference.batches());
   }
   return at::cat(rows);
-}
-
-std::vector<RoundingPart> parts_of(const Graph& quantized) {
-  std::vector<RoundingPart> parts;
-  for (const Operation* operation : quantized.topological_order())
-    if (operation->quantized() && !definition_of(*operation).quantization.passive) parts.push_back({{operation}});
-  return parts;
-}
-
-double projected_noise(const at::Tensor& errors, const std::vector<size_t>& without, int64_t probes) {
-  at::Tensor rest = errors.sum(1);
-  for (const size_t part : without) rest = rest - errors.select(1, static_cast<int64_t>(part));
-  return rest.square().sum().item<double>() / static_cast<double>(probes);
 }
 
 }  // namespace espq

@@ -49,6 +49,7 @@ Reference::Reference(const Graph& network, const Dataset& data, std::vector<std:
       executor_(executor_of(network_)) {}
 
 Tensors Reference::answers(size_t batch) {
+  const std::lock_guard lock(running_);
   if (!kept_.at(batch).empty()) return kept_[batch];
   Tensors answers = executor_.run(data_.inputs(network_, batch), wanted_);
   const int64_t bytes = bytes_of(answers);

@@ -1,6 +1,7 @@
 #pragma once
 #include <cstdint>
 #include <functional>
+#include <mutex>
 #include <string>
 #include <vector>
 
@@ -25,7 +26,7 @@ class Reference {
   size_t batches() const { return data_.size(); }
   const std::vector<std::string>& variables() const { return names_; }
   const Dataset& data() const { return data_; }
-  /// One tensor per variable.
+  /// One tensor per variable. Several threads may ask at once, here and below.
   Tensors answers(size_t batch);
 
   /// Noise over signal of other answers to the same batches: squared differences over squared answers, each summed over
@@ -46,6 +47,7 @@ class Reference {
   int64_t room_;
   std::vector<Tensors> kept_;  ///< per batch; empty: not kept
   Executor executor_;
+  std::mutex running_;
 };
 
 }  // namespace espq

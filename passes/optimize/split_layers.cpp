@@ -3,16 +3,21 @@
 #include <ATen/ATen.h>
 
 #include <algorithm>
+#include <atomic>
 
+#include "core/analysis/float_run.h"
+#include "core/exec/executor.h"
+#include "core/exec/side_by_side.h"
 #include "core/graph/edit.h"
 #include "core/ops/limits.h"
 #include "core/ops/linear.h"
 #include "core/quant/fake_quantize.h"
 #include "core/quant/scheme.h"
 #include "core/support/error.h"
+#include "core/support/progress.h"
 #include "core/support/text.h"
 #include "passes/optimize/option_checks.h"
-#include "passes/optimize/projected_errors.h"
+#include "passes/optimize/own_bias.h"
 #include "passes/quantize/layers.h"
 #include "passes/quantize/observer.h"
 
@@ -23,8 +28,7 @@ const std::vector<std::pair<SplitMethod, std::string_view>> EnumNames<SplitMetho
 
 namespace {
 
-constexpr int kBits = 8;        // of weights that have too few
-constexpr int64_t kProbes = 4;  // of every batch
+constexpr int kBits = 8;  // of weights that have too few
 
 void check(const SplitLayersOptions& options) {
   require_at_least(static_cast<double>(options.layers), 1, "split_layers.layers");
@@ -79,6 +83,57 @@ double multiplications(const LinearOperation& linear) {
   if (operation.type() != "ConvTranspose") return elements(operation.output()) * static_cast<double>(linear.columns());
   const int64_t channels = linear.input_channels() / linear.groups(), kernel = linear.columns() / channels;
   return elements(operation.input(0)) * static_cast<double>(linear.rows() / linear.groups() * kernel);
+}
+
+/// A layer, and what rounding its weights adds to the mean of each of its channels: what a bias takes back.
+struct RoundedWeights {
+  LinearOperation layer;
+  size_t feed, result;  ///< places of what it reads and gives
+  Piece rounded;
+  at::Tensor mean = {};  ///< [rows] in float64
+};
+
+std::vector<RoundedWeights> rounded_weights(const Graph& quantized, Reference& reference) {
+  WantedVariables wanted;
+  Executor exact = float_executor(quantized), rounds(quantized, Precision::Simulated);
+  rounds.set_hook([](SlotEvent& event) {
+    const auto linear = linear_operation(event.operation);
+    if (event.is_output || event.slot != static_cast<int>(linear->weight_slot())) event.value = event.raw;
+  });
+  std::vector<RoundedWeights> layers;
+  for (const Operation* operation : quantized.topological_order()) {
+    const auto linear = linear_operation(*operation);
+    if (!linear || !operation->quantized()) continue;
+    const Variable& feed = *operation->input(linear->weight_slot() == 0 ? 1 : 0);
+    layers.push_back({*linear, wanted.place_of(feed), wanted.place_of(*operation->output()),
+                      rounds.compile({operation}, {&feed}, {operation->output()})});
+  }
+  const auto batches = static_cast<double>(reference.batches());
+  for (size_t batch = 0; batch < reference.batches(); ++batch) {
+    const Tensors values = exact.run(reference.data().inputs(quantized, batch), wanted.list());
+    for (RoundedWeights& layer : layers) {
+      const at::Tensor difference = layer.rounded.run({values[layer.feed]})[0] - values[layer.result];
+      const at::Tensor mean = channel_mean(layer.layer, difference) / batches;
+      layer.mean = layer.mean.defined() ? layer.mean + mean : mean;
+    }
+  }
+  return layers;
+}
+
+/// Noise of the outputs when this layer has exact weights, and a bias that corrects no rounded ones.
+double noise_with_exact(const Graph& quantized, const RoundedWeights& exact, Reference& reference) {
+  const LinearOperation& linear = exact.layer;
+  const bool corrected = has_own_bias(linear);
+  Executor executor(quantized, Precision::Simulated);
+  executor.set_hook([&](SlotEvent& event) {
+    if (&event.operation != &linear.operation() || event.is_output) return;
+    if (event.slot == static_cast<int>(linear.weight_slot())) event.value = event.raw;
+    if (corrected && event.slot == static_cast<int>(*linear.bias_slot()))
+      event.value = event.raw + exact.mean.to(event.raw.scalar_type()).reshape(event.raw.sizes());
+  });
+  std::vector<const Variable*> wanted;
+  for (const std::string& name : reference.variables()) wanted.push_back(quantized.find_variable(name));
+  return reference.error([&](size_t batch) { return executor.run(reference.data().inputs(quantized, batch), wanted); });
 }
 
 }  // namespace
@@ -142,21 +197,17 @@ std::unordered_map<std::string, double> shares_of_multiplications(const Graph& g
 }
 
 std::vector<std::string> worst_weights(const Graph& quantized, Reference& reference) {
-  std::vector<RoundingPart> parts = parts_of(quantized);
-  const size_t others = parts.size();
-  for (const Operation* operation : quantized.topological_order())
-    if (operation->quantized() && linear_operation(*operation))
-      parts.push_back({.operations = {operation}, .weights_alone = true});
-  const at::Tensor errors = projected_errors(quantized, parts, reference, kProbes);
-  const at::Tensor all = errors.slice(1, 0, static_cast<int64_t>(others)).sum(1);
-  std::vector<std::pair<double, std::string>> found;
-  for (size_t part = others; part < parts.size(); ++part) {
-    const at::Tensor rest = all - errors.select(1, static_cast<int64_t>(part));
-    found.emplace_back(rest.square().sum().item<double>(), parts[part].operations.front()->name());
-  }
-  std::stable_sort(found.begin(), found.end(), [](const auto& a, const auto& b) { return a.first < b.first; });
+  std::vector<RoundedWeights> layers = rounded_weights(quantized, reference);
+  std::vector<std::pair<double, size_t>> found(layers.size());
+  const OneThreadEach one_thread_each;
+  std::atomic<size_t> done = 0;
+  share_out(layers.size(), one_thread_each.threads(), [&](size_t i) {
+    found[i] = {noise_with_exact(quantized, layers[i], reference), i};
+    report_progress("weights", ++done, layers.size());
+  });
+  std::stable_sort(found.begin(), found.end());
   std::vector<std::string> names;
-  for (auto& [noise, name] : found) names.push_back(std::move(name));
+  for (const auto& [noise, i] : found) names.push_back(layers[i].layer.operation().name());
   return names;
 }
 

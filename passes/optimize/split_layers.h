@@ -61,8 +61,9 @@ std::vector<std::string> layers_to_split(const Graph& graph, const SplitLayersOp
 /// Share of every layer with constant weights in the multiplications of all of them, by name.
 std::unordered_map<std::string, double> shares_of_multiplications(const Graph& graph);
 
-/// Layers with constant weights of a calibrated graph with corrected biases, those first without whose rounded weights
-/// its outputs would have the least noise, to first order (projected_errors.h). `reference`: of the float network.
+/// Layers with constant weights of a calibrated graph with corrected biases, those first whose rounded weights cost its
+/// outputs most: each in turn computes with exact weights and without the correction for the rounded ones.
+/// `reference`: of the float network.
 std::vector<std::string> worst_weights(const Graph& quantized, Reference& reference);
 
 }  // namespace espq

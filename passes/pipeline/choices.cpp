@@ -1,11 +1,17 @@
 #include "passes/pipeline/choices.h"
 
+#include <ATen/Parallel.h>
 #include <fmt/format.h>
 #include <spdlog/spdlog.h>
 
+#include <atomic>
 #include <cmath>
+#include <functional>
+#include <limits>
 
 #include "core/exec/executor.h"
+#include "core/exec/side_by_side.h"
+#include "core/support/progress.h"
 #include "passes/optimize/correct_biases.h"
 #include "passes/optimize/held_out.h"
 #include "passes/optimize/reference.h"
@@ -60,10 +66,11 @@ struct TrialData {
 class Judges {
  public:
   struct Noise {
-    double calibrated, held_out;
-    double decibels() const { return espq::decibels((calibrated + held_out) / 2); }
+    double calibrated = 0, held_out = 0;
+    double mean() const { return (calibrated + held_out) / 2; }
+    double decibels() const { return espq::decibels(mean()); }
     bool falls_below(const Noise& other, double gain) const {
-      return calibrated < other.calibrated * (1 - gain) && held_out < other.held_out * (1 - gain);
+      return calibrated < other.calibrated && held_out < other.held_out && mean() < other.mean() * (1 - gain);
     }
   };
 
@@ -91,6 +98,30 @@ std::vector<EqualizeOptions> candidates(const EqualizeOptions& wanted, const Tar
   return result;
 }
 
+/// A network with one layer split.
+struct Split {
+  size_t place;  ///< of the layer in the list of those to try
+  Graph network;
+  PassReport changes;
+  Judges::Noise noise = {};
+};
+
+size_t threads() { return static_cast<size_t>(at::get_num_threads()); }
+
+/// Trials on all cores, each on one: whole networks keep them busier than single operators do, and numbers do not
+/// depend on how many there are.
+void side_by_side(std::string_view step, size_t count, const std::function<void(size_t)>& trial) {
+  const OneThreadEach one_thread_each;
+  std::atomic<size_t> done = 0;
+  share_out(count, one_thread_each.threads(), [&](size_t i) {
+    {
+      const QuietProgress quiet;
+      trial(i);
+    }
+    report_progress(step, ++done, count);
+  });
+}
+
 std::string_view words_for(const EqualizeOptions& options) {
   return options.rows ? "rows" : options.activations ? "all" : "weights";
 }
@@ -106,27 +137,25 @@ PassReport equalize_where_it_helps(Graph& prepared, const Dataset& data, const R
   const auto noise_of = [&](const Graph& network) {
     return reference.simulated_error(corrected(network, trials.calibration, recipe));
   };
-  double best = noise_of(prepared);
-  std::string compared = fmt::format("noise {:.1f} dB", decibels(best));
+  const Graph plain = prepared.clone();
+  Equalization equalization(plain, trials.calibration, *recipe.equalize);
+  const std::vector<EqualizeOptions> ways = candidates(*recipe.equalize, target);
+  constexpr double kUnchanged = std::numeric_limits<double>::infinity();
+  std::vector<double> noise(ways.size() + 1, kUnchanged);  // the last one is that of the network as it is
+  side_by_side("equalization", noise.size(), [&](size_t i) {
+    Graph scaled = plain.clone();
+    if (i == ways.size() || equalization.apply(scaled, target, ways[i]).changed()) noise[i] = noise_of(scaled);
+  });
+  std::string compared = fmt::format("noise {:.1f} dB", decibels(noise.back()));
+  for (size_t i = 0; i < ways.size(); ++i)
+    if (noise[i] != kUnchanged)
+      compared +=
+          fmt::format(", {} with strength {:.2g} {:.1f} dB", words_for(ways[i]), ways[i].strength, decibels(noise[i]));
+  const auto best = static_cast<size_t>(std::min_element(noise.begin(), noise.end() - 1) - noise.begin());
   PassReport report{"equalize"};
-  std::optional<Graph> chosen;
-  Equalization equalization(prepared, trials.calibration, *recipe.equalize);
-  for (const EqualizeOptions& options : candidates(*recipe.equalize, target)) {
-    Graph scaled = prepared.clone();
-    PassReport changes = equalization.apply(scaled, target, options);
-    if (!changes.changed()) continue;
-    const double noise = noise_of(scaled);
-    compared +=
-        fmt::format(", {} with strength {:.2g} {:.1f} dB", words_for(options), options.strength, decibels(noise));
-    if (!(noise < best)) continue;
-    best = noise;
-    chosen = std::move(scaled);
-    report = std::move(changes);
-  }
-  report.note(compared + (chosen ? "" : ": left as it was"));
-  if (!chosen) return report;
-  prepared = std::move(*chosen);
-  prepared.touch();
+  const bool helps = noise[best] < noise.back();
+  if (helps) report = equalization.apply(prepared, target, ways[best]);
+  report.note(compared + (helps ? "" : ": left as it was"));
   return report;
 }
 
@@ -146,22 +175,35 @@ PassReport split_where_it_helps(Graph& prepared, const Dataset& data, const Reci
   auto shares = shares_of_multiplications(prepared);
   double cost = 0;
   int failures = 0;
-  for (size_t i = 0; i < worst.size() && failures < kFailures && report.total() < options.layers; ++i) {
-    if (cost + shares[worst[i]] > options.cost) continue;
-    Graph trial = prepared.clone();
-    const PassReport changes = split_layers(trial, {worst[i]}, target, options);
-    if (!changes.changed()) continue;
-    infer_shapes(trial, zero_inputs(trial));
-    const Judges::Noise noise = judges.noise(corrected(trial, trials.calibration, recipe));
-    const bool helps = noise.falls_below(best, options.gain);
-    compared += fmt::format(", with {} {:.2f} dB{}", worst[i], noise.decibels(), helps ? "" : " (left)");
-    failures = helps ? 0 : failures + 1;
-    if (!helps) continue;
-    best = noise;
-    cost += shares[worst[i]];
-    prepared = std::move(trial);
-    prepared.touch();
-    report.merge(changes);
+  for (size_t next = 0; next < worst.size() && failures < kFailures && report.total() < options.layers;) {
+    // As many as there are threads are tried ahead. Behind one that helps they are tried again, with it.
+    std::vector<Split> ahead;
+    for (size_t i = next; i < worst.size() && ahead.size() < std::min<size_t>(threads(), kFailures); ++i)
+      if (cost + shares[worst[i]] <= options.cost) ahead.push_back({i, prepared.clone(), {"split_layers"}});
+    if (ahead.empty()) break;
+    side_by_side("split layers", ahead.size(), [&](size_t i) {
+      Split& split = ahead[i];
+      split.changes = split_layers(split.network, {worst[split.place]}, target, options);
+      if (!split.changes.changed()) return;
+      infer_shapes(split.network, zero_inputs(split.network));
+      split.noise = judges.noise(corrected(split.network, trials.calibration, recipe));
+    });
+    for (Split& split : ahead) {
+      next = split.place + 1;
+      if (!split.changes.changed()) continue;
+      const bool helps = split.noise.falls_below(best, options.gain);
+      compared +=
+          fmt::format(", with {} {:.2f} dB{}", worst[split.place], split.noise.decibels(), helps ? "" : " (left)");
+      failures = helps ? 0 : failures + 1;
+      if (failures == kFailures) break;
+      if (!helps) continue;
+      best = split.noise;
+      cost += shares[worst[split.place]];
+      prepared = std::move(split.network);
+      prepared.touch();
+      report.merge(split.changes);
+      break;
+    }
   }
   report.note(fmt::format("{}; {:.1f} % more multiplications", compared, cost * 100));
   return report;
