@@ -71,8 +71,8 @@ using Places = std::vector<size_t>;
 /// Sets of layers without rounding, as the first-order errors see them and as the network does.
 class Search {
  public:
-  Search(const Graph& graph, const Dataset& data, const std::vector<Layer>& layers)
-      : layers_(layers), reference_(graph, data), executor_(graph, Precision::Simulated) {
+  Search(const Graph& graph, const Graph& teacher, const Dataset& data, const std::vector<Layer>& layers)
+      : layers_(layers), reference_(teacher, data), executor_(graph, Precision::Simulated) {
     for (const std::string& name : reference_.variables()) wanted_.push_back(graph.find_variable(name));
     for (size_t batch = 0; batch < data.size(); ++batch) inputs_.push_back(data.inputs(graph, batch));
     std::vector<const Operation*> operations;
@@ -174,12 +174,12 @@ void check(const MixedPrecisionOptions& options) {
 
 }  // namespace
 
-MixedPrecision mixed_precision(const Graph& quantized, const Dataset& data, RuntimeLevel level,
+MixedPrecision mixed_precision(const Graph& quantized, const Graph& teacher, const Dataset& data, RuntimeLevel level,
                                const MixedPrecisionOptions& options) {
   check(options);
   MixedPrecision result{{}, {"mixed_precision"}};
   const std::vector<Layer> layers = layers_of(quantized, level);
-  Search search(quantized, first_batches(data, options.batches), layers);
+  Search search(quantized, teacher, first_batches(data, options.batches), layers);
   const Neighbours neighbours(layers, options.cost);
   Places chosen;
   double noise = search.noise(chosen);

@@ -39,8 +39,9 @@ struct MixedPrecision {
 /// measured noise of the network decides. A layer is
 /// an operation with weights and the functions of one tensor right behind it, which would round its result again; or
 /// another operation by itself. Only those with a 16-bit kernel in the chip library.
-/// Takes an 8-bit graph whose exponents are at rest. Throws UserError on options out of range.
-MixedPrecision mixed_precision(const Graph& quantized, const Dataset& data, RuntimeLevel level,
+/// Takes an 8-bit graph whose exponents are at rest; `teacher`: the float network that it was. Throws UserError on
+/// options out of range.
+MixedPrecision mixed_precision(const Graph& quantized, const Graph& teacher, const Dataset& data, RuntimeLevel level,
                                const MixedPrecisionOptions& options = {});
 
 }  // namespace espq

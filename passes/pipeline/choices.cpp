@@ -218,7 +218,7 @@ Recipe with_chosen_widths(const Graph& network, const Dataset& data, const Recip
   const TrialData trials(data);
   const Graph narrow = corrected(prepared, trials.calibration, chosen);
   const MixedPrecision found =
-      mixed_precision(narrow, trials.judging, chosen.lowering.runtime_level, *recipe.mixed_precision);
+      mixed_precision(narrow, prepared, trials.judging, chosen.lowering.runtime_level, *recipe.mixed_precision);
   spdlog::info("{}", to_text(found.report));
   const LayerTable given(narrow, recipe.layers);
   for (const std::string& name : found.operations)

@@ -33,7 +33,8 @@ TEST(Check, WhatReplacesAnOperatorWithoutGridsHasTheWidthOfTheNetwork) {
   net.outputs({net.op("Sum", "sum", {a, b, c}), net.op("Expand", "expand", {a, net.integers({3, 4, 5})})});
   Recipe recipe;
   recipe.widths.bits = 16;
-  for (const Operation* operation : static_cast<const Graph&>(prepare(net.graph, recipe)).operations())
+  const Graph prepared = prepare(net.graph, recipe);
+  for (const Operation* operation : prepared.operations())
     EXPECT_EQ(operation->width(), Width::Int16) << operation->name();
 }
 
