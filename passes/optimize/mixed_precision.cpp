@@ -72,9 +72,7 @@ using Places = std::vector<size_t>;
 class Search {
  public:
   Search(const Graph& graph, const Graph& teacher, const Dataset& data, const std::vector<Layer>& layers)
-      : layers_(layers), reference_(teacher, data), executor_(graph, Precision::Simulated) {
-    for (const std::string& name : reference_.variables()) wanted_.push_back(graph.find_variable(name));
-    for (size_t batch = 0; batch < data.size(); ++batch) inputs_.push_back(data.inputs(graph, batch));
+      : graph_(graph), layers_(layers), reference_(teacher, data), executor_(graph, Precision::Simulated) {
     std::vector<const Operation*> operations;
     for (const Layer& layer : layers) operations.insert(operations.end(), layer.members.begin(), layer.members.end());
     const at::Tensor errors = projected_errors(graph, operations, reference_, kProbes);
@@ -99,7 +97,7 @@ class Search {
     Members members;
     for (const size_t layer : exact) members.insert(layers_[layer].members.begin(), layers_[layer].members.end());
     executor_.set_dequantized([&members](const Operation& operation) { return members.count(&operation) != 0; });
-    return reference_.error([&](size_t batch) { return executor_.run(inputs_[batch], wanted_); });
+    return reference_.error(graph_, executor_);
   }
 
   /// Of the sets that promise most, `count` at most, the one with the least noise; nothing when there are none.
@@ -117,11 +115,10 @@ class Search {
   }
 
  private:
+  const Graph& graph_;
   const std::vector<Layer>& layers_;
   Reference reference_;
   Executor executor_;
-  std::vector<const Variable*> wanted_;
-  std::vector<Tensors> inputs_;
   std::vector<at::Tensor> errors_;  ///< of every layer, in projections of the outputs
   at::Tensor sum_;
 };

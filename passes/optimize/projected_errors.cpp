@@ -57,7 +57,7 @@ class Projections {
     exact_.set_hook([this](SlotEvent& event) {
       if (event.is_output) capture(*event.operation.output(event.slot), event.value);
     });
-    for (const std::string& name : reference.variables()) outputs_.push_back(graph.find_variable(name));
+    outputs_ = reference.variables_in(graph);
     scales_ = scales();
   }
 

@@ -60,11 +60,15 @@ Tensors Reference::answers(size_t batch) {
   return answers;
 }
 
-double Reference::error(const std::function<Tensors(size_t batch)>& others) {
+std::vector<const Variable*> Reference::variables_in(const Graph& other) const {
+  return variables_named(other, names_);
+}
+
+double Reference::error(const Graph& other, Executor& executor) {
+  const std::vector<const Variable*> wanted = variables_in(other);
   std::vector<double> noise(names_.size(), 0.0), signal(names_.size(), 0.0);
   for (size_t batch = 0; batch < batches(); ++batch) {
-    const Tensors want = answers(batch), got = others(batch);
-    internal_check(got.size() == want.size(), "one answer per variable of the reference");
+    const Tensors want = answers(batch), got = executor.run(data_.inputs(other, batch), wanted);
     for (size_t i = 0; i < want.size(); ++i) {
       noise[i] += squares(got[i].to(at::kDouble) - want[i].to(at::kDouble));
       signal[i] += squares(want[i]);
@@ -75,10 +79,9 @@ double Reference::error(const std::function<Tensors(size_t batch)>& others) {
   return names_.empty() ? 0 : sum / static_cast<double>(names_.size());
 }
 
-double Reference::error_of(const Graph& other, Precision precision) {
+double Reference::error_in(const Graph& other, Precision precision) {
   Executor executor(other, precision);
-  const std::vector<const Variable*> wanted = variables_named(other, names_);
-  return error([&](size_t batch) { return executor.run(data_.inputs(other, batch), wanted); });
+  return error(other, executor);
 }
 
 }  // namespace espq

@@ -1,6 +1,5 @@
 #pragma once
 #include <cstdint>
-#include <functional>
 #include <mutex>
 #include <string>
 #include <vector>
@@ -29,16 +28,20 @@ class Reference {
   /// One tensor per variable. Several threads may ask at once, here and below.
   Tensors answers(size_t batch);
 
-  /// Noise over signal of other answers to the same batches: squared differences over squared answers, each summed over
-  /// all batches, mean over variables. 0 is perfect; a variable that is 0 on all data counts its differences.
-  double error(const std::function<Tensors(size_t batch)>& others);
-  /// The same for what a quantized graph with tensors of these names computes in Simulated precision.
-  double simulated_error(const Graph& quantized) { return error_of(quantized, Precision::Simulated); }
-  /// The same for what a float network computes.
-  double float_error(const Graph& other) { return error_of(other, Precision::Float); }
+  /// The tensors of these names in another graph.
+  std::vector<const Variable*> variables_in(const Graph& other) const;
+
+  /// Noise over signal of what `executor` makes of the same batches with `other`, which has tensors of these names:
+  /// squared differences over squared answers, each summed over all batches, mean over variables. 0 is perfect; a
+  /// variable that is 0 on all data counts its differences.
+  double error(const Graph& other, Executor& executor);
+  /// The same for a quantized graph in Simulated precision.
+  double simulated_error(const Graph& quantized) { return error_in(quantized, Precision::Simulated); }
+  /// The same for a float graph.
+  double float_error(const Graph& other) { return error_in(other, Precision::Float); }
 
  private:
-  double error_of(const Graph& other, Precision precision);
+  double error_in(const Graph& other, Precision precision);
 
   Graph network_;
   Dataset data_;

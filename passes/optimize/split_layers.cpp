@@ -131,9 +131,7 @@ double noise_with_exact(const Graph& quantized, const RoundedWeights& exact, Ref
     if (corrected && event.slot == static_cast<int>(*linear.bias_slot()))
       event.value = event.raw + exact.mean.to(event.raw.scalar_type()).reshape(event.raw.sizes());
   });
-  std::vector<const Variable*> wanted;
-  for (const std::string& name : reference.variables()) wanted.push_back(quantized.find_variable(name));
-  return reference.error([&](size_t batch) { return executor.run(reference.data().inputs(quantized, batch), wanted); });
+  return reference.error(quantized, executor);
 }
 
 }  // namespace
