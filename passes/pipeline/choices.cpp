@@ -11,6 +11,7 @@
 
 #include "core/exec/executor.h"
 #include "core/exec/side_by_side.h"
+#include "core/support/memory.h"
 #include "core/support/progress.h"
 #include "passes/optimize/correct_biases.h"
 #include "passes/optimize/held_out.h"
@@ -111,6 +112,7 @@ size_t threads() { return static_cast<size_t>(at::get_num_threads()); }
 /// Trials on all cores, each on one: whole networks keep them busier than single operators do, and numbers do not
 /// depend on how many there are.
 void side_by_side(std::string_view step, size_t count, const std::function<void(size_t)>& trial) {
+  keep_freed_memory();  // every trial needs what the one before it freed
   const OneThreadEach one_thread_each;
   std::atomic<size_t> done = 0;
   share_out(count, one_thread_each.threads(), [&](size_t i) {
