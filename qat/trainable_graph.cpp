@@ -433,8 +433,9 @@ void TrainableGraph::load_state(const NamedTensors& state) {
                "the saved state's tensor '{}' has another shape or dtype than the network's", name);
   }
   for (const auto& [name, tensor] : state)
-    user_check(std::any_of(wanted.begin(), wanted.end(), [&](const auto& entry) { return entry.first == name; }),
-               "the saved state holds '{}', which this network does not train", name);
+    user_check(
+        std::any_of(wanted.begin(), wanted.end(), [&name = name](const auto& entry) { return entry.first == name; }),
+        "the saved state holds '{}', which this network does not train", name);
   user_check(implementation_->fits(state.at(kScaleGroups)),
              "the saved state belongs to a graph that was quantized in another way");
   wanted.pop_back();

@@ -477,7 +477,7 @@ class Forward {
     parameters_.assign(all.begin() + 1, all.end());
     for (const auto& [name, unused] : options.input_values)
       user_check(std::any_of(parameters_.begin(), parameters_.end(),
-                             [&](const c10::Argument& parameter) { return parameter.name() == name; }),
+                             [&name = name](const c10::Argument& parameter) { return parameter.name() == name; }),
                  "has no input '{}' to give a value to", name);
     for (const c10::Argument& parameter : parameters_)
       if (!fixed_value(parameter, options)) add_specs(parameter.name(), parameter.type(), specs_);

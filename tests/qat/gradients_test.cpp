@@ -184,7 +184,7 @@ TEST_P(OneSlot, EqualsOperators) {
   const at::Tensor incoming = at::randn(item.shape);
   const at::Tensor log2_scale =
       at::tensor(std::vector<float>(item.exponents.begin(), item.exponents.end())).requires_grad_();
-  const auto channels_shape = [&] {
+  const auto channels_shape = [&value, &item = item] {
     Shape shape(value.dim(), 1);
     if (item.exponents.size() > 1) shape[item.channel_axis] = static_cast<int64_t>(item.exponents.size());
     return shape;
