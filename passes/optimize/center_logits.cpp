@@ -50,12 +50,13 @@ std::vector<Logits> find_logits(const Graph& graph) {
   std::vector<Logits> found;
   for (const Operation* operation : graph.topological_order())
     if (definition_of(*operation).ignores_shift)
-      if (auto logits = logits_of(graph, *operation)) found.push_back(*std::move(logits));
+      if (auto logits = logits_of(graph, *operation)) found.push_back(*logits);
   return found;
 }
 
 void observe(const Graph& graph, const Dataset& data, std::vector<Logits>& found) {
   std::vector<const Variable*> wanted;
+  wanted.reserve(found.size());
   for (const Logits& logits : found) wanted.push_back(logits.value);
   Executor executor(graph, Precision::Float);
   for (size_t batch = 0; batch < data.size(); ++batch) {

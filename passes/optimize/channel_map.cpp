@@ -287,6 +287,7 @@ class Mapper {
 
   std::vector<int> classes(const std::vector<int>& numbers) {
     std::vector<int> result;
+    result.reserve(numbers.size());
     for (const int number : numbers) result.push_back(class_of_root_[ties_.root(number)]);
     return result;
   }

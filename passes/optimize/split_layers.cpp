@@ -82,7 +82,8 @@ double multiplications(const LinearOperation& linear) {
   const auto elements = [](const Variable* value) { return static_cast<double>(element_count(value).value_or(0)); };
   if (operation.type() != "ConvTranspose") return elements(operation.output()) * static_cast<double>(linear.columns());
   const int64_t channels = linear.input_channels() / linear.groups(), kernel = linear.columns() / channels;
-  return elements(operation.input(0)) * static_cast<double>(linear.rows() / linear.groups() * kernel);
+  const int64_t rows = linear.rows() / linear.groups();
+  return elements(operation.input(0)) * static_cast<double>(rows * kernel);
 }
 
 /// A layer, and what rounding its weights adds to the mean of each of its channels: what a bias takes back.
@@ -205,6 +206,7 @@ std::vector<std::string> worst_weights(const Graph& quantized, Reference& refere
   });
   std::stable_sort(found.begin(), found.end());
   std::vector<std::string> names;
+  names.reserve(found.size());
   for (const auto& [noise, i] : found) names.push_back(layers[i].layer.operation().name());
   return names;
 }
