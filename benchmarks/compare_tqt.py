@@ -3,9 +3,11 @@
 
 usage: compare_tqt.py ESPQ ZOO NAME [NAME ...] --esp-ppq PYTHON [--target esp32p4] [--steps 500]
 ZOO is what accuracy/make_zoo.py makes; PYTHON an interpreter with esp-ppq==1.3.12. What TQT takes is what the tool takes with it less what
-it takes without; user and system time of all threads, which other work on the machine changes little.
+it takes without; user and system time on one thread, which other work on the machine changes little.
 """
-import argparse, json, os, pathlib, subprocess, sys, tempfile
+import argparse, json, pathlib, sys, tempfile
+
+from compare_with_esp_ppq import measure
 
 HERE = pathlib.Path(__file__).resolve().parent
 TQT = {"blocks": "depth", "block_size": 4, "batch": 1, "rate": 1e-5, "exponent_rate": 1e-5, "rate_unit": "absolute", "schedule": "constant",
@@ -13,12 +15,9 @@ TQT = {"blocks": "depth", "block_size": 4, "batch": 1, "rate": 1e-5, "exponent_r
 
 
 def seconds(command):
-    """Processor seconds of a command, or its error."""
-    process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
-    said = process.stdout.read()
-    _, status, usage = os.wait4(process.pid, 0)
-    if status: sys.exit(f"{' '.join(map(str, command))}: failed\n{said.decode(errors='replace')[-2000:]}")
-    return usage.ru_utime + usage.ru_stime
+    """Processor seconds of a command on one thread."""
+    took = measure(command, threads=1)
+    return took[1] if took else sys.exit(1)
 
 
 def of_espq(arguments, network, folder, steps):
@@ -44,6 +43,6 @@ if __name__ == '__main__':
     arguments = parser.parse_args()
     for name in arguments.names:
         with tempfile.TemporaryDirectory() as folder:
-            took = [measure(arguments, arguments.zoo / name, pathlib.Path(folder), arguments.steps)
-                    - measure(arguments, arguments.zoo / name, pathlib.Path(folder), 0) for measure in (of_espq, of_esp_ppq)]
+            took = [of_tool(arguments, arguments.zoo / name, pathlib.Path(folder), arguments.steps)
+                    - of_tool(arguments, arguments.zoo / name, pathlib.Path(folder), 0) for of_tool in (of_espq, of_esp_ppq)]
         print(f'{name}: espq {took[0]:.1f} s, esp-ppq {took[1]:.1f} s, {took[1] / took[0]:.1f} times', flush=True)
