@@ -85,14 +85,14 @@ class Search {
     for (const at::Tensor& error : errors_) sum_ = sum_.defined() ? sum_ + error : error;
   }
 
-  /// The same without the rounding of these layers, by first-order errors.
+  /// Noise of the outputs without the rounding of these layers, to first order.
   double promised(const Places& exact) const {
     at::Tensor rest = sum_;
     for (const size_t layer : exact) rest = rest - errors_[layer];
     return rest.square().sum().item<double>() / kProbes;
   }
 
-  /// Noise of the outputs without the rounding of these layers, measured.
+  /// The same, measured.
   double noise(const Places& exact) {
     Members members;
     for (const size_t layer : exact) members.insert(layers_[layer].members.begin(), layers_[layer].members.end());

@@ -36,9 +36,9 @@ struct MixedPrecision {
 /// those chosen already, the outputs have the least noise; then one is exchanged for another as long as that helps.
 /// What each layer does to the outputs, to first order and with signs (projected_errors.h: errors that cancel each
 /// other are seen, which a list of errors layer by layer does not show), says what is worth a measurement, and the
-/// measured noise of the network decides. A layer is
-/// an operation with weights and the functions of one tensor right behind it, which would round its result again; or
-/// another operation by itself. Only those with a 16-bit kernel in the chip library.
+/// measured noise of the network decides. A layer is an operation with weights and the functions of one tensor right
+/// behind it, which would round its result again; or another operation by itself. Only those with a 16-bit kernel in
+/// the chip library.
 /// Takes an 8-bit graph whose exponents are at rest; `teacher`: the float network that it was. Throws UserError on
 /// options out of range.
 MixedPrecision mixed_precision(const Graph& quantized, const Graph& teacher, const Dataset& data, RuntimeLevel level,

@@ -3,6 +3,14 @@
 #include <ATen/ATen.h>
 
 namespace espq {
+namespace {
+
+int64_t channel_axis(const LinearOperation& linear, const at::Tensor& result) {
+  const int64_t axis = linear.rule().channel_axis;
+  return axis < 0 ? result.dim() + axis : axis;
+}
+
+}  // namespace
 
 bool has_own_bias(const LinearOperation& linear) {
   const Variable* bias = linear.bias_variable();
@@ -11,8 +19,13 @@ bool has_own_bias(const LinearOperation& linear) {
 }
 
 at::Tensor channel_mean(const LinearOperation& linear, const at::Tensor& result) {
-  const int64_t axis = linear.rule().channel_axis;
-  return result.to(at::kDouble).movedim(axis < 0 ? result.dim() + axis : axis, 0).flatten(1).mean(1);
+  return result.to(at::kDouble).movedim(channel_axis(linear, result), 0).flatten(1).mean(1);
+}
+
+at::Tensor without_channel_mean(const LinearOperation& linear, const at::Tensor& result) {
+  Shape shape(static_cast<size_t>(result.dim()), 1);
+  shape[static_cast<size_t>(channel_axis(linear, result))] = linear.rows();
+  return result - channel_mean(linear, result).reshape(shape);
 }
 
 }  // namespace espq

@@ -11,5 +11,7 @@ bool has_own_bias(const LinearOperation& linear);
 
 /// Mean per channel of what the layer gives, [rows] in float64: what a bias can take back of a difference.
 at::Tensor channel_mean(const LinearOperation& linear, const at::Tensor& result);
+/// `result` without that mean, in float64.
+at::Tensor without_channel_mean(const LinearOperation& linear, const at::Tensor& result);
 
 }  // namespace espq

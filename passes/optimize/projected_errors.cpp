@@ -35,13 +35,6 @@ struct Local {
   std::optional<LinearOperation> corrected;  ///< a layer whose bias takes back the mean
 };
 
-at::Tensor without_mean(const LinearOperation& layer, const at::Tensor& difference) {
-  const int64_t axis = layer.rule().channel_axis;
-  Shape shape(static_cast<size_t>(difference.dim()), 1);
-  shape[static_cast<size_t>(axis < 0 ? difference.dim() + axis : axis)] = layer.rows();
-  return difference - channel_mean(layer, difference).reshape(shape);
-}
-
 class Projections {
  public:
   Projections(const Graph& graph, const std::vector<const Operation*>& operations, Reference& reference)
@@ -123,7 +116,7 @@ class Projections {
       for (const size_t place : local.feeds) feeds.push_back(values[place]);
       Tensors difference = local.rounded.run(feeds);
       for (size_t i = 0; i < difference.size(); ++i) difference[i] = difference[i] - values[local.results[i]];
-      if (local.corrected) difference[0] = without_mean(*local.corrected, difference[0]);
+      if (local.corrected) difference[0] = without_channel_mean(*local.corrected, difference[0]);
       differences.push_back(std::move(difference));
     }
     return differences;

@@ -3,8 +3,8 @@
 #include "passes/recipe/recipe.h"
 #include "passes/report.h"
 
-// Choices that only a quantized network can decide: several are quantized, on a part of the data, and the errors of
-// their outputs on the rest are compared.
+// Choices that only a quantized network can decide: several are quantized on a part of the data, and the errors of
+// their outputs on that part and on another are compared.
 namespace espq {
 
 /// equalize() at several strengths, and in two ways each: by weights alone beside the wanted one on chips with one
