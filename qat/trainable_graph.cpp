@@ -66,9 +66,10 @@ std::vector<int> rounded_exponents(const std::string& name, const at::Tensor& lo
   return exponents;
 }
 
-std::vector<at::Tensor> without_names(TrainableGraph::NamedParameters parameters) {
+std::vector<at::Tensor> without_names(const TrainableGraph::NamedParameters& parameters) {
   std::vector<at::Tensor> result;
-  for (auto& [name, tensor] : parameters) result.push_back(std::move(tensor));
+  result.reserve(parameters.size());
+  for (const auto& [name, tensor] : parameters) result.push_back(tensor);
   return result;
 }
 
@@ -386,6 +387,39 @@ TrainableGraph::NamedParameters TrainableGraph::named_buffers() const { return i
 std::vector<at::Tensor> TrainableGraph::buffers() const { return without_names(named_buffers()); }
 
 void TrainableGraph::freeze_batch_normalizations(bool frozen) { implementation_->frozen_normalizations = frozen; }
+
+void TrainableGraph::reestimate_batch_normalizations(const std::vector<Tensors>& batches, Precision precision) {
+  Implementation& own = *implementation_;
+  user_check(!own.kept.empty(),
+             "no BatchNormalization is kept whose statistics could be estimated anew: give "
+             "TrainOptions::batch_normalizations");
+  user_check(!batches.empty(), "there are no batches to estimate statistics of BatchNormalizations on");
+  const c10::NoGradGuard no_gradients;
+  const bool trains = own.training, is_frozen = own.frozen_normalizations;
+  own.training = true;
+  own.frozen_normalizations = false;
+  // One batch at a time replaces the statistics; every batch is rounded with those of before.
+  for (KeptNormalization& one : own.kept) one.momentum = 1;
+  const std::vector<at::Tensor> running = buffers();
+  std::vector<at::Tensor> before, sums;
+  for (const at::Tensor& statistic : running) {
+    before.push_back(statistic.clone());
+    sums.push_back(at::zeros_like(statistic, at::kDouble));
+  }
+  const auto write = [&](const std::vector<at::Tensor>& values) {
+    for (size_t i = 0; i < running.size(); ++i) running[i].copy_(values[i]);
+  };
+  for (const Tensors& batch : batches) {
+    write(before);
+    forward(batch, precision);
+    for (size_t i = 0; i < running.size(); ++i) sums[i] += running[i];
+  }
+  for (at::Tensor& sum : sums) sum /= static_cast<double>(batches.size());
+  write(sums);
+  for (KeptNormalization& one : own.kept) one.momentum = own.options.batch_normalization_momentum;
+  own.training = trains;
+  own.frozen_normalizations = is_frozen;
+}
 
 std::vector<at::Tensor> TrainableGraph::exponents() const {
   std::vector<at::Tensor> result;

@@ -229,7 +229,7 @@ bool Interpreter::is_of_file(const c10::ivalue::Object& object) const {
 
 IValue Interpreter::get_attribute(const IValue& owner, const std::string& name, const Frame& frame) {
   const auto object = owner.toObject();
-  const IValue value = object->getAttr(name);
+  IValue value = object->getAttr(name);
   const auto path = paths_.find(object.get());
   const std::string full = join(path == paths_.end() ? frame.module_path : path->second, name);
   // What this run made, it may write to.
@@ -301,7 +301,7 @@ bool Interpreter::run_container(const jit::Node& node, const std::vector<IValue>
       return true;
     }
     case prim::isinstance: {
-      const auto types = node.tys(attr::types);
+      const auto& types = node.tys(attr::types);
       const TypePtr given = inputs.at(0).type();
       outputs = {
           std::any_of(types.begin(), types.end(), [&](const TypePtr& type) { return given->isSubtypeOf(*type); })};
@@ -535,8 +535,7 @@ bool same_results(const Tensors& first, const Tensors& second) {
   return same;
 }
 
-/// Traces one run and lets go of the module.
-void trace(jit::Module module, const Forward& forward, Reading& reading) {
+void trace(jit::Module& module, const Forward& forward, Reading& reading) {
   const Tensors own = copies(reading.example);
   for (size_t i = 0; i < own.size(); ++i) reading.tracer.add_input(forward.specs()[i].name, own[i]);
   Interpreter interpreter(reading.tracer);
@@ -559,7 +558,8 @@ void read_torchscript(std::string bytes, const TorchImportOptions& options, Read
   convert_to_float(module, {at::kHalf, at::kBFloat16, at::kDouble});
   const Forward forward(module, options);
   reading.example = example_inputs(forward.specs(), options);
-  trace(std::move(module), forward, reading);
+  trace(module, forward, reading);
+  module = jit::Module();  // the room that its weights take
   if (reading.record) reading.outputs = Reference(bytes).run(forward, reading.example);
 }
 

@@ -56,7 +56,7 @@ TrainingNode swish_training(const TrainingContext& context) {
   return [context, inside](const Tensors& in) {
     const at::Tensor x = context.operand(in, 0);
     if (inside && has_grid_rows(x, inside->grid.exponents))
-      if (const at::Tensor result = swish_with_gradient(x, row_rounding(*inside, context.relu)); result.defined())
+      if (at::Tensor result = swish_with_gradient(x, row_rounding(*inside, context.relu)); result.defined())
         return result;
     const at::Tensor result = swish_with_gradient(x);
     return context.finished(result.defined() ? result : swish(context.forward, {x})[0]);

@@ -32,7 +32,7 @@ std::string rewrite(Graph& graph, Operation& operation, bool refused, int bits, 
     if (rule.type != operation.type() || !(refused || rule.always)) continue;
     const std::string name = operation.name();  // the operation may be gone afterwards
     Rewriter rewriter(graph, operation, origins, bits, options);
-    const std::string change = rule.rewrite(rewriter);
+    std::string change = rule.rewrite(rewriter);
     if (change.empty()) continue;
     report.count(change, name);
     return change;

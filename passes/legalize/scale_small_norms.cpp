@@ -26,6 +26,7 @@ std::vector<Operation*> norms_of(Graph& graph) {
 std::vector<double> magnitudes_of(const Graph& graph, const std::vector<Operation*>& norms, const Dataset& data,
                                   int64_t batches) {
   std::vector<const Variable*> operands;
+  operands.reserve(norms.size());
   for (const Operation* operation : norms) operands.push_back(operation->input(0));
   std::vector<double> magnitudes(norms.size());
   Executor executor(graph, Precision::Float);

@@ -19,7 +19,7 @@ class Evaluate : public ProgramTest {
 
   /// A classifier as an .espdl file outside of the output folder.
   std::string quantized(const std::string& model = "classifier.onnx") const {
-    const std::string file = (folder_ / (model + ".espdl")).string();
+    std::string file = (folder_ / (model + ".espdl")).string();
     const ProgramResult result =
         espq({"quantize", data(model), "--target", "esp32p4", "--calib", data("calib"), "--out", file, "--quiet"});
     EXPECT_EQ(result.exit_code, 0) << result.err;
@@ -178,7 +178,7 @@ TEST_F(Evaluate, MeasuresTheDistanceToAReference) {
 TEST_F(Evaluate, NetworksThatEndInASearchAreMeasuredInFrontOfIt) {
   const std::string scores_file = quantized(), class_file = quantized("classifier_class.onnx");
   const auto figures = [&](const std::string& model, const std::string& reference) {
-    const ProgramResult result =
+    ProgramResult result =
         espq(command(model, {"--metric", "agreement", "snr", "--reference", reference, "--quiet"}));
     EXPECT_EQ(result.exit_code, 0) << result.err;
     return result;

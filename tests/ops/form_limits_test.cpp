@@ -190,7 +190,7 @@ std::vector<Case> selections() {
                 .operands = {list({start}), list({end}), list({-1}), list({step})},
                 .computed = std::move(computed)};
   };
-  const auto indexed = [](const char* type, Integers values, std::set<size_t> computed = {}) {
+  const auto indexed = [](const char* type, const Integers& values, std::set<size_t> computed = {}) {
     return Form{.type = type, .input = {1, 4, 6}, .operands = {list(values)}, .computed = std::move(computed)};
   };
   const Form one{.type = "Concat", .input = {1, 2}, .attributes = {{"axis", number(1)}}};
@@ -221,7 +221,7 @@ std::vector<Case> selections() {
 /// dl_module_pad.hpp with pad of dl_tensor_base.cpp and dl_base_pad.cpp; dl_module_depth_to_space.hpp,
 /// dl_module_space_to_depth.hpp; dl_module_scatter_nd.hpp; dl_module_reverse_sequence.hpp.
 std::vector<Case> rearrangements() {
-  const auto pad = [](const char* mode, const Shape& input, Integers pads, at::Tensor axes = {},
+  const auto pad = [](const char* mode, const Shape& input, const Integers& pads, at::Tensor axes = {},
                       std::set<size_t> computed = {}) {
     return Form{.type = "Pad",
                 .input = input,
@@ -234,7 +234,7 @@ std::vector<Case> rearrangements() {
     return Form{.type = type, .input = {1, channels, 4, 4}, .attributes = std::move(attributes)};
   };
   const AttributeMap crd{{"mode", word("CRD")}};
-  const auto scatter = [](Integers index, const char* reduction, Width width = Width::Int8) {
+  const auto scatter = [](const Integers& index, const char* reduction, Width width = Width::Int8) {
     return Form{.type = "ScatterND",
                 .input = {4, 3},
                 .operands = {list(index).reshape({-1, 1}), at::ones({static_cast<int64_t>(index.size()), 3})},
@@ -281,7 +281,7 @@ std::vector<Case> resizes() {
     int64_t channels = 16;
     bool antialias = false;
   };
-  const auto scaled = [](const Options& options, std::vector<float> scales, const Shape& spatial, Shape output = {}) {
+  const auto scaled = [](const Options& options, const std::vector<float>& scales, const Shape& spatial, Shape output = {}) {
     Shape input{1, options.channels};
     input.insert(input.end(), spatial.begin(), spatial.end());
     return Form{.type = "Resize",

@@ -76,6 +76,7 @@ TEST(CorrectBiases, IsUndoneWhereItDoesNotHelp) {
              {net.input({1, 1, 4, 4}), net.constant(at::full({1, 1, 1, 1}, 0.5F)), net.constant(at::zeros({1}))}));
   const Graph network = std::move(net.graph);
   std::vector<Dataset::Batch> batches;
+  batches.reserve(8);
   for (int i = 0; i < 8; ++i)
     batches.push_back(
         {{network.inputs()[0]->name(), at::arange(16).sub(i).div(16).to(at::kFloat).reshape({1, 1, 4, 4})}});

@@ -11,6 +11,7 @@ namespace espq {
 /// 2^e, shaped to broadcast over `like` along axis 0 when there is one per channel.
 inline at::Tensor scales(const std::vector<int>& exponents, const at::Tensor& like) {
   std::vector<double> values;
+  values.reserve(exponents.size());
   for (int exponent : exponents) values.push_back(std::ldexp(1.0, exponent));
   const at::Tensor result = at::tensor(values, at::kDouble).to(like.scalar_type());
   if (exponents.size() == 1) return result.reshape({});

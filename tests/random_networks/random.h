@@ -48,7 +48,7 @@ class Random {
 
   template <typename Next>
   at::Tensor filled(const std::vector<int64_t>& shape, const Next& next) {
-    const at::Tensor result = at::empty(shape, at::kFloat);
+    at::Tensor result = at::empty(shape, at::kFloat);
     float* values = result.data_ptr<float>();
     for (int64_t i = 0; i < result.numel(); ++i) values[i] = static_cast<float>(next());
     return result;
