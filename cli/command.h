@@ -47,6 +47,7 @@ struct QuantizeCommand {
   std::vector<std::filesystem::path> calibration;
   DataOptions data;
   std::optional<DrawnInputs> drawn;         ///< instead of data
+  std::optional<int64_t> distill;           ///< so many steps bring them to the statistics of BatchNormalizations
   std::filesystem::path load_quantization;  ///< .json file to take exponents and widths from; empty = calibrate
   std::optional<int64_t> steps;             ///< calibration batches to use; all when absent
   std::vector<NamedShape> input_shapes;

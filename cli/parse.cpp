@@ -143,10 +143,16 @@ void add_quantize(CLI::App& app, Command& command) {
       ->type_name("8|16");
   CLI::Option* data =
       add_data(verb, "--calib", "Calibration data, one batch per file", options->calibration, options->data);
-  add_word(
-      verb, "--calib-random", [options](const std::string& text) { options->drawn = parse_drawn_inputs(text); },
-      "normal|LOW..HIGH", "No data at hand: draw inputs. A last resort, ranges come out as chance wants them")
-      ->excludes(data);
+  CLI::Option* drawn =
+      add_word(
+          verb, "--calib-random", [options](const std::string& text) { options->drawn = parse_drawn_inputs(text); },
+          "normal|LOW..HIGH", "No data at hand: draw inputs. A last resort, ranges come out as chance wants them")
+          ->excludes(data);
+  verb->add_option("--distill", options->distill,
+                   "Move drawn inputs in N steps until the network's BatchNormalizations see what they saw in training")
+      ->check(CLI::PositiveNumber)
+      ->needs(drawn)
+      ->type_name("N");
   verb->add_option("--load-quantization", options->load_quantization,
                    "Take exponents and widths from a .json file of espq or esp-ppq instead of calibrating")
       ->type_name("FILE.json");

@@ -14,6 +14,7 @@
 #include "core/data/sample_files.h"
 #include "core/support/error.h"
 #include "core/support/file.h"
+#include "passes/optimize/distill_inputs.h"
 #include "passes/pipeline/write.h"
 
 namespace espq::cli {
@@ -49,10 +50,16 @@ Dataset calibration_data(const QuantizeCommand& command, const Graph& network) {
   drawn.seed = command.seed;
   if (command.steps) drawn.batches = *command.steps;
   spdlog::warn(
-      "calibrated on {} batches of drawn inputs: real inputs excite a network otherwise, and what is beyond the ranges "
+      "calibrated on {} batches of {} inputs: real inputs excite a network otherwise, and what is beyond the ranges "
       "found is clipped; calibrate with inputs of the application before you judge the accuracy",
-      drawn.batches);
-  return draw_inputs(network, drawn);
+      drawn.batches, command.distill ? "distilled" : "drawn");
+  const Dataset inputs = draw_inputs(network, drawn);
+  if (!command.distill) return inputs;
+  const ProgressBar progress(!command.quiet);
+  DistillInputsOptions options;
+  options.steps = *command.distill;
+  options.range = drawn.range;
+  return distill_inputs(network, inputs, options);
 }
 
 Recipe make_recipe(const QuantizeCommand& command) {
@@ -112,7 +119,8 @@ int quantize(const QuantizeCommand& command) {
     return convert(network, calibration, recipe);
   }();
   ExportOptions options;
-  if (command.drawn) options.file.metadata.emplace_back("calibration", "drawn inputs");
+  if (command.drawn)
+    options.file.metadata.emplace_back("calibration", command.distill ? "distilled inputs" : "drawn inputs");
   options.encrypt = command.encrypt;
   if (!command.key.empty()) options.key = parse_key(command.key);
   const ExportResult result = export_espdl(made, tests, command.out, options);

@@ -20,12 +20,12 @@ std::vector<BatchNormalization> batch_normalizations(const Graph& network) {
   return result;
 }
 
-KeptNormalization::KeptNormalization(Graph& graph, const BatchNormalization& kept, double momentum)
+KeptNormalization::KeptNormalization(Graph& graph, const BatchNormalization& kept, double share_of_batch)
     : weight(kept.weight.clone(at::MemoryFormat::Contiguous)),
       normalization(kept.normalization),
+      momentum(share_of_batch),
       name_(kept.name),
-      producer_bias_(kept.producer_bias),
-      momentum_(momentum) {
+      producer_bias_(kept.producer_bias) {
   Operation* operation = graph.find_operation(kept.producer);
   const auto refuse = [&] {
     user_error("BatchNormalization '{}' cannot be kept: the quantized graph has no Conv or Gemm '{}' with a bias",
@@ -83,7 +83,7 @@ at::Tensor KeptNormalization::normalize(const at::Tensor& result) {
   const at::Tensor divisor = at::where(scale_ == 0, at::ones_like(scale_), scale_).reshape(shape);
   const at::Tensor plain = result / divisor + producer_bias_.to(at::kFloat).reshape(shape);
   return at::batch_norm(plain, normalization.gamma, normalization.beta, normalization.mean, normalization.variance,
-                        true, momentum_, normalization.epsilon, false);
+                        true, momentum, normalization.epsilon, false);
 }
 
 }  // namespace espq

@@ -30,7 +30,7 @@ class KeptNormalization {
  public:
   /// `graph`: the quantized graph, whose producer must hold the folded weight and bias. Throws UserError naming the
   /// operation when it does not.
-  KeptNormalization(Graph& graph, const BatchNormalization& kept, double momentum);
+  KeptNormalization(Graph& graph, const BatchNormalization& kept, double share_of_batch);
 
   const Operation& producer() const { return *producer_; }
   Variable* weight_variable() const { return weight_variable_; }
@@ -39,6 +39,7 @@ class KeptNormalization {
   const std::string& name() const { return name_; }
   at::Tensor weight;
   Normalization normalization;
+  double momentum;  ///< share of a batch in the running statistics
 
   /// What the producer computes with: set by fold(), with running statistics.
   at::Tensor folded_weight, folded_bias;
@@ -56,7 +57,6 @@ class KeptNormalization {
   Variable *weight_variable_ = nullptr, *bias_variable_ = nullptr;
   int row_axis_ = 0;  ///< of the weight's output channels
   at::Tensor producer_bias_, scale_;
-  double momentum_;
 };
 
 }  // namespace espq

@@ -84,6 +84,11 @@ class TrainableGraph {
   /// From now on kept BatchNormalizations use their running statistics in training mode, too, as the chip will do: what
   /// is trained is then exactly what is exported. Not part of the state: the loop decides by its step.
   void freeze_batch_normalizations(bool frozen = true);
+  /// Gives kept BatchNormalizations the statistics of `batches` (inputs as forward() takes them), means over all of
+  /// them, with the weights and the rounding as they are now: running statistics trail behind weights that moved, and
+  /// those of the float network know nothing of rounding. Weights are folded anew with the result. Throws UserError
+  /// when no BatchNormalization is kept or there are no batches.
+  void reestimate_batch_normalizations(const std::vector<Tensors>& batches, Precision precision = Precision::Simulated);
   /// Forgets all gradients.
   void zero_grad();
 

@@ -63,14 +63,18 @@ BlockTrainer::BlockTrainer(const BlockSamples& samples, const TrainingLoop& loop
       std::make_unique<BatchOrder>(static_cast<int64_t>(samples.training), static_cast<int64_t>(batch_), loop.seed);
 }
 
-double BlockTrainer::error(const std::function<Piece()>& piece, bool held_out) const {
-  const size_t begin = held_out ? samples_.training : 0, end = held_out ? samples_.feeds.size() : samples_.training;
-  const std::vector<Tensors> feeds(samples_.feeds.begin() + begin, samples_.feeds.begin() + end);
-  const std::vector<Tensors> results = run_samples(piece, feeds, loop_.threads);
+JudgedNoise BlockTrainer::error(const std::function<Piece()>& piece) const {
+  const std::vector<Tensors> results = run_samples(piece, samples_.feeds, loop_.threads);
+  const double training = error(results, 0, samples_.training);
+  if (samples_.training == results.size()) return {training, training};
+  return {training, error(results, samples_.training, results.size())};
+}
+
+double BlockTrainer::error(const std::vector<Tensors>& results, size_t begin, size_t end) const {
   std::vector<double> sums(weights_.size(), 0.0), elements(weights_.size(), 0.0);
-  for (size_t sample = 0; sample < results.size(); ++sample)
+  for (size_t sample = begin; sample < end; ++sample)
     for (size_t i = 0; i < sums.size(); ++i) {
-      const at::Tensor& target = samples_.targets[begin + sample][i];
+      const at::Tensor& target = samples_.targets[sample][i];
       if (!target.defined()) continue;
       sums[i] += (results[sample][i].to(at::kDouble) - target.to(at::kDouble)).square().sum().item<double>();
       elements[i] += static_cast<double>(target.numel());

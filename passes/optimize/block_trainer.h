@@ -6,6 +6,7 @@
 #include <vector>
 
 #include "passes/optimize/gradual_rounding.h"
+#include "passes/optimize/judges.h"
 #include "passes/optimize/learner.h"
 #include "passes/optimize/training_choices.h"
 #include "passes/optimize/training_samples.h"
@@ -34,9 +35,9 @@ class BlockTrainer {
   /// `elements`: results of all operations for one sample; small ones run several samples at a time.
   BlockTrainer(const BlockSamples& samples, const TrainingLoop& loop, int64_t elements);
 
-  /// Noise over signal of the block's outputs (with `relative`, else mean squared error), on samples that are held out
-  /// or on those for training.
-  double error(const std::function<Piece()>& piece, bool held_out) const;
+  /// Noise over signal of the block's outputs (with `relative`, else mean squared error), on samples for training and
+  /// on those that are held out. Where none are, both numbers are of the first.
+  JudgedNoise error(const std::function<Piece()>& piece) const;
 
   struct Steps {
     int64_t begin = 0, end = 0;  ///< of the loop
@@ -52,6 +53,7 @@ class BlockTrainer {
  private:
   using Places = std::vector<size_t>;
   Places batch(int64_t step);
+  double error(const std::vector<Tensors>& results, size_t begin, size_t end) const;
   at::Tensor loss(const Tensors& results, const Tensors& targets, int64_t samples) const;
 
   const BlockSamples& samples_;

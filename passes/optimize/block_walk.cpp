@@ -92,14 +92,20 @@ void warn_of_single_sample(const DividedData& data, PassReport& report) {
       fmt::format("{}: there is a single sample, on which the gain is measured, too; give more data", report.pass));
 }
 
-void keep_if_better(Graph& quantized, const Graph& trained, Reference& reference, PassReport& report) {
-  if (!report.changed()) return;
-  const double before = reference.simulated_error(quantized), after = reference.simulated_error(trained);
-  report.note(
-      fmt::format("noise of the outputs on held-out data: {:.3f} % before, {:.3f} % after", before * 100, after * 100));
-  if (after < before) return Snapshot(trained).restore(quantized);
+bool keep_if_better(Graph& quantized, const Graph& trained, Judges& judges, size_t threads, PassReport& report) {
+  if (!report.changed()) return false;
+  const std::vector<JudgedNoise> noise = judges.noise({&quantized, &trained}, threads);
+  const JudgedNoise &before = noise[0], &after = noise[1];
+  report.note(fmt::format(
+      "noise of the outputs {:.3f} % before, {:.3f} % after, on held-out data {:.3f} % before, {:.3f} % after",
+      before.training * 100, after.training * 100, before.held_out * 100, after.held_out * 100));
+  if (after.falls_below(before)) {
+    Snapshot(trained).restore(quantized);
+    return true;
+  }
   report.note("everything undone: the outputs got no better");
   report.changes.clear();
+  return false;
 }
 
 }  // namespace espq

@@ -1,7 +1,7 @@
 #pragma once
 #include <functional>
 
-#include "passes/optimize/reference.h"
+#include "passes/optimize/judges.h"
 #include "passes/optimize/training_choices.h"
 #include "passes/optimize/training_samples.h"
 #include "passes/report.h"
@@ -41,8 +41,8 @@ bool has_layers(const Graph& graph);
 /// Warns when nothing could be held out.
 void warn_of_single_sample(const DividedData& data, PassReport& report);
 
-/// `quantized` becomes `trained` (the same network) if the outputs of that are nearer to the reference's, which is of
-/// data that were not trained on; else all changes of the report become notes. Notes both errors.
-void keep_if_better(Graph& quantized, const Graph& trained, Reference& reference, PassReport& report);
+/// `quantized` becomes `trained` (the same network) if its outputs get better by that, on data that were trained on and
+/// on others; otherwise the report has no changes any more. Notes both errors. Whether it did.
+bool keep_if_better(Graph& quantized, const Graph& trained, Judges& judges, size_t threads, PassReport& report);
 
 }  // namespace espq

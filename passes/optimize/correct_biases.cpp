@@ -27,7 +27,7 @@ namespace {
 /// counts as one value.)
 at::Tensor certain_mean(const std::vector<at::Tensor>& of_batches) {
   const at::Tensor means = at::stack(of_batches, 1);
-  const at::Tensor mean = means.mean(1);
+  at::Tensor mean = means.mean(1);
   if (means.size(1) < 2) return mean;
   const at::Tensor chance = means.var(1) / means.size(1);
   const at::Tensor square = mean.square();

@@ -56,15 +56,15 @@ class RoundingLearner {
                          BlockWalk::elements(block));
     const auto hard = [&] { return part(block, nullptr); };
     const NamedTensors before = network_.state();
-    const double error = trainer.error(hard, true);
-    trainer.train(learners, steps_of(block, error));
+    const JudgedNoise error = trainer.error(hard);
+    trainer.train(learners, steps_of(block, error.held_out));
     const c10::NoGradGuard no_gradients;
     for (const SoftWeight& soft : weights_) soft.leaf.copy_(soft.rounding->hard());
     network_.refresh();
-    const double learned = trainer.error(hard, true);
+    const JudgedNoise learned = trainer.error(hard);
     const std::string& where = block.operations.front()->name();
-    spdlog::debug("rounding from '{}' on: error {:.6g} before, {:.6g} after", where, error, learned);
-    if (learned < error) return report_.count("rounding of a block learned", where);
+    spdlog::debug("rounding from '{}' on: error {:.6g} before, {:.6g} after", where, error.mean(), learned.mean());
+    if (learned.falls_below(error)) return report_.count("rounding of a block learned", where);
     network_.load_state(before);
     network_.refresh();
     report_.note("block left as it was, other rounding did not help");
@@ -158,7 +158,7 @@ PassReport learn_rounding(Graph& quantized, const Graph& teacher, const Dataset&
   if (!has_layers(quantized)) return report;
   const OneThreadEach single;  // samples run side by side instead
   const DividedData parts = hold_out(data);
-  Reference reference(teacher, parts.held_out);
+  Judges judges(teacher, parts);
   warn_of_single_sample(parts, report);
   TrainableGraph network(quantized, {.quirks = quirks});
   BlockWalk walk(network, teacher, parts, single.threads());
@@ -166,7 +166,7 @@ PassReport learn_rounding(Graph& quantized, const Graph& teacher, const Dataset&
   walk.run(BlockCuts::Narrow, options.block_size, [&](const Block& block, const BlockSamples& samples, size_t number) {
     learner.train(block, samples, number);
   });
-  keep_if_better(quantized, network.graph(), reference, report);
+  keep_if_better(quantized, network.graph(), judges, single.threads(), report);
   return report;
 }
 

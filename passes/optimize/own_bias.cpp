@@ -2,6 +2,8 @@
 
 #include <ATen/ATen.h>
 
+#include "core/ops/window.h"
+
 namespace espq {
 namespace {
 
@@ -16,6 +18,13 @@ bool has_own_bias(const LinearOperation& linear) {
   const Variable* bias = linear.bias_variable();
   return bias && bias->is_parameter() && bias->uses().size() == 1 && linear.operation().quantized() &&
          linear.operation().input_quant()[*linear.bias_slot()].quantizes() && linear.bias().has_value();
+}
+
+bool pads_with_zeros(const Operation& layer) {
+  if (!layer.has("pads") && !layer.has("auto_pad")) return false;
+  const Variable *data = layer.input(0), *weight = layer.input(1);
+  const Shape kernel(weight->value().sizes().begin() + 2, weight->value().sizes().end());
+  return !data->shape() || read_window(layer, *data->shape(), kernel).padded();
 }
 
 at::Tensor channel_mean(const LinearOperation& linear, const at::Tensor& result) {

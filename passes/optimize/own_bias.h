@@ -9,6 +9,10 @@ namespace espq {
 /// that a pass may move.
 bool has_own_bias(const LinearOperation& linear);
 
+/// Whether the layer pads its data with zeros (or might: their shape is not known). A number that is added to all its
+/// data would be missing there.
+bool pads_with_zeros(const Operation& layer);
+
 /// Mean per channel of what the layer gives, [rows] in float64: what a bias can take back of a difference.
 at::Tensor channel_mean(const LinearOperation& linear, const at::Tensor& result);
 /// `result` without that mean, in float64.

@@ -58,8 +58,10 @@ struct Learning {
 
 /// How far a training got.
 struct Best {
-  double error;
-  NamedTensors state;
+  JudgedNoise before, error;  ///< what any better state has to fall below, and that of the best one
+  NamedTensors state = {};
+
+  bool found() const { return !state.empty(); }
 };
 
 std::shared_ptr<const SlotRounding> straight_through(const SlotPlace&, const GridRounding&) { return nullptr; }
@@ -77,8 +79,6 @@ class ThresholdTrainer {
   }
 
   void fine_tune(BlockWalk& walk) {
-    trained_.clear();
-    settled_.clear();
     round_weights();
     walk.run_whole([&](const Block& block, const BlockSamples& samples, size_t) {
       const double rate = best_rate(block, samples);
@@ -160,10 +160,10 @@ class ThresholdTrainer {
             .threads = threads_};
   }
 
-  /// As the chip rounds, on the data that decide.
-  double error_of(const Block& block, const BlockTrainer& trainer) {
+  /// As the chip rounds.
+  JudgedNoise error_of(const Block& block, const BlockTrainer& trainer) {
     network_.refresh();
-    return trainer.error([&] { return part(block, straight_through); }, options_.judge == Judge::HeldOut);
+    return trainer.error([&] { return part(block, straight_through); });
   }
 
   /// The largest of some rates that does not throw the network back in a few steps: millions of weights take a smaller
@@ -174,15 +174,17 @@ class ThresholdTrainer {
     TrainingLoop few = loop(kProbeSteps, kWholeNetwork);
     few.warm_up = 0;
     BlockTrainer trainer(samples, few, BlockWalk::elements(block));
-    const double error = error_of(block, trainer);
+    const double error = error_of(block, trainer).mean();
     double rate = options_.fine_tune_rate;
     for (; rate > kLeastRate * options_.fine_tune_rate; rate /= 4) {
       Learning learning = learning_of(block, rate);
-      Best reached{std::numeric_limits<double>::infinity(), {}};
+      constexpr double kAny = std::numeric_limits<double>::infinity();
+      Best reached{{kAny, kAny}, {kAny, kAny}};
       run_steps(block, trainer, learning, kProbeSteps, 0, reached);
-      spdlog::debug("fine-tuning with {} times the rate: error {:.6g}, {:.6g} before", rate, reached.error, error);
+      spdlog::debug("fine-tuning with {} times the rate: error {:.6g}, {:.6g} before", rate, reached.error.mean(),
+                    error);
       network_.load_state(before);
-      if (reached.error < kBearable * error) break;
+      if (reached.error.mean() < kBearable * error) break;
     }
     return rate;
   }
@@ -198,16 +200,15 @@ class ThresholdTrainer {
     BlockTrainer trainer(samples, loop(steps, number), BlockWalk::elements(block));
     network_.refresh();
     const NamedTensors before = network_.state();
-    const double error = error_of(block, trainer);
-    Best best{error, {}};
+    const JudgedNoise error = error_of(block, trainer);
+    Best best{error, error};
     run_steps(block, trainer, learning, steps, gradual, best);
     const std::string& where = block.operations.front()->name();
-    spdlog::debug("training from '{}' on: error {:.6g} before, {:.6g} at best", where, error, best.error);
-    const bool helped = best.error < error;
-    network_.load_state(helped ? best.state : before);
+    spdlog::debug("training from '{}' on: error {:.6g} before, {:.6g} at best", where, error.mean(), best.error.mean());
+    network_.load_state(best.found() ? best.state : before);
     settle_exponents(learning);
     network_.refresh();
-    if (helped) return report_.count("block trained", where);
+    if (best.found()) return report_.count("block trained", where);
     report_.note("block left as it was, training did not help");
   }
 
@@ -251,8 +252,9 @@ class ThresholdTrainer {
       stretch.end = range.first + length * (look + 1) / looks;
       if (stretch.begin == stretch.end) continue;
       trainer.train(learners, stretch);
-      const double error = error_of(block, trainer);
-      if (error < best.error) best = {error, network_.state()};
+      const JudgedNoise error = error_of(block, trainer);
+      if (error.falls_below(best.before) && error.mean() < best.error.mean())
+        best = {best.before, error, network_.state()};
     }
   }
 
@@ -293,21 +295,26 @@ PassReport train_thresholds(Graph& quantized, const Graph& teacher, const Datase
   if (!has_layers(quantized)) return report;
   const OneThreadEach single;  // samples run side by side instead
   DividedData parts = hold_out(data);
-  Reference reference(teacher, parts.held_out);
+  Judges judges(teacher, parts);
   warn_of_single_sample(parts, report);
   if (options.judge == Judge::Training) parts = {data, Dataset()};
   TrainableGraph network(quantized,
                          {.learn_activation_exponents = true, .learn_weight_exponents = true, .quirks = quirks});
   BlockWalk walk(network, teacher, parts, single.threads());
-  ThresholdTrainer trainer(network, options, single.threads(), report);
-  if (options.steps > 0) trainer.train_blocks(walk);
-  if (options.fine_tune_steps > 0) trainer.fine_tune(walk);
-  const Graph trained = network.graph();
-  if (options.judge == Judge::HeldOut) {
-    keep_if_better(quantized, trained, reference, report);
-  } else if (report.changed()) {
-    Snapshot(trained).restore(quantized);
-  }
+  const auto run = [&](void (ThresholdTrainer::*stage)(BlockWalk&)) {
+    PassReport changes{"train_thresholds"};
+    const NamedTensors before = network.state();
+    ThresholdTrainer trainer(network, options, single.threads(), changes);
+    (trainer.*stage)(walk);
+    if (options.judge == Judge::Training) {
+      if (changes.changed()) Snapshot(network.graph()).restore(quantized);
+    } else if (!keep_if_better(quantized, network.graph(), judges, single.threads(), changes)) {
+      network.load_state(before);
+    }
+    report.merge(changes);
+  };
+  if (options.steps > 0) run(&ThresholdTrainer::train_blocks);
+  if (options.fine_tune_steps > 0) run(&ThresholdTrainer::fine_tune);
   return report;
 }
 

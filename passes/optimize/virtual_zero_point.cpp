@@ -8,7 +8,6 @@
 
 #include "core/graph/edit.h"
 #include "core/graph/match.h"
-#include "core/ops/window.h"
 #include "core/quant/fake_quantize.h"
 #include "passes/optimize/held_out.h"
 #include "passes/optimize/option_checks.h"
@@ -31,16 +30,6 @@ struct Place {
 
 bool bears_shift(const LinearOperation& linear) {
   return has_own_bias(linear) && linear.operation().width() == Width::Int8;
-}
-
-/// Zeros that a layer pads with would be another number than the tensor's zero.
-bool pads(const Operation& operation) {
-  if (operation.has("pads") || operation.has("auto_pad")) {
-    const Variable *data = operation.input(0), *weight = operation.input(1);
-    const Shape kernel(weight->value().sizes().begin() + 2, weight->value().sizes().end());
-    return !data->shape() || read_window(operation, *data->shape(), kernel).padded();
-  }
-  return false;
 }
 
 bool is_rectifier(const Operation& operation) {
@@ -75,7 +64,7 @@ class Finder {
         continue;
       }
       const auto linear = linear_operation(reader);
-      if (!linear || !bears_shift(*linear) || reader.type() == "ConvTranspose" || pads(reader)) return false;
+      if (!linear || !bears_shift(*linear) || reader.type() == "ConvTranspose" || pads_with_zeros(reader)) return false;
       place.behind.push_back(*linear);
     }
     return true;

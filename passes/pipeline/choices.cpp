@@ -14,8 +14,7 @@
 #include "core/support/memory.h"
 #include "core/support/progress.h"
 #include "passes/optimize/correct_biases.h"
-#include "passes/optimize/held_out.h"
-#include "passes/optimize/reference.h"
+#include "passes/optimize/judges.h"
 #include "passes/pipeline/convert.h"
 #include "passes/pipeline/quantize_network.h"
 #include "passes/quantize/settle.h"
@@ -49,39 +48,17 @@ Graph corrected(const Graph& prepared, const Dataset& data, const Recipe& recipe
 /// What trials are made with. Each has few numbers to choose, and a few samples that nobody calibrated with are a worse
 /// judge than all of them.
 struct TrialData {
-  Dataset calibration, held_out, judging;
+  DividedData parts;  ///< the first one is what trials are calibrated with
+  Dataset judging;    ///< both
 
   explicit TrialData(const Dataset& data) {
     const DividedData divided = hold_out(data);
-    calibration = first_batches(divided.training, kTrialBatches);
-    held_out = first_batches(divided.held_out, kTrialBatches);
+    parts = {first_batches(divided.training, kTrialBatches), first_batches(divided.held_out, kTrialBatches)};
     std::vector<Dataset::Batch> batches;
-    for (const Dataset& part : {calibration, held_out})
+    for (const Dataset& part : {parts.training, parts.held_out})
       for (size_t i = 0; i < part.size(); ++i) batches.push_back(part[i]);
     judging = Dataset(std::move(batches));
   }
-};
-
-/// Noise of the outputs on data that the trial was calibrated with, and on others. The best of many trials is good on
-/// some data by chance; on both it is more likely to be good.
-class Judges {
- public:
-  struct Noise {
-    double calibrated = 0, held_out = 0;
-    double mean() const { return (calibrated + held_out) / 2; }
-    double decibels() const { return espq::decibels(mean()); }
-    bool falls_below(const Noise& other, double gain) const {
-      return calibrated < other.calibrated && held_out < other.held_out && mean() < other.mean() * (1 - gain);
-    }
-  };
-
-  Judges(const Graph& network, const TrialData& data)
-      : calibrated_(network, data.calibration), held_out_(network, data.held_out) {}
-
-  Noise noise(const Graph& trial) { return {calibrated_.simulated_error(trial), held_out_.simulated_error(trial)}; }
-
- private:
-  Reference calibrated_, held_out_;
 };
 
 /// What equalization may be worth trying: it evens ranges, and how far that lowers the noise nobody knows before. The
@@ -104,7 +81,7 @@ struct Split {
   size_t place;  ///< of the layer in the list of those to try
   Graph network;
   PassReport changes;
-  Judges::Noise noise = {};
+  JudgedNoise noise = {};
 };
 
 size_t threads() { return static_cast<size_t>(at::get_num_threads()); }
@@ -137,10 +114,10 @@ PassReport equalize_where_it_helps(Graph& prepared, const Dataset& data, const R
   const TrialData trials(data);
   Reference reference(prepared, trials.judging);
   const auto noise_of = [&](const Graph& network) {
-    return reference.simulated_error(corrected(network, trials.calibration, recipe));
+    return reference.simulated_error(corrected(network, trials.parts.training, recipe));
   };
   const Graph plain = prepared.clone();
-  Equalization equalization(plain, trials.calibration, *recipe.equalize);
+  Equalization equalization(plain, trials.parts.training, *recipe.equalize);
   const std::vector<EqualizeOptions> ways = candidates(*recipe.equalize, target);
   constexpr double kUnchanged = std::numeric_limits<double>::infinity();
   std::vector<double> noise(ways.size() + 1, kUnchanged);  // the last one is that of the network as it is
@@ -161,19 +138,43 @@ PassReport equalize_where_it_helps(Graph& prepared, const Dataset& data, const R
   return report;
 }
 
+PassReport center_where_it_helps(Graph& prepared, const Dataset& data, const Recipe& recipe) {
+  const TrialData trials(data);
+  const Graph plain = prepared.clone();
+  const CenteredChannels centered(plain, trials.parts.training, *recipe.center_channels);
+  PassReport report{"center_channels"};
+  if (!centered.any()) return report;
+  Judges judges(prepared, trials.parts);
+  constexpr CenterOf kWays[] = {CenterOf::Layers, CenterOf::Sums};
+  JudgedNoise noise[3];  // the last one is that of the network as it is
+  side_by_side("centers of channels", 3, [&](size_t i) {
+    Graph trial = plain.clone();
+    if (i < 2) centered.apply(trial, kWays[i]);
+    noise[i] = judges.noise(corrected(trial, trials.parts.training, recipe));
+  });
+  const std::string compared =
+      fmt::format("noise {:.1f} dB, of layers {:.1f} dB, of sums {:.1f} dB", decibels(noise[2].mean()),
+                  decibels(noise[0].mean()), decibels(noise[1].mean()));
+  const size_t best = noise[0].mean() < noise[1].mean() ? 0 : 1;
+  const bool helps = noise[best].falls_below(noise[2], recipe.center_channels->gain);
+  if (helps) report = centered.apply(prepared, kWays[best]);
+  report.note(compared + (helps ? "" : ": left as it was"));
+  return report;
+}
+
 PassReport split_where_it_helps(Graph& prepared, const Dataset& data, const Recipe& recipe) {
   const Target& target = find_target(recipe.target);
   const SplitLayersOptions& options = *recipe.split_layers;
   const std::vector<std::string> named = layers_to_split(prepared, options);
   if (!named.empty()) return split_layers(prepared, named, target, options);
   const TrialData trials(data);
-  Judges judges(prepared, trials);
-  const Graph whole = corrected(prepared, trials.calibration, recipe);
+  Judges judges(prepared, trials.parts);
+  const Graph whole = corrected(prepared, trials.parts.training, recipe);
   Reference ranking(prepared, first_batches(trials.judging, kRankingBatches));
   const std::vector<std::string> worst = worst_weights(whole, ranking);
-  Judges::Noise best = judges.noise(whole);
+  JudgedNoise best = judges.noise(whole);
   PassReport report{"split_layers"};
-  std::string compared = fmt::format("noise {:.1f} dB", best.decibels());
+  std::string compared = fmt::format("noise {:.1f} dB", decibels(best.mean()));
   auto shares = shares_of_multiplications(prepared);
   double cost = 0;
   int failures = 0;
@@ -188,14 +189,14 @@ PassReport split_where_it_helps(Graph& prepared, const Dataset& data, const Reci
       split.changes = split_layers(split.network, {worst[split.place]}, target, options);
       if (!split.changes.changed()) return;
       infer_shapes(split.network, zero_inputs(split.network));
-      split.noise = judges.noise(corrected(split.network, trials.calibration, recipe));
+      split.noise = judges.noise(corrected(split.network, trials.parts.training, recipe));
     });
     for (Split& split : ahead) {
       next = split.place + 1;
       if (!split.changes.changed()) continue;
       const bool helps = split.noise.falls_below(best, options.gain);
-      compared +=
-          fmt::format(", with {} {:.2f} dB{}", worst[split.place], split.noise.decibels(), helps ? "" : " (left)");
+      compared += fmt::format(", with {} {:.2f} dB{}", worst[split.place], decibels(split.noise.mean()),
+                              helps ? "" : " (left)");
       failures = helps ? 0 : failures + 1;
       if (failures == kFailures) break;
       if (!helps) continue;
@@ -216,9 +217,10 @@ Recipe with_chosen_widths(const Graph& network, const Dataset& data, const Recip
   chosen.mixed_precision.reset();
   Graph prepared = prepare(network, chosen);
   if (chosen.equalize) equalize_where_it_helps(prepared, data, chosen);
+  if (chosen.center_channels) center_where_it_helps(prepared, data, chosen);
   if (chosen.center_logits) center_logits(prepared, data, *chosen.center_logits);
   const TrialData trials(data);
-  const Graph narrow = corrected(prepared, trials.calibration, chosen);
+  const Graph narrow = corrected(prepared, trials.parts.training, chosen);
   const MixedPrecision found =
       mixed_precision(narrow, prepared, trials.judging, chosen.lowering.runtime_level, *recipe.mixed_precision);
   spdlog::info("{}", to_text(found.report));

@@ -8,6 +8,7 @@
 
 #include "passes/legalize/legalize.h"
 #include "passes/lowering/lower.h"
+#include "passes/optimize/center_channels.h"
 #include "passes/optimize/center_logits.h"
 #include "passes/optimize/correct_biases.h"
 #include "passes/optimize/equalize.h"
@@ -38,6 +39,7 @@ struct Recipe {
   std::optional<DecomposeConvTransposeOptions> decompose_conv_transpose = DecomposeConvTransposeOptions();
   std::optional<LegalizeOptions> legalize = LegalizeOptions();
   std::optional<EqualizeOptions> equalize = {};
+  std::optional<CenterChannelsOptions> center_channels = {};
   std::optional<CenterLogitsOptions> center_logits = {};
   std::optional<SplitLayersOptions> split_layers = {};
   std::optional<MixedPrecisionOptions> mixed_precision = {};

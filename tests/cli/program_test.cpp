@@ -284,6 +284,15 @@ TEST_F(Program, QuantizesOnDrawnInputsAndSaysSo) {
   EXPECT_EQ(
       espq({"quantize", data("classifier.onnx"), "--target", "c", "--calib-random", "1..0", "--out", "o"}).exit_code,
       2);
+  // What BatchNormalizations remember is not there any more, or nothing is drawn.
+  const ProgramResult folded = espq({"quantize", data("classifier.onnx"), "--target", "c", "--calib-random", "normal",
+                                     "--distill", "5", "--out", out("o.espdl")});
+  EXPECT_EQ(folded.exit_code, 1);
+  EXPECT_THAT(folded.err, HasSubstr("no BatchNormalization"));
+  EXPECT_EQ(espq({"quantize", data("classifier.onnx"), "--target", "c", "--calib", data("calib"), "--distill", "5",
+                  "--out", out("o.espdl")})
+                .exit_code,
+            2);
 }
 
 TEST_F(Program, RandomTestValuesFollowTheSeed) {

@@ -167,6 +167,42 @@ TEST(KeptBatchNormalizations, TrainLikeLibTorchWithoutRounding) {
   }
 }
 
+/// LibTorch's running statistics say what those of the last batch were: they are a tenth of the way there.
+TEST(KeptBatchNormalizations, TakeTheStatisticsOfGivenBatches) {
+  const NormalizedNetwork network;
+  TrainableGraph trainable = network.trainable();
+  trainable.eval();
+  const auto plain = [](const SlotQuant&, const at::Tensor& value) { return value; };
+  const Named start = copies(trainable);
+  std::vector<Tensors> batches;
+  Named want;
+  for (int i = 0; i < 3; ++i) {
+    batches.push_back({at::randn({8, 2, 6, 8}) * (i + 1) + i});
+    Named parameters = copies(trainable);
+    HandWritten{network, parameters}(plain, batches.back()[0]);
+    for (const auto& [name, value] : trainable.named_buffers()) {
+      const at::Tensor of_batch = (parameters.at(name) - start.at(name) * 0.9) / 0.1;
+      want[name] = want.count(name) ? want[name] + of_batch : of_batch;
+    }
+  }
+  trainable.reestimate_batch_normalizations(batches, Precision::Float);
+  // Float32 numbers whose difference is divided by 0.1.
+  for (const auto& [name, value] : trainable.named_buffers())
+    EXPECT_TRUE(at::allclose(value, want.at(name) / 3, 1e-4, 1e-4)) << name;
+  EXPECT_FALSE(trainable.is_training());
+  for (const auto& [name, value] : trainable.named_parameters()) EXPECT_TRUE(value.equal(start.at(name))) << name;
+  // With rounding, statistics are those of what the chip computes: near, not the same.
+  trainable.reestimate_batch_normalizations(batches);
+  for (const auto& [name, value] : trainable.named_buffers()) {
+    EXPECT_FALSE(value.equal(want.at(name) / 3)) << name;
+    EXPECT_TRUE(at::allclose(value, want.at(name) / 3, 0.5, 0.5)) << name;
+  }
+  EXPECT_THAT(test::user_error_of([&] { trainable.reestimate_batch_normalizations({}); }), HasSubstr("no batches"));
+  TrainableGraph folded(network.graph);
+  EXPECT_THAT(test::user_error_of([&] { folded.reestimate_batch_normalizations(batches); }),
+              HasSubstr("no BatchNormalization is kept"));
+}
+
 class KeptGradients : public ::testing::TestWithParam<const char*> {};
 
 TEST_P(KeptGradients, EqualTheHandWrittenNetwork) {
