@@ -37,7 +37,8 @@ void describe(Fields& fields, LearnRoundingOptions& options) {
 /// with the quantized values of the blocks in front, so that a block answers like that of `teacher`, the network before
 /// passes changed its weights. Weights end on the grid they have; exponents stay. A block is left as it was unless the
 /// hardened weights have a smaller error on data that were held out and on the others, and so is everything when the
-/// network's outputs got no better on both. Same bytes for any number of threads. Throws UserError on options that make no sense.
+/// network's outputs got no better on both. Same bytes for any number of threads. Throws UserError on options that make
+/// no sense.
 PassReport learn_rounding(Graph& quantized, const Graph& teacher, const Dataset& data,
                           const LearnRoundingOptions& options, const Quirks& quirks = {});
 

@@ -6,6 +6,7 @@
 
 #include <cmath>
 #include <limits>
+#include <optional>
 
 #include "core/exec/side_by_side.h"
 #include "core/ops/operator.h"
@@ -13,6 +14,7 @@
 #include "passes/optimize/block_trainer.h"
 #include "passes/optimize/block_walk.h"
 #include "passes/optimize/option_checks.h"
+#include "passes/optimize/rounding_learner.h"
 #include "passes/optimize/snapshot.h"
 
 namespace espq {
@@ -71,9 +73,13 @@ class ThresholdTrainer {
   ThresholdTrainer(TrainableGraph& network, const TrainThresholdsOptions& options, size_t threads, PassReport& report)
       : network_(network), options_(options), threads_(threads), report_(report) {}
 
-  void train_blocks(BlockWalk& walk) {
+  /// `rounding`: of every block, once it is trained.
+  void train_blocks(BlockWalk& walk, const std::optional<LearnRoundingOptions>& rounding) {
+    std::optional<RoundingLearner> rounds;
+    if (rounding) rounds.emplace(network_, *rounding, threads_, report_);
     walk.run(options_.blocks, options_.block_size, [&](const Block& block, const BlockSamples& samples, size_t number) {
       train(block, samples, options_.steps, 1, options_.gradual, number);
+      if (rounds) rounds->train(block, samples, number);
       if (options_.blocks == BlockCuts::Narrow) remember(block);
     });
   }
@@ -289,7 +295,8 @@ class ThresholdTrainer {
 }  // namespace
 
 PassReport train_thresholds(Graph& quantized, const Graph& teacher, const Dataset& data,
-                            const TrainThresholdsOptions& options, const Quirks& quirks) {
+                            const TrainThresholdsOptions& options, const Quirks& quirks,
+                            const std::optional<LearnRoundingOptions>& rounding) {
   check(options);
   PassReport report{"train_thresholds"};
   if (!has_layers(quantized)) return report;
@@ -301,11 +308,11 @@ PassReport train_thresholds(Graph& quantized, const Graph& teacher, const Datase
   TrainableGraph network(quantized,
                          {.learn_activation_exponents = true, .learn_weight_exponents = true, .quirks = quirks});
   BlockWalk walk(network, teacher, parts, single.threads());
-  const auto run = [&](void (ThresholdTrainer::*stage)(BlockWalk&)) {
+  const auto run = [&](const auto& train) {
     PassReport changes{"train_thresholds"};
     const NamedTensors before = network.state();
     ThresholdTrainer trainer(network, options, single.threads(), changes);
-    (trainer.*stage)(walk);
+    train(trainer);
     if (options.judge == Judge::Training) {
       if (changes.changed()) Snapshot(network.graph()).restore(quantized);
     } else if (!keep_if_better(quantized, network.graph(), judges, single.threads(), changes)) {
@@ -313,8 +320,8 @@ PassReport train_thresholds(Graph& quantized, const Graph& teacher, const Datase
     }
     report.merge(changes);
   };
-  if (options.steps > 0) run(&ThresholdTrainer::train_blocks);
-  if (options.fine_tune_steps > 0) run(&ThresholdTrainer::fine_tune);
+  if (options.steps > 0) run([&](ThresholdTrainer& trainer) { trainer.train_blocks(walk, rounding); });
+  if (options.fine_tune_steps > 0) run([&](ThresholdTrainer& trainer) { trainer.fine_tune(walk); });
   return report;
 }
 

@@ -1,8 +1,10 @@
 #pragma once
 #include <cstdint>
+#include <optional>
 
 #include "core/data/dataset.h"
 #include "core/graph/graph.h"
+#include "passes/optimize/learn_rounding.h"
 #include "passes/optimize/training_choices.h"
 #include "passes/quirks.h"
 #include "passes/report.h"
@@ -53,10 +55,11 @@ void describe(Fields& fields, TrainThresholdsOptions& options) {
 /// Trains weights, biases and exponents of a calibrated graph until its blocks answer to quantized inputs like those of
 /// `teacher`, the network before passes changed its weights (same names; a clone of `quantized` will do), and then
 /// until the network does. A block is undone unless its error falls on data that were held out and on the others, and
-/// so are all blocks, or the fine-tuning, when the outputs of the network got no better on both. Same bytes for any number of threads.
-/// Exponents have to be brought to rest afterwards (settle, fit_accumulators). Throws UserError on options that make no
-/// sense.
+/// so are all blocks, or the fine-tuning, when the outputs of the network got no better on both. Same bytes for any
+/// number of threads. Exponents have to be brought to rest afterwards (settle, fit_accumulators). Throws UserError on
+/// options that make no sense.
 PassReport train_thresholds(Graph& quantized, const Graph& teacher, const Dataset& data,
-                            const TrainThresholdsOptions& options, const Quirks& quirks = {});
+                            const TrainThresholdsOptions& options, const Quirks& quirks = {},
+                            const std::optional<LearnRoundingOptions>& rounding = {});
 
 }  // namespace espq

@@ -30,7 +30,7 @@ void recover(const RunPass& run, const Graph& teacher, const Dataset& data, cons
     return search_exponents(graph, teacher, data, *recipe.search_exponents, recipe.quirks);
   };
   const auto thresholds = [&](Graph& graph) {
-    return train_thresholds(graph, teacher, data, *recipe.train_thresholds, recipe.quirks);
+    return train_thresholds(graph, teacher, data, *recipe.train_thresholds, recipe.quirks, recipe.learn_rounding);
   };
   const auto zero_points = [&](Graph& graph) {
     return virtual_zero_point(graph, teacher, data, *recipe.virtual_zero_point, recipe.quirks);
@@ -44,9 +44,10 @@ void recover(const RunPass& run, const Graph& teacher, const Dataset& data, cons
     bring_to_rest(run, data, recipe);
     if (recipe.correct_biases && run(biases)) bring_to_rest(run, data, recipe);
   }
-  if (recipe.train_thresholds && run(thresholds)) bring_to_rest(run, data, recipe);
-  // For the exponents that the chip will have.
-  if (recipe.learn_rounding && run(rounding)) bring_to_rest(run, data, recipe);
+  // Learns the rounding of every block, too, where that is wanted; by itself where training was undone.
+  const bool trained = recipe.train_thresholds && run(thresholds);
+  if (trained) bring_to_rest(run, data, recipe);
+  if (!trained && recipe.learn_rounding && run(rounding)) bring_to_rest(run, data, recipe);
   // Last: the passes above compare tensors that it shifts.
   if (recipe.virtual_zero_point && run(zero_points)) bring_to_rest(run, data, recipe);
 }

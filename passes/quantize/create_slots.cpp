@@ -2,6 +2,8 @@
 
 #include <ATen/ATen.h>
 
+#include <unordered_set>
+
 #include "core/ops/operator.h"
 #include "passes/quantize/slots.h"
 
@@ -31,6 +33,22 @@ bool stays_float(const Variable* variable, OperandRole role) {
   return !weights && carries_infinity(variable);
 }
 
+/// Results of the network, and values that nothing but a Softmax or moves stand between and a result.
+std::unordered_set<const Variable*> results_of(const Graph& graph) {
+  std::unordered_set<const Variable*> found;
+  std::vector<const Variable*> waiting(graph.outputs().begin(), graph.outputs().end());
+  while (!waiting.empty()) {
+    const Variable* variable = waiting.back();
+    waiting.pop_back();
+    if (!found.insert(variable).second || !variable->producer()) continue;
+    const Operation& producer = *variable->producer();
+    const OperatorDefinition& definition = definition_of(producer);
+    if ((definition.quantization.passive || definition.ignores_shift) && producer.input(0))
+      waiting.push_back(producer.input(0));
+  }
+  return found;
+}
+
 class SlotMaker {
  public:
   SlotMaker(Graph& graph, const Target& target, int main_bits, ObserverTable& observers,
@@ -41,7 +59,8 @@ class SlotMaker {
         observers_(observers),
         options_(options),
         layers_(graph, layers),
-        quirks_(quirks) {}
+        quirks_(quirks),
+        results_(results_of(graph)) {}
 
   void make(Operation& operation) const {
     std::vector<SlotQuant> inputs, outputs;
@@ -90,7 +109,10 @@ class SlotMaker {
   SlotQuant output_slot(const Operation& operation, size_t index) const {
     const OperatorDefinition& definition = definition_of(operation);
     SlotQuant slot = new_slot(operation.width()->activations);
-    observers_.set(slot, activation_observer(operation, slot.bits == 8));
+    const bool own = layers_.of(operation).observer.has_value();
+    const bool is_result =
+        options_.result_observer && !own && slot.bits == 8 && results_.count(operation.output(index));
+    observers_.set(slot, is_result ? *options_.result_observer : activation_observer(operation, slot.bits == 8));
     if (definition.quantization.float_output || !operation.output(index) || !is_floating(*operation.output(index))) {
       slot.state = SlotState::Float;
     } else if (definition.output_spec(index).role == OperandRole::Gate) {
@@ -118,6 +140,7 @@ class SlotMaker {
   const CalibrationOptions& options_;
   LayerTable layers_;
   const Quirks& quirks_;
+  std::unordered_set<const Variable*> results_;
 };
 
 }  // namespace

@@ -2,6 +2,7 @@
 #include <ATen/core/Tensor.h>
 
 #include <cstdint>
+#include <optional>
 #include <unordered_map>
 #include <vector>
 
@@ -15,6 +16,9 @@ struct CalibrationOptions {
   /// Which method looks at the activations of 8-bit and of 16-bit operations.
   Observer observer = Observer::MeanSquaredError;
   Observer observer_int16 = Observer::MinMax;
+  /// The same for 8-bit results of the network, and for what a Softmax or moves alone make results of: classes are
+  /// told apart by their largest values, which are all the same once they are cut off. None = as other activations.
+  std::optional<Observer> result_observer = Observer::MinMax;
   /// The same for constants. Weights with an exponent per channel always use minmax.
   Observer parameter_observer = Observer::MinMax;
   Observer parameter_observer_int16 = Observer::MinMax;
@@ -31,6 +35,7 @@ template <class Fields>
 void describe(Fields& fields, CalibrationOptions& options) {
   fields("observer", options.observer);
   fields("observer_int16", options.observer_int16);
+  fields("result_observer", options.result_observer);
   fields("parameter_observer", options.parameter_observer);
   fields("parameter_observer_int16", options.parameter_observer_int16);
   fields("percentile", options.percentile);

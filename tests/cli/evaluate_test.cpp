@@ -178,8 +178,7 @@ TEST_F(Evaluate, MeasuresTheDistanceToAReference) {
 TEST_F(Evaluate, NetworksThatEndInASearchAreMeasuredInFrontOfIt) {
   const std::string scores_file = quantized(), class_file = quantized("classifier_class.onnx");
   const auto figures = [&](const std::string& model, const std::string& reference) {
-    ProgramResult result =
-        espq(command(model, {"--metric", "agreement", "snr", "--reference", reference, "--quiet"}));
+    ProgramResult result = espq(command(model, {"--metric", "agreement", "snr", "--reference", reference, "--quiet"}));
     EXPECT_EQ(result.exit_code, 0) << result.err;
     return result;
   };

@@ -281,7 +281,8 @@ std::vector<Case> resizes() {
     int64_t channels = 16;
     bool antialias = false;
   };
-  const auto scaled = [](const Options& options, const std::vector<float>& scales, const Shape& spatial, Shape output = {}) {
+  const auto scaled = [](const Options& options, const std::vector<float>& scales, const Shape& spatial,
+                         Shape output = {}) {
     Shape input{1, options.channels};
     input.insert(input.end(), spatial.begin(), spatial.end());
     return Form{.type = "Resize",

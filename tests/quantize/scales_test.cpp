@@ -309,6 +309,43 @@ TEST(Alignment, MethodsThatDoNotFitAreErrors) {
               ThrowsMessage<UserError>(HasSubstr("alignment.pooling")));
 }
 
+// ------------------------------------------------------------------------------------- results
+/// A thousand values between -4 and 4, but for one of about 8.5: cutting that off where the grid of steps of 1/16 ends
+/// costs (8.5 - 7.9)^2, steps of 1/8 for all would cost 1000 (1/8^2 - 1/16^2) / 12, three times as much.
+GraphBuilder network_with_a_large_class(const char* behind) {
+  GraphBuilder net;
+  at::Tensor factors = at::ones({1, 1000}), offsets = at::zeros({1, 1000});
+  factors[0][0] = 0.01;
+  offsets[0][0] = 8.5;
+  Variable* x = net.op("Mul", "shrunk", {net.input("x", {1, 1000}), net.constant("factors", factors)});
+  x = net.op("Add", "scores", {x, net.constant("offsets", offsets)});
+  const std::string type = behind;
+  if (type == "Reshape") x = net.op("Reshape", "end", {x, net.integers({1, 10, 100})});
+  if (type == "Softmax") x = net.op("Softmax", "end", {x}, {{"axis", int64_t{1}}});
+  if (type == "Sigmoid") x = net.op("Sigmoid", "end", {x});
+  net.outputs({x});
+  return net;
+}
+
+TEST(Results, AreNotCutOff) {
+  const auto exponent = [](const char* behind, const CalibrationOptions& calibration, const Layers& layers = {}) {
+    GraphBuilder net = network_with_a_large_class(behind);
+    run(net, {.calibration = calibration, .layers = layers});
+    return net.exponents(net.out("scores"))[0];
+  };
+  for (const char* behind : {"", "Reshape", "Softmax"}) {
+    const int whole = exponent(behind, {.observer = Observer::MinMax});
+    EXPECT_EQ(exponent(behind, {}), whole) << behind;
+    EXPECT_LT(exponent(behind, {.result_observer = std::nullopt}), whole) << behind;
+    // What is said of the layer itself counts.
+    LayerOptions own;
+    own.observer = Observer::MeanSquaredError;
+    EXPECT_LT(exponent(behind, {}, {{"scores", own}}), whole) << behind;
+  }
+  // Behind a Sigmoid large values are alike anyway.
+  EXPECT_LT(exponent("Sigmoid", {}), exponent("Sigmoid", {.observer = Observer::MinMax}));
+}
+
 // ------------------------------------------------------------------------------------- bounds and pad values
 double largest_on(GraphBuilder& net, const SlotQuant& slot) {
   return std::ldexp(quant_max(slot.bits), net.exponents(slot)[0]);
