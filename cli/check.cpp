@@ -67,6 +67,7 @@ void print(const Checked& checked) {
     std::cout << line.substr(0, line.find_last_not_of(' ') + 1) << "\n";
   }
   std::vector<std::string> parts;
+  parts.reserve(counts.size());
   for (const auto& [verdict, count] : counts) parts.push_back(fmt::format("{} {}", count, enum_name(verdict)));
   std::cout << fmt::format(
       "{} on {}, {}: {}\n",

@@ -53,7 +53,7 @@ Dataset calibration_data(const QuantizeCommand& command, const Graph& network) {
       "calibrated on {} batches of {} inputs: real inputs excite a network otherwise, and what is beyond the ranges "
       "found is clipped; calibrate with inputs of the application before you judge the accuracy",
       drawn.batches, command.distill ? "distilled" : "drawn");
-  const Dataset inputs = draw_inputs(network, drawn);
+  Dataset inputs = draw_inputs(network, drawn);
   if (!command.distill) return inputs;
   const ProgressBar progress(!command.quiet);
   DistillInputsOptions options;

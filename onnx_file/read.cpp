@@ -147,7 +147,7 @@ std::filesystem::path inside_folder(const std::filesystem::path& folder, const s
   std::error_code status;
   const auto root = std::filesystem::canonical(folder.empty() ? "." : folder, status);
   user_check(!status, "{}: {}: the model's folder cannot be opened", file, what);
-  const auto target = std::filesystem::canonical(root / relative, status);
+  auto target = std::filesystem::canonical(root / relative, status);
   user_check(!status && std::filesystem::is_regular_file(target, status), "{}: {}: external data file '{}' is missing",
              file, what, location);
   const auto outside = target.lexically_relative(root);

@@ -58,7 +58,8 @@ Window read_window(Draft& draft, bool from_weight) {
 std::string take_auto_pad(Draft& draft) {
   auto mode = draft.attribute<std::string>("auto_pad", "NOTSET");
   draft.attributes.erase("auto_pad");
-  const bool known = mode == "NOTSET" || mode == "" || mode == "VALID" || mode == "SAME_UPPER" || mode == "SAME_LOWER";
+  const bool known =
+      mode == "NOTSET" || mode.empty() || mode == "VALID" || mode == "SAME_UPPER" || mode == "SAME_LOWER";
   user_check(known, "{}: auto_pad '{}' does not exist", draft.title(), mode);
   if (mode == "NOTSET") mode.clear();
   // Such windows round their own way: the number of outputs does not depend on ceil_mode.

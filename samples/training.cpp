@@ -1,5 +1,6 @@
 #include "samples/training.h"
 
+#include <fmt/format.h>
 #include <torch/torch.h>
 #include <zlib.h>
 
@@ -60,7 +61,7 @@ class GraphWriter {
            const std::vector<std::pair<std::string, at::Tensor>>& parameters = {}) {
     std::vector<Variable*> inputs{current_};
     for (const auto& [parameter, value] : parameters) {
-      inputs.push_back(&graph_.add_parameter(name + "." + parameter, value.detach().clone()));
+      inputs.push_back(&graph_.add_parameter(fmt::format("{}.{}", name, parameter), value.detach().clone()));
     }
     current_ = &graph_.add_variable(name + ".output");
     normalize_attributes(graph_.add_operation(type, name, inputs, {current_}, std::move(attributes)));

@@ -155,7 +155,7 @@ HeadLayout layout_of(const Graph& graph, const YoloOptions& options, const CocoD
   std::vector<std::vector<int64_t>> shapes;
   for (const Variable* map : graph.outputs()) shapes.push_back(*map->shape());
   const Shape& input = *graph.inputs()[0]->shape();
-  const HeadLayout layout = head_layout(shapes, input[3], input[2], options.pose, options.keypoint_values);
+  HeadLayout layout = head_layout(shapes, input[3], input[2], options.pose, options.keypoint_values);
   user_check(layout.classes == std::ssize(data.categories), "{}: has {} classes, the annotations have {} categories",
              options.network.string(), layout.classes, data.categories.size());
   user_check(!options.pose || layout.keypoints == std::ssize(data.keypoint_names()),

@@ -108,6 +108,7 @@ inline std::vector<PeerRun> peer_runs(const std::filesystem::path& recipe) {
   }
   std::sort(folders.begin(), folders.end());
   std::vector<PeerRun> runs;
+  runs.reserve(folders.size());
   for (const auto& folder : folders) runs.push_back(read_peer_run(folder, recipe));
   return runs;
 }

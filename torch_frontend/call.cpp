@@ -97,7 +97,7 @@ std::vector<at::Tensor> Call::samples(std::string_view name) const {
 }
 
 at::Tensor Call::constant(std::string_view name) const {
-  const at::Tensor value = sample(name);
+  at::Tensor value = sample(name);
   check(!value.defined() || tracer_.is_constant(value), "its {} depends on the inputs, espq needs a constant", name);
   return value;
 }

@@ -201,6 +201,7 @@ CheckedImport import_file(const std::filesystem::path& file, const TorchImportOp
 
 Tensors example_inputs(const std::vector<InputSpec>& inputs, const TorchImportOptions& options) {
   std::vector<std::string> names;
+  names.reserve(inputs.size());
   for (const InputSpec& input : inputs) names.push_back(input.name);
   const auto known = [&](const auto& map) {
     for (const auto& [name, unused] : map)

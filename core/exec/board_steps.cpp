@@ -20,10 +20,11 @@ class BoardCompiler final : public StepCompiler {
   using StepCompiler::StepCompiler;
 
   std::vector<Step> steps(const std::vector<const Operation*>& order,
-                          const std::vector<const Variable*>& requested) override {
+                          const std::vector<const Variable*>& /*requested*/) override {
     user_check(graph_.is_chip(), "Board precision runs the chip graph: lower the quantized graph first");
     user_check(graph_.target(), "Board precision needs to know the target chip");
     std::vector<Step> result;
+    result.reserve(order.size());
     for (const Operation* operation : order) result.push_back(step(*operation));
     return result;
   }

@@ -250,6 +250,7 @@ NamedTensors Executor::run(const NamedTensors& inputs, const std::vector<std::st
     given.push_back(found->second);
   }
   std::vector<const Variable*> wanted;
+  wanted.reserve(outputs.size());
   for (const std::string& name : outputs) wanted.push_back(&session.variable(name));
   Tensors results = implementation_->run(given, wanted);
   NamedTensors named;

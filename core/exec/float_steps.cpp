@@ -9,8 +9,9 @@ class FloatCompiler final : public StepCompiler {
   using StepCompiler::StepCompiler;
 
   std::vector<Step> steps(const std::vector<const Operation*>& order,
-                          const std::vector<const Variable*>& requested) override {
+                          const std::vector<const Variable*>& /*requested*/) override {
     std::vector<Step> result;
+    result.reserve(order.size());
     for (const Operation* operation : order)
       result.push_back(graph_.is_chip() ? chip_float_step(graph_, *operation) : step(*operation));
     return result;

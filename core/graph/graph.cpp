@@ -43,7 +43,8 @@ std::string Operation::string_attribute(std::string_view key, std::string_view f
   return has(key) ? string_attribute(key) : std::string(fallback);
 }
 std::vector<int64_t> Operation::ints_attribute(std::string_view key, std::vector<int64_t> fallback) const {
-  return has(key) ? ints_attribute(key) : fallback;
+  if (has(key)) return ints_attribute(key);
+  return fallback;
 }
 
 // ------------------------------------------------------------------------------------------------ edits of one handle
@@ -262,6 +263,7 @@ Variable& Graph::add_parameter(std::string name, at::Tensor value) {
   return variable;
 }
 
+// NOLINTNEXTLINE(performance-unnecessary-value-param): a handful of pointers, given like the names
 Operation& Graph::add_operation(std::string type, std::string name, std::vector<Variable*> inputs,
                                 std::vector<Variable*> outputs, AttributeMap attributes) {
   if (name.empty()) name = fresh_operation_name();
@@ -473,6 +475,7 @@ Graph Graph::clone() const {
   }
   const auto map_all = [&](const std::vector<Variable*>& list) {
     std::vector<Variable*> result;
+    result.reserve(list.size());
     for (const Variable* variable : list) result.push_back(mapped.at(variable));
     return result;
   };

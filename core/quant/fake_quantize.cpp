@@ -30,6 +30,7 @@ at::Tensor forward_value(const at::Tensor& value, const std::vector<int>& expone
 
 at::Tensor scale_tensor(const std::vector<int>& exponents, int channel_axis, const at::Tensor& like) {
   std::vector<double> scales;
+  scales.reserve(exponents.size());
   for (int exponent : exponents) scales.push_back(std::ldexp(1.0, exponent));
   at::Tensor scale = at::tensor(scales, at::kDouble).to(like.scalar_type());
   if (exponents.size() == 1 && channel_axis < 0) return scale.reshape({});
@@ -47,6 +48,7 @@ at::Tensor fake_quantize(const at::Tensor& value, const std::vector<int>& expone
   return forward_value(value.requires_grad() ? value.detach() : value, exponents, channel_axis, bits, rounding);
 }
 
+// NOLINTNEXTLINE(performance-unnecessary-value-param): whether somebody else holds the value shows in its use count
 at::Tensor fake_quantize_result(at::Tensor value, const std::vector<int>& exponents, int channel_axis, int bits,
                                 Rounding rounding) {
   internal_check(!exponents.empty(), "quantizing with an unknown exponent");

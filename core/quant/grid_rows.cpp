@@ -12,7 +12,7 @@
 namespace espq {
 namespace {
 
-// `out` is `in` or apart from it.
+// `out` is `in` or apart from it. NOLINTNEXTLINE(bugprone-macro-parentheses): i is declared
 #define ESPQ_EACH(i, count) ESPQ_INDEPENDENT for (int64_t i = 0; i < (count); ++i)
 
 template <Rounding rounding>
@@ -57,9 +57,9 @@ inline float clamped(float value, const GridFloats& grid) {
   ESPQ_CLONES void name(const float* __restrict a, const float* __restrict b, float* __restrict out, \
                         uint8_t* __restrict inside, int64_t count, GridFloats grid) {                \
     for (int64_t i = 0; i < count; ++i) {                                                            \
-      const float both = combined, value = limit;                                                    \
+      const float both = (combined), value = (limit);                                                \
       const float r = rounded<rounding>(value * grid.inverse), q = clamped(r, grid);                 \
-      inside[i] = mask;                                                                              \
+      inside[i] = (mask);                                                                            \
       out[i] = q * grid.scale;                                                                       \
     }                                                                                                \
   }

@@ -66,6 +66,7 @@ void write_file(const std::filesystem::path& file, std::string_view bytes) {
 
 void write_files(const std::vector<std::pair<std::filesystem::path, std::string>>& files) {
   std::vector<std::unique_ptr<TemporaryFile>> temporaries;
+  temporaries.reserve(files.size());
   for (const auto& [file, bytes] : files) temporaries.push_back(std::make_unique<TemporaryFile>(file, bytes));
   for (const auto& temporary : temporaries) temporary->rename();
 }

@@ -1,6 +1,6 @@
 #include "export/espdl/writer.h"
 
-#include <cstring>
+#include <algorithm>
 #include <set>
 
 #include "core/support/error.h"
@@ -71,6 +71,7 @@ class PayloadWriter {
   }
   Offset<Vector<Offset<flatbuffers::String>>> texts(const std::vector<std::string>& values) {
     std::vector<Offset<flatbuffers::String>> offsets;
+    offsets.reserve(values.size());
     for (const auto& value : values) offsets.push_back(text(value));
     return builder_.CreateVector(offsets);
   }
@@ -100,7 +101,7 @@ Offset<Vector<const schema::AlignedBytes*>> PayloadWriter::raw_blocks(const std:
   const size_t count = bytes.size() / sizeof(schema::AlignedBytes);
   if (count == 0) builder_.Align(sizeof(schema::AlignedBytes));
   const auto offset = builder_.CreateUninitializedVector(count, sizeof(schema::AlignedBytes), &blocks);
-  std::memcpy(blocks, bytes.data(), bytes.size());
+  std::copy(bytes.begin(), bytes.end(), blocks);
   return offset;
 }
 

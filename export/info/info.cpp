@@ -55,6 +55,7 @@ struct AttributeText {
   template <typename T, typename Print>
   static std::string list(const std::vector<T>& values, Print print) {
     std::vector<std::string> texts;
+    texts.reserve(values.size());
     for (const auto& value : values) texts.push_back(print(value));
     return fmt::format("[{}]", fmt::join(texts, ", "));
   }
@@ -62,6 +63,7 @@ struct AttributeText {
 
 std::string names(const std::vector<std::string>& values) {
   std::vector<std::string> texts;
+  texts.reserve(values.size());
   for (const auto& value : values) texts.push_back("%" + value);
   return fmt::format("{}", fmt::join(texts, ", "));
 }

@@ -44,7 +44,7 @@ class OperandPacking {
     return *operation.output();
   }
 
-  void add_constant(Operation& operation, std::vector<int64_t> values) {
+  void add_constant(Operation& operation, const std::vector<int64_t>& values) {
     graph_.append_input(operation, &graph_.add_parameter({}, at::tensor(values, at::kLong)));
   }
 

@@ -21,6 +21,7 @@ Tensors joined(const std::vector<Tensors>& samples, const std::vector<size_t>& p
   Tensors result;
   for (size_t i = 0; i < samples[places[0]].size(); ++i) {
     std::vector<at::Tensor> rows;
+    rows.reserve(places.size());
     for (const size_t place : places) rows.push_back(samples[place][i]);
     result.push_back(rows[0].defined() ? at::cat(rows) : at::Tensor());
   }
@@ -109,6 +110,7 @@ at::Tensor BlockTrainer::loss(const Tensors& results, const Tensors& targets, in
 
 void BlockTrainer::train(std::vector<Learner>& learners, const Steps& steps) {
   std::vector<at::Tensor> leaves;
+  leaves.reserve(learners.size());
   for (const Learner& learner : learners) leaves.push_back(learner.leaf());
   const size_t parts = (batch_ + together_ - 1) / together_;
   std::vector<std::shared_ptr<RoundedShare>> shares;

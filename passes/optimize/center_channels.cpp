@@ -9,6 +9,7 @@
 #include <unordered_map>
 
 #include "core/exec/executor.h"
+#include "core/exec/side_by_side.h"
 #include "core/graph/match.h"
 #include "core/ops/limits.h"
 #include "core/ops/linear.h"
@@ -193,6 +194,7 @@ struct CenteredChannels::Seen {
 
 CenteredChannels::CenteredChannels(const Graph& graph, const Dataset& data, const CenterChannelsOptions& options) {
   require_at_least(static_cast<double>(options.batches), 1, "center_channels.batches");
+  const OneThreadEach one_thread_each;  // what is seen is to be the same for any number of them
   seen_ = std::make_unique<Seen>(graph, first_batches(data, options.batches));
 }
 

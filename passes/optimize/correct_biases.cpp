@@ -7,6 +7,7 @@
 
 #include "core/analysis/float_run.h"
 #include "core/exec/executor.h"
+#include "core/exec/side_by_side.h"
 #include "passes/optimize/blocks.h"
 #include "passes/optimize/depth_blocks.h"
 #include "passes/optimize/held_out.h"
@@ -126,6 +127,7 @@ PassReport correct_biases(Graph& quantized, const Graph& teacher, const Dataset&
   if (options.method == CorrectionMethod::Blocks)
     return correct_by_blocks(quantized, teacher, data, options.block_size);
   PassReport report{"correct_biases"};
+  const OneThreadEach one_thread_each;  // errors are to be the same for any number of them
   const DividedData divided = hold_out(data);
   const Dataset training = first_batches(divided.training, options.batches);
   Reference reference(teacher, divided.held_out);

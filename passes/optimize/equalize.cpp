@@ -7,6 +7,7 @@
 #include <unordered_map>
 
 #include "core/exec/executor.h"
+#include "core/exec/side_by_side.h"
 #include "core/graph/edit.h"
 #include "core/ops/operator.h"
 #include "core/support/progress.h"
@@ -336,6 +337,7 @@ struct Equalization::Seen {
 
 Equalization::Equalization(const Graph& graph, const Dataset& data, const EqualizeOptions& options) {
   check(options);
+  const OneThreadEach one_thread_each;  // what is seen is to be the same for any number of them
   const Dataset batches = first_batches(data, options.batches);
   seen_.reset(new Seen{Channels(graph), Reference(graph, batches)});
   if (seen_->channels.map.classes > 0) seen_->channels.observe(graph, batches);

@@ -6,6 +6,7 @@
 #include <cmath>
 #include <unordered_set>
 
+#include "core/exec/side_by_side.h"
 #include "core/graph/edit.h"
 #include "core/graph/match.h"
 #include "core/quant/fake_quantize.h"
@@ -143,6 +144,7 @@ PassReport virtual_zero_point(Graph& quantized, const Graph& teacher, const Data
                               const VirtualZeroPointOptions& options, const Quirks& quirks) {
   require_at_least(static_cast<double>(options.batches), 1, "virtual_zero_point.batches");
   PassReport report{"virtual_zero_point"};
+  const OneThreadEach one_thread_each;  // errors are to be the same for any number of them
   Reference reference(teacher, first_batches(hold_out(data).held_out, options.batches));
   double noise = -1;
   std::vector<std::string> names;  // operations do not outlive a step that is kept

@@ -169,10 +169,14 @@ PassReport split_where_it_helps(Graph& prepared, const Dataset& data, const Reci
   if (!named.empty()) return split_layers(prepared, named, target, options);
   const TrialData trials(data);
   Judges judges(prepared, trials.parts);
-  const Graph whole = corrected(prepared, trials.parts.training, recipe);
+  Graph whole;
+  JudgedNoise best;
+  side_by_side("split layers", 1, [&](size_t) {
+    whole = corrected(prepared, trials.parts.training, recipe);
+    best = judges.noise(whole);
+  });
   Reference ranking(prepared, first_batches(trials.judging, kRankingBatches));
   const std::vector<std::string> worst = worst_weights(whole, ranking);
-  JudgedNoise best = judges.noise(whole);
   PassReport report{"split_layers"};
   std::string compared = fmt::format("noise {:.1f} dB", decibels(best.mean()));
   auto shares = shares_of_multiplications(prepared);

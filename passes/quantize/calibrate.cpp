@@ -22,6 +22,8 @@ struct Watched {
   const Operation* operation;  ///< the first that sees it
   const Variable* variable;
   std::vector<SlotQuant*> slots;
+  bool result = true;  ///< at the end of the network (ObserverTable)
+  bool settles_last = false;
   int64_t last_step = -1;
   std::vector<std::pair<int64_t, at::Tensor>> cached;  ///< step and value, which phase 2 need not compute again
 };
@@ -97,9 +99,13 @@ class Calibrator {
     collect_slots();
     if (watched_.empty()) return report_;
     collect_followers();
-    const bool two_phases = any_two_phase(true), settled_first = any_two_phase(false);
+    const bool two_phases =
+        std::any_of(watched_.begin(), watched_.end(), [](const Watched& one) { return one.observer.two_phase(); });
+    for (Watched& watched : watched_)
+      watched.settles_last = watched.observer.two_phase() || (watched.result && two_phases);
     // Slots that phase 1 settles round in phase 2: what phase 1 saw is then not what phase 2 will see.
-    caching_ = two_phases && !settled_first;
+    caching_ = two_phases &&
+               std::all_of(watched_.begin(), watched_.end(), [](const Watched& one) { return one.settles_last; });
     first_phase();
     warn();
     settle(false);
@@ -130,8 +136,10 @@ class Calibrator {
       const Key key{variable, is_output, method, slot.bits, own ? &operation : nullptr};
       const auto [found, inserted] = known.emplace(key, watched_.size());
       if (inserted)
-        watched_.push_back({TensorObserver(method, slot.bits, options_, quirks_), &operation, variable, {}, -1, {}});
+        watched_.push_back(
+            {TensorObserver(method, slot.bits, options_, quirks_), &operation, variable, {}, true, false, -1, {}});
       watched_[found->second].slots.push_back(&slot);
+      watched_[found->second].result &= observers_.is_result(slot);
       index_[&slot] = found->second;
       report_.count("activation", operation.name());
     });
@@ -151,16 +159,11 @@ class Calibrator {
     }
   }
 
-  bool any_two_phase(bool wanted) const {
-    return std::any_of(watched_.begin(), watched_.end(),
-                       [&](const Watched& watched) { return watched.observer.two_phase() == wanted; });
-  }
-
   void first_phase() {
     for (int64_t step = 0; step < steps_; ++step) {
       forward(step, [&](Watched& watched, const at::Tensor& value) {
         watched.observer.observe(value);
-        if (caching_) watched.cached.emplace_back(step, value);
+        if (caching_ && watched.observer.two_phase()) watched.cached.emplace_back(step, value);
       });
       if (caching_) check_budget(step);
       report_progress("calibration", static_cast<size_t>(step + 1), static_cast<size_t>(steps_));
@@ -256,16 +259,16 @@ class Calibrator {
       std::erase_if(watched.cached, [&](const auto& entry) { return entry.first >= cached_steps_; });
   }
 
-  void settle(bool two_phase) {
+  void settle(bool last) {
     std::vector<int> exponents(watched_.size());
     at::parallel_for(0, static_cast<int64_t>(watched_.size()), 1, [&](int64_t begin, int64_t end) {
       for (int64_t i = begin; i < end; ++i)
-        if (watched_[i].observer.two_phase() == two_phase && !watched_[i].observer.empty())
+        if (watched_[i].settles_last == last && !watched_[i].observer.empty())
           exponents[i] = watched_[i].observer.exponent();
     });
     for (size_t i = 0; i < watched_.size(); ++i) {
       Watched& watched = watched_[i];
-      if (watched.observer.two_phase() != two_phase) continue;
+      if (watched.settles_last != last) continue;
       internal_check(!watched.observer.empty(), "calibration never reached operation " + watched.operation->name());
       for (SlotQuant* slot : watched.slots) {
         graph_.scales().set_exponents(slot->scale, {exponents[i]});

@@ -112,7 +112,10 @@ class SlotMaker {
     const bool own = layers_.of(operation).observer.has_value();
     const bool is_result =
         options_.result_observer && !own && slot.bits == 8 && results_.count(operation.output(index));
-    observers_.set(slot, is_result ? *options_.result_observer : activation_observer(operation, slot.bits == 8));
+    if (is_result)
+      observers_.set_result(slot, *options_.result_observer);
+    else
+      observers_.set(slot, activation_observer(operation, slot.bits == 8));
     if (definition.quantization.float_output || !operation.output(index) || !is_floating(*operation.output(index))) {
       slot.state = SlotState::Float;
     } else if (definition.output_spec(index).role == OperandRole::Gate) {

@@ -47,11 +47,18 @@ void describe(Fields& fields, CalibrationOptions& options) {
 /// calibrate follow.
 class ObserverTable {
  public:
-  void set(const SlotQuant& slot, Observer observer) { of_scale_[slot.scale] = observer; }
-  Observer of(const SlotQuant& slot) const { return of_scale_.at(slot.scale); }
+  void set(const SlotQuant& slot, Observer observer) { of_scale_[slot.scale] = {observer, false}; }
+  /// The slot stands at the end of the network: its grid may wait for those of all others, which do not depend on it.
+  void set_result(const SlotQuant& slot, Observer observer) { of_scale_[slot.scale] = {observer, true}; }
+  Observer of(const SlotQuant& slot) const { return of_scale_.at(slot.scale).observer; }
+  bool is_result(const SlotQuant& slot) const { return of_scale_.at(slot.scale).result; }
 
  private:
-  std::unordered_map<ScaleId, Observer> of_scale_;
+  struct Choice {
+    Observer observer;
+    bool result;
+  };
+  std::unordered_map<ScaleId, Choice> of_scale_;
 };
 
 /// From a range of values to an exponent.

@@ -46,7 +46,7 @@ std::optional<RmsNormalization> match_quotient(const Graph& graph, Operation& no
       root = private_producer_of(graph, *reciprocal, 0, "Sqrt");
     else if (Operation* quotient = private_producer_of(graph, normalized, slot, "Div"))
       root = is_scalar(quotient->input(0), 1, 0) ? private_producer_of(graph, *quotient, 1, "Sqrt") : nullptr;
-    const auto found = match_root(graph, root);
+    auto found = match_root(graph, root);
     if (found && found->value == normalized.input(1 - slot)) return found;
   }
   return std::nullopt;

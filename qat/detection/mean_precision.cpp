@@ -169,6 +169,7 @@ std::vector<Curve> limited_curves(const Category& category, const AreaRange& ran
     }
   }
   std::vector<Curve> curves;
+  curves.reserve(answers.size());
   for (std::vector<Answer>& part : answers) curves.push_back(make_curve(std::move(part), objects));
   return curves;
 }

@@ -35,6 +35,7 @@ GraphBuilder network(int64_t channels = 8, int64_t size = 8) {
 Dataset batches(int64_t samples, int64_t channels, int64_t size, int count) {
   auto generator = at::make_generator<at::CPUGeneratorImpl>(9);
   std::vector<Dataset::Batch> result;
+  result.reserve(static_cast<size_t>(count));
   for (int i = 0; i < count; ++i) result.push_back({{"x", at::randn({samples, channels, size, size}, generator) * 2}});
   return Dataset(std::move(result));
 }

@@ -51,6 +51,7 @@ GraphBuilder network() {
 
 std::vector<std::string> pairs(const std::vector<TensorMatch>& matches) {
   std::vector<std::string> result;
+  result.reserve(matches.size());
   for (const TensorMatch& match : matches) result.push_back(match.a->name() + "=" + match.b->name());
   return result;
 }

@@ -30,7 +30,7 @@ at::Tensor read_raw(const std::filesystem::path& file, const std::string& dtype,
                                                               {"float32", at::kFloat}, {"bool", at::kBool}};
   std::string bytes = read_file(file);
   const at::ScalarType type = types.at(dtype);
-  const at::Tensor tensor = at::from_blob(bytes.data(), shape, at::TensorOptions().dtype(type)).clone();
+  at::Tensor tensor = at::from_blob(bytes.data(), shape, at::TensorOptions().dtype(type)).clone();
   user_check(bytes.size() == static_cast<size_t>(tensor.nbytes()), "'{}' has {} bytes, {} are expected", file.string(),
              bytes.size(), tensor.nbytes());
   return tensor;

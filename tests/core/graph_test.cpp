@@ -13,6 +13,7 @@ using ::testing::HasSubstr;
 
 std::vector<std::string> names(const std::vector<const Operation*>& operations) {
   std::vector<std::string> result;
+  result.reserve(operations.size());
   for (const Operation* operation : operations) result.push_back(operation->name());
   return result;
 }

@@ -34,7 +34,7 @@ void expect_equal(const at::Tensor& actual, const at::Tensor& wanted) {
 class Npy : public ::testing::Test {
  protected:
   std::filesystem::path write(std::string_view bytes, const std::string& name = "damaged.npy") {
-    const auto file = folder_ / name;
+    std::filesystem::path file = folder_ / name;
     std::ofstream(file, std::ios::binary | std::ios::trunc).write(bytes.data(), static_cast<int64_t>(bytes.size()));
     return file;
   }

@@ -285,7 +285,7 @@ TEST(EspdlFile, SurvivesFlippedBits) {
   int accepted = 0;
   for (const std::string& seed : seeds) {
     // Every bit of the first part (headers and tables), then random spots, then several at once.
-    for (size_t bit = 0; bit < std::min<size_t>(8 * seed.size(), 8 * 1400); ++bit) {
+    for (size_t bit = 0; bit < std::min<size_t>(8 * seed.size(), 11200); ++bit) {
       std::string bytes = seed;
       bytes[bit / 8] ^= static_cast<char>(1 << bit % 8);
       survive(bytes, accepted);

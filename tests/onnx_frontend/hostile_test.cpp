@@ -152,7 +152,7 @@ TEST(HostileOnnx, AttributesMustMakeSense) {
 }
 
 TEST(HostileOnnx, InputsMustBeReasonable) {
-  const auto error_of = [](Shape shape) {
+  const auto error_of = [](const Shape& shape) {
     OnnxModelBuilder builder = small_network();
     builder.model.inputs[0] = OnnxModelBuilder::value("x", shape);
     return user_error_of([&] { builder.import(); });
@@ -194,7 +194,7 @@ class ExternalData : public testing::Test {
     std::string tensor = std::string("\x08\x03\x08\x02\x08\x03\x08\x03\x10\x01", 10) + field(8, "w");
     for (const auto& [key, value] : entries) tensor += field(13, field(1, key) + field(2, value));
     tensor += std::string("\x70\x01", 2);
-    const fs::path file = folder_ / "model" / "model.onnx";
+    fs::path file = folder_ / "model" / "model.onnx";
     // A repeated message field of protobuf merges: the second graph adds the initializer (field 5) to the first.
     write_file(file, builder.bytes() + field(7, field(5, tensor)));
     return file;

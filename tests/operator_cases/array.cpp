@@ -55,7 +55,7 @@ Array broadcast(const Array& a, const Array& b, const std::function<double(doubl
   return filled(shape, [&](const Index& i) { return function(broadcast_element(a, i), broadcast_element(b, i)); });
 }
 
-Array reduced(const Array& x, std::vector<int64_t> axes, bool keep_dims,
+Array reduced(const Array& x, const std::vector<int64_t>& axes, bool keep_dims,
               const std::function<double(const std::vector<double>&)>& function) {
   std::vector<bool> goes(x.shape.size(), axes.empty());
   for (const int64_t axis : axes) goes[axis < 0 ? axis + x.rank() : axis] = true;

@@ -31,7 +31,7 @@ Array broadcast(const Array& a, const Array& b, const std::function<double(doubl
 /// Element of `x` that stands at `index` of a result to whose shape `x` is broadcast.
 double broadcast_element(const Array& x, const Index& index);
 /// `function` of all elements along `axes` (empty = all), in row-major order.
-Array reduced(const Array& x, std::vector<int64_t> axes, bool keep_dims,
+Array reduced(const Array& x, const std::vector<int64_t>& axes, bool keep_dims,
               const std::function<double(const std::vector<double>&)>& function);
 /// `function` of every line along `axis`, which gives as many elements.
 Array along(const Array& x, int64_t axis,

@@ -78,7 +78,7 @@ Array convolved_transposed(const Window& window, const Array& x, const Array& fi
 using Convolution = Array (*)(const Window&, const Array&, const Array&, const Array*);
 
 OperatorCase convolution(const char* type, Convolution formula, const char* what, Shape input, Shape filters,
-                         int64_t bias, Window window, ChipResult chip = kExact) {
+                         int64_t bias, const Window& window, ChipResult chip = kExact) {
   std::vector<Operand> operands{data(std::move(input)), weight(std::move(filters))};
   if (bias > 0) operands.push_back(weight({bias}));
   return {.type = type,
@@ -91,10 +91,10 @@ OperatorCase convolution(const char* type, Convolution formula, const char* what
 }
 
 void add_convolutions(Cases& cases) {
-  const auto conv = [&](const char* what, Shape input, Shape filters, int64_t bias, Window window,
+  const auto conv = [&](const char* what, Shape input, Shape filters, int64_t bias, const Window& window,
                         ChipResult chip = kExact) {
     cases.push_back(
-        convolution("Conv", convolved, what, std::move(input), std::move(filters), bias, std::move(window), chip));
+        convolution("Conv", convolved, what, std::move(input), std::move(filters), bias, window, std::move(chip)));
   };
   conv("3x3, padded, bias", {1, 3, 6, 5}, {17, 3, 3, 3}, 17, {{1, 1}, {1, 1}, {1, 1}, {1, 1}});
   conv("1x1 without bias", {1, 5, 4, 4}, {16, 5, 1, 1}, 0, {{1, 1}, {1, 1}, {0, 0}, {0, 0}});
@@ -105,10 +105,10 @@ void add_convolutions(Cases& cases) {
        {.why = "the chip convolves lines and planes", .compared = false});
   conv("two groups", {1, 4, 4, 4}, {6, 2, 3, 3}, 6, {{1, 1}, {1, 1}, {1, 1}, {1, 1}, 2},
        {.why = "the chip has one group or one per channel", .compared = false});
-  const auto transposed = [&](const char* what, Shape input, Shape filters, int64_t bias, Window window,
+  const auto transposed = [&](const char* what, Shape input, Shape filters, int64_t bias, const Window& window,
                               ChipResult chip = kExact) {
     cases.push_back(convolution("ConvTranspose", convolved_transposed, what, std::move(input), std::move(filters), bias,
-                                std::move(window), chip));
+                                window, std::move(chip)));
   };
   transposed("stride 2, bias", {1, 3, 4, 3}, {3, 5, 3, 2}, 5, {{2, 2}, {1, 1}, {0, 0}, {0, 0}});
   transposed("cropped, dilated", {1, 2, 5, 4}, {2, 3, 3, 3}, 0, {{2, 1}, {1, 2}, {1, 2}, {0, 1}});
@@ -151,7 +151,7 @@ void add_matrices(Cases& cases) {
                                         : std::vector{data({3, 9}), weight({9, 17})},
                      .attributes = {{"transB", int64_t{turned}}},
                      .reference = one([turned](const Arrays& in) {
-                       const Array sums = product(in[0], turned ? transposed(in[1]) : in[1]);
+                       Array sums = product(in[0], turned ? transposed(in[1]) : in[1]);
                        if (!turned) return sums;
                        return broadcast(sums, in[2], [](double a, double b) { return a + b; });
                      }),

@@ -106,7 +106,7 @@ TEST(LinearOperation, ItsRowsTimesThePatchesOfAConvolutionAreTheResult) {
               .channels = 6,
               .attributes = {{"group", int64_t{2}}}};
   const LinearOperation linear = layer.make();
-  const at::Tensor patches = at::im2col(layer.x, {3, 2}, {1, 1}, {0, 0}, {1, 1}).reshape({2, 2 * 3 * 2, -1});
+  const at::Tensor patches = at::im2col(layer.x, {3, 2}, {1, 1}, {0, 0}, {1, 1}).reshape({2, 12, -1});
   const at::Tensor products = at::bmm(linear.matrices(), patches).reshape({6, -1});
   const at::Tensor expected = products + linear.bias()->to(at::kFloat).unsqueeze(1);
   EXPECT_TRUE(close(layer.run(layer.x).reshape({6, -1}), expected));

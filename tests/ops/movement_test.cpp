@@ -76,7 +76,7 @@ TEST(Gather, IndicesOfAnyRankAndSign) {
 
 TEST(Pad, ModesOnAxes) {
   const at::Tensor x = at::arange(1, 5, at::kFloat).reshape({1, 4});
-  const auto padded = [&](const char* mode, Ints pads) {
+  const auto padded = [&](const char* mode, const Ints& pads) {
     return run_one("Pad", {x, ints(pads), {}, ints({-1})}, {{"mode", std::string(mode)}}).flatten();
   };
   EXPECT_TRUE(at::equal(padded("constant", {1, 2}), at::tensor({0.f, 1.f, 2.f, 3.f, 4.f, 0.f, 0.f})));

@@ -278,7 +278,7 @@ TEST(MatMulBoard, ComputedOperandArrivesPacked) {
     Layer layer{.type = "MatMul", .target = target, .e_out = 3};
     layer.chip.kernels = Width::Int8;
     const at::Tensor left = codes({3, 50}, 0, 127), right = codes({50, 37}, 0, 127);  // [K, N]
-    at::Tensor packed = at::empty({50 * 37});
+    at::Tensor packed = at::empty({1850});
     const int64_t aligned = target == "c" ? 0 : 32;
     for (int64_t k = 0; k < 50; ++k)
       for (int64_t n = 0; n < 37; ++n) {

@@ -15,9 +15,9 @@ AttributeMap options(const std::string& mode, const std::string& coordinates = "
 
 at::Tensor image() { return at::arange(1, 17, at::kFloat).reshape({1, 1, 4, 4}); }
 
-at::Tensor scales(std::vector<float> values) { return at::tensor(values); }
+at::Tensor scales(const std::vector<float>& values) { return at::tensor(values); }
 
-at::Tensor sizes(std::vector<int64_t> values) { return at::tensor(values, at::kLong); }
+at::Tensor sizes(const std::vector<int64_t>& values) { return at::tensor(values, at::kLong); }
 
 }  // namespace
 

@@ -160,7 +160,7 @@ TEST(GradientAccumulation, NeedsNothingSpecial) {
   TrainableGraph whole(graph), parts(graph);
   const at::Tensor x = at::randn({8, 2, 6, 8}), target = at::randn({8, 3});
   at::mse_loss(whole.forward({x})[0], target).backward();
-  for (int part = 0; part < 2; ++part) {
+  for (int64_t part = 0; part < 2; ++part) {
     const int64_t begin = part * 4, end = begin + 4;
     (at::mse_loss(parts.forward({x.slice(0, begin, end)})[0], target.slice(0, begin, end)) / 2).backward();
   }

@@ -60,7 +60,7 @@ TEST(Layers, ANameThatHoldsWildcardsMeansThatOperation) {
 
 TEST(Layers, MistakesAreNamed) {
   GraphBuilder net = three_functions();
-  const auto making = [&](Layers layers) { return [&net, layers] { LayerTable(net.graph, layers); }; };
+  const auto making = [&](const Layers& layers) { return [&net, layers] { LayerTable(net.graph, layers); }; };
   EXPECT_THAT(making({{"a/Sigmoi", {}}}), ThrowsMessage<UserError>(HasSubstr("did you mean 'a/Sigmoid'")));
   EXPECT_THAT(making({{"b/Tanh*", {}}}), ThrowsMessage<UserError>(HasSubstr("no operation like 'b/Tanh*'")));
   const LayerOptions wide{Width::Int16}, narrow{Width::Int8};

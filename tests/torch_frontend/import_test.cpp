@@ -87,6 +87,7 @@ TEST(TorchImport, EveryExportedProgramComputesWhatPythonComputed) {
 template <typename Objects>
 std::vector<std::string> names_of(const Objects& objects) {
   std::vector<std::string> names;
+  names.reserve(objects.size());
   for (const auto* object : objects) names.push_back(object->name());
   return names;
 }

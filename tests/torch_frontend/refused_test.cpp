@@ -1,5 +1,6 @@
 #include <ATen/ATen.h>
 #include <ATen/CPUGeneratorImpl.h>
+#include <fmt/format.h>
 #include <gmock/gmock.h>
 
 #include "core/support/error.h"
@@ -51,8 +52,8 @@ TEST(TorchRefusal, NamesTheLineThatWritesToABuffer) {
   ESPQ_REQUIRE_TORCH_CASES();
   for (const std::string name : {"cache", "part_cache", "constant_cache"})
     for (const std::string ending : {".pt", "_script.pt", ".pt2", "_functional.pt2"}) {
-      const std::string text =
-          refusal("bad_" + name + ending, ending.ends_with(".pt") ? shape({2, 3}) : TorchImportOptions{});
+      const std::string text = refusal(fmt::format("bad_{}{}", name, ending),
+                                       ending.ends_with(".pt") ? shape({2, 3}) : TorchImportOptions{});
       EXPECT_THAT(text, AllOf(HasSubstr("'cache'"), HasSubstr("make_torch_cases.py:"),
                               HasSubstr("make such state an input and an output")))
           << name << ending;

@@ -47,7 +47,7 @@ bool exact_in_any_order(const at::Tensor& filters, const at::Tensor& bias, const
 
 /// A parameter as the chip will have it; `inside` gets the mask of its gradient where there is one.
 at::Tensor rounded_parameter(const at::Tensor& value, const GridRounding& rounding, at::Tensor& inside) {
-  const at::Tensor dense = value.contiguous();
+  at::Tensor dense = value.contiguous();
   if (!rounding.grid.quantized()) return dense;
   return round_rows(dense, rounding.grid.exponents, rounding.channel_axis, rounding.grid.bits, rounding.rounding, {},
                     rounding.masked ? &inside : nullptr);
@@ -202,8 +202,7 @@ class ConvGradient : public torch::autograd::Function<ConvGradient> {
       convolution.forward(planes, weights, bias, nullptr, result);
       return {};
     }
-    const at::Tensor inside =
-        at::empty({weights.size(0), convolution.plane_length()}, weights.options().dtype(at::kByte));
+    at::Tensor inside = at::empty({weights.size(0), convolution.plane_length()}, weights.options().dtype(at::kByte));
     uint8_t* bytes = inside.mutable_data_ptr<uint8_t>();
     const RowRounding row = row_rounding(options.output, options.relu);
     const auto round = [&](float* values, int64_t begin, int64_t count) {
