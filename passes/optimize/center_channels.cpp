@@ -1,10 +1,8 @@
 #include "passes/optimize/center_channels.h"
 
 #include <ATen/ATen.h>
-#include <fmt/format.h>
 
 #include <algorithm>
-#include <cmath>
 #include <optional>
 #include <unordered_map>
 
@@ -15,7 +13,9 @@
 #include "core/ops/linear.h"
 #include "core/ops/operator.h"
 #include "core/support/progress.h"
+#include "passes/optimize/channel_probe.h"
 #include "passes/optimize/held_out.h"
+#include "passes/optimize/keep_if_same.h"
 #include "passes/optimize/option_checks.h"
 #include "passes/optimize/own_bias.h"
 #include "passes/optimize/reference.h"
@@ -38,31 +38,14 @@ struct Reader {
   size_t carrier;  ///< place of its operand
 };
 
-/// [1, channels, 1 ...] for a value of so many dimensions.
-at::Tensor along(const at::Tensor& vector, int64_t axis, int64_t rank) {
-  Shape shape(static_cast<size_t>(rank), 1);
-  shape[static_cast<size_t>(axis)] = vector.numel();
-  return vector.reshape(shape);
-}
-
 /// f(x + c) = f(x) + c, c per channel, seen on numbers of all sizes. Averages and interpolations round.
 bool passes_shifts(const Operation& operation, int64_t axis) {
   const Variable& operand = *operation.input(0);
   if (!operand.shape() || operation.outputs().size() != 1) return false;
-  const auto run = [&](const at::Tensor& value) {
-    Tensors inputs{value};
-    for (size_t slot = 1; slot < operation.inputs().size(); ++slot)
-      inputs.push_back(operation.input(slot) ? operation.input(slot)->value() : at::Tensor());
-    return definition_of(operation).forward({.operation = operation, .chip = true}, inputs)[0];
-  };
-  const at::Tensor values = (at::arange(c10::multiply_integers(*operand.shape()), at::kDouble) * 0.6180339887498949)
-                                .frac()
-                                .sub_(0.5)
-                                .mul_(16)
-                                .to(at::kFloat)
-                                .reshape(*operand.shape());
+  const at::Tensor values = probe_values(*operand.shape()) / 2;
   const at::Tensor shifts = ((at::arange(values.size(axis)) * 7) % 5 - 2).to(at::kFloat);
-  const at::Tensor plain = run(values), moved = run(values + along(shifts, axis, values.dim()));
+  const at::Tensor plain = run_on(operation, 0, values)[0],
+                   moved = run_on(operation, 0, values + along(shifts, axis, values.dim()))[0];
   return plain.is_floating_point() && plain.dim() == values.dim() && plain.size(axis) == shifts.numel() &&
          at::allclose(moved, plain + along(shifts, axis, plain.dim()), 1e-5, 1e-5);
 }
@@ -74,6 +57,8 @@ class Finder {
     for (const Operation* operation : graph.topological_order()) pass(*operation);
     for (const Variable* output : graph.outputs()) block(output);
   }
+
+  bool any() const { return std::find(free.begin(), free.end(), true) != free.end(); }
 
   std::vector<LinearOperation> sources;
   std::vector<bool> free;  ///< per source
@@ -149,7 +134,7 @@ struct CenteredChannels::Seen {
   Reference before;
 
   Seen(const Graph& graph, const Dataset& data) : found(graph), before(graph, data) {
-    if (std::none_of(found.free.begin(), found.free.end(), [](bool free) { return free; })) return;
+    if (!found.any()) return;
     std::vector<const Variable*> wanted;
     wanted.reserve(found.carriers.size());
     for (const Carrier& carrier : found.carriers) wanted.push_back(carrier.variable);
@@ -200,9 +185,7 @@ CenteredChannels::CenteredChannels(const Graph& graph, const Dataset& data, cons
 
 CenteredChannels::~CenteredChannels() = default;
 
-bool CenteredChannels::any() const {
-  return std::any_of(seen_->found.free.begin(), seen_->found.free.end(), [](bool free) { return free; });
-}
+bool CenteredChannels::any() const { return seen_->found.any(); }
 
 PassReport CenteredChannels::apply(Graph& copy, CenterOf what) const {
   PassReport report{"center_channels"};
@@ -227,14 +210,7 @@ PassReport CenteredChannels::apply(Graph& copy, CenterOf what) const {
     layer.set_bias(moved, *layer.bias() - alone);
   }
   if (!report.changed()) return report;
-  const double change = seen_->before.float_error(moved);
-  if (change > kSameFunction) {
-    PassReport undone{"center_channels"};
-    undone.note(fmt::format("undone, the float outputs changed by {:.0f} dB", 10 * std::log10(change)));
-    return undone;
-  }
-  copy = std::move(moved);
-  copy.touch();
+  keep_if_same(copy, std::move(moved), seen_->before, report);
   return report;
 }
 

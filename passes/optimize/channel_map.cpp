@@ -8,6 +8,7 @@
 #include "core/graph/match.h"
 #include "core/ops/limits.h"
 #include "core/ops/operator.h"
+#include "passes/optimize/channel_probe.h"
 
 namespace espq {
 namespace {
@@ -35,23 +36,6 @@ struct Channels {
   int64_t axis = 0;
   std::vector<int> numbers;
 };
-
-/// A tensor along one axis of `rank` dimensions.
-at::Tensor along(const at::Tensor& vector, int64_t axis, int64_t rank) {
-  Shape shape(static_cast<size_t>(rank), 1);
-  shape[static_cast<size_t>(axis)] = vector.numel();
-  return vector.reshape(shape);
-}
-
-/// Numbers of both signs and all sizes up to 16, no two of them alike in small tensors.
-at::Tensor probe_values(const Shape& shape) {
-  return (at::arange(c10::multiply_integers(shape), at::kDouble) * 0.6180339887498949)
-      .frac()
-      .sub_(0.5)
-      .mul_(32)
-      .to(at::kFloat)
-      .reshape(shape);
-}
 
 /// Powers of two from 1/4 to 4, neighbours apart.
 at::Tensor probe_factors(int64_t count) { return at::exp2(((at::arange(count) * 7) % 5 - 2).to(at::kFloat)); }
@@ -153,15 +137,6 @@ class Mapper {
     return true;
   }
 
-  Tensors run(const Operation& operation, size_t slot, const at::Tensor& value) const {
-    Tensors inputs;
-    for (size_t i = 0; i < operation.inputs().size(); ++i) {
-      const Variable* input = operation.input(i);
-      inputs.push_back(i == slot ? value : input ? input->value() : at::Tensor());
-    }
-    return definition_of(operation).forward({.operation = operation, .chip = true}, inputs);
-  }
-
   /// An operation on one tensor: true when factors per channel of the operand come out as factors per channel of every
   /// result.
   bool through_function(const Operation& operation, size_t slot) {
@@ -170,8 +145,8 @@ class Mapper {
     if (!operand.shape()) return false;
     const at::Tensor values = probe_values(*operand.shape());
     const at::Tensor factors = probe_factors(values.size(in.axis));
-    const Tensors plain = run(operation, slot, values);
-    const Tensors scaled = run(operation, slot, values * along(factors, in.axis, values.dim()));
+    const Tensors plain = run_on(operation, slot, values);
+    const Tensors scaled = run_on(operation, slot, values * along(factors, in.axis, values.dim()));
     std::vector<Channels> out;
     for (size_t i = 0; i < plain.size(); ++i) {
       if (!at::isFloatingType(plain[i].scalar_type())) return false;
@@ -196,7 +171,7 @@ class Mapper {
     const Shape& shape = *operation.input(slot)->shape();
     const at::Tensor numbers = along(at::arange(static_cast<int64_t>(in.numbers.size())).to(at::kFloat), in.axis,
                                      static_cast<int64_t>(shape.size()));
-    const at::Tensor moved = run(operation, slot, numbers.expand(shape).contiguous())[result];
+    const at::Tensor moved = run_on(operation, slot, numbers.expand(shape).contiguous())[result];
     for (int64_t axis = 0; axis < moved.dim(); ++axis) {
       const at::Tensor rows = moved.movedim(axis, 0).reshape({moved.size(axis), -1});
       if (rows.size(1) == 0 || !rows.equal(rows.select(1, 0).unsqueeze(1).expand_as(rows))) continue;

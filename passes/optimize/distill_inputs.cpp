@@ -5,13 +5,11 @@
 #include <spdlog/spdlog.h>
 #include <torch/csrc/autograd/autograd.h>
 
-#include <cmath>
-#include <numbers>
-
 #include "core/exec/executor.h"
 #include "core/exec/side_by_side.h"
 #include "core/support/error.h"
 #include "core/support/progress.h"
+#include "passes/optimize/block_trainer.h"
 #include "passes/optimize/learner.h"
 #include "passes/optimize/option_checks.h"
 #include "passes/simplify/fold_batch_normalization.h"
@@ -67,17 +65,19 @@ class Distillation {
       executors_.back().set_training(true);
     }
     moments_.resize(inputs_.size());
-    run([&](size_t sample, Executor& executor) {
-      const c10::NoGradGuard no_gradients;
-      moments_[sample] = moments(sample, executor);
-    });
   }
 
-  double distance() const {
+  /// With all inputs where they are now.
+  double distance() {
+    run([&](size_t sample, Executor& executor) {
+      const c10::NoGradGuard no_gradients;  // other threads have a mode of their own
+      moments_[sample] = moments(sample, executor);
+    });
     const c10::NoGradGuard no_gradients;
     return distance(total_moments()).item<double>();
   }
 
+  /// Behind distance(), which sees where the inputs begin.
   void learn() {
     std::vector<std::vector<Learner>> learners(inputs_.size());
     for (size_t sample = 0; sample < inputs_.size(); ++sample)
@@ -86,9 +86,9 @@ class Distillation {
         input.requires_grad_(true);
         learners[sample].emplace_back(input, at::full({}, options_.rate * spread));
       }
+    const TrainingLoop schedule{.steps = options_.steps, .warm_up = 0};
     for (int64_t step = 0; step < options_.steps; ++step) {
-      const double factor =
-          0.5 * (1 + std::cos(std::numbers::pi * static_cast<double>(step) / static_cast<double>(options_.steps)));
+      const double factor = schedule.rate(step);
       const std::vector<at::Tensor> slopes = slopes_of_moments();
       run([&](size_t sample, Executor& executor) { move(sample, executor, slopes, learners[sample], factor); });
       report_progress("distilling inputs", static_cast<size_t>(step) + 1, static_cast<size_t>(options_.steps));
@@ -175,10 +175,9 @@ Dataset distill_inputs(const Graph& network, const Dataset& drawn, const Distill
   Distillation distillation(network, drawn, options);
   const double before = distillation.distance();
   distillation.learn();
-  Dataset distilled = distillation.data();
   spdlog::info("distilled inputs: distance to the statistics of the network's BatchNormalizations {:.3f}, {:.3f} drawn",
-               distance_to_statistics(network, distilled), before);
-  return distilled;
+               distillation.distance(), before);
+  return distillation.data();
 }
 
 double distance_to_statistics(const Graph& network, const Dataset& data) {
