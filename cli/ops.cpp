@@ -69,6 +69,7 @@ std::string code(std::string_view word) { return fmt::format("`{}`", word); }
 template <typename Names>
 std::string codes(const Names& names) {
   std::vector<std::string> result;
+  result.reserve(std::size(names));
   for (const auto& name : names) result.push_back(code(name));
   return fmt::format("{}", fmt::join(result, ", "));
 }

@@ -4,6 +4,7 @@
 #include <c10/core/GradMode.h>
 
 #include <cmath>
+#include <cstring>
 
 #include "core/exec/device.h"
 #include "core/ops/operator.h"
@@ -54,17 +55,33 @@ std::map<ScaleId, Group> scale_groups(Graph& graph) {
   return groups;
 }
 
-std::vector<int> rounded_exponents(const std::string& name, const at::Tensor& log2_scale) {
-  const at::Tensor rounded = at::round(log2_scale.detach().cpu()).contiguous();
-  std::vector<int> exponents;
-  for (int64_t i = 0; i < rounded.numel(); ++i) {
-    const float value = rounded.const_data_ptr<float>()[i];
-    user_check(std::isfinite(value) && std::fabs(value) < 100,
-               "'{}' became {}: training diverged; use a smaller learning rate for exponents", name, value);
-    exponents.push_back(static_cast<int>(value));
+/// The base-2 logarithms of the scales of one group, as a leaf that learns.
+struct Exponent {
+  ScaleId root;
+  std::string name;
+  at::Tensor leaf;
+  std::vector<float> seen = {};        ///< the leaf when it was rounded last
+  std::vector<int> last_rounded = {};  ///< what it gave
+
+  /// What they round to. Throws UserError where one is no exponent any more.
+  const std::vector<int>& rounded() {
+    const at::Tensor values = leaf.detach().cpu().contiguous();
+    const auto* begin = values.const_data_ptr<float>();
+    const auto count = static_cast<size_t>(values.numel());
+    // Most have not moved since they were asked last. Bits, not numbers: one that is no number counts as moved.
+    if (count == seen.size() && std::memcmp(begin, seen.data(), count * sizeof(float)) == 0) return last_rounded;
+    std::vector<int> result(count);
+    for (size_t i = 0; i < count; ++i) {
+      const float value = std::nearbyint(begin[i]);
+      user_check(std::isfinite(value) && std::fabs(value) < 100,
+                 "'{}' became {}: training diverged; use a smaller learning rate for exponents", name, value);
+      result[i] = static_cast<int>(value);
+    }
+    seen.assign(begin, begin + count);
+    last_rounded = std::move(result);
+    return last_rounded;
   }
-  return exponents;
-}
+};
 
 std::vector<at::Tensor> without_names(const TrainableGraph::NamedParameters& parameters) {
   std::vector<at::Tensor> result;
@@ -92,11 +109,6 @@ at::Tensor kept_copy(const at::Tensor& value) { return value.detach().to(at::kCP
 }  // namespace
 
 struct TrainableGraph::Implementation {
-  struct Exponent {
-    ScaleId root;
-    std::string name;
-    at::Tensor leaf;
-  };
   /// One compiled form of the graph.
   struct Runner {
     std::unique_ptr<Executor> executor;
@@ -183,10 +195,10 @@ struct TrainableGraph::Implementation {
   /// Brings the graph's exponents in line with the learned ones, and those in line with what the chip can do.
   void refresh_exponents() {
     bool changed = false;
-    for (const Exponent& exponent : exponents) {
-      std::vector<int> rounded = rounded_exponents(exponent.name, exponent.leaf);
+    for (Exponent& exponent : exponents) {
+      const std::vector<int>& rounded = exponent.rounded();
       if (rounded == graph.scales().exponents(exponent.root)) continue;
-      graph.scales().set_exponents(exponent.root, std::move(rounded));
+      graph.scales().set_exponents(exponent.root, rounded);
       changed = true;
     }
     if (changed) derive();
@@ -196,9 +208,9 @@ struct TrainableGraph::Implementation {
     for (KeptNormalization& one : kept) one.store();  // biases decide, too
     settle(graph, options.quirks);
     c10::AutoGradMode no_gradients(false);
-    for (const Exponent& exponent : exponents) {
+    for (Exponent& exponent : exponents) {
       const std::vector<int>& possible = graph.scales().exponents(exponent.root);
-      if (rounded_exponents(exponent.name, exponent.leaf) == possible) continue;
+      if (exponent.rounded() == possible) continue;
       const at::Tensor allowed = exponents_as_tensor(possible, options.device);
       exponent.leaf.copy_(at::where(at::round(exponent.leaf) == allowed, exponent.leaf, allowed));
     }
@@ -409,16 +421,25 @@ void TrainableGraph::reestimate_batch_normalizations(const std::vector<Tensors>&
   const auto write = [&](const std::vector<at::Tensor>& values) {
     for (size_t i = 0; i < running.size(); ++i) running[i].copy_(values[i]);
   };
-  for (const Tensors& batch : batches) {
+  const auto set_back = [&] {
+    for (KeptNormalization& one : own.kept) one.momentum = own.options.batch_normalization_momentum;
+    own.training = trains;
+    own.frozen_normalizations = is_frozen;
+  };
+  try {
+    for (const Tensors& batch : batches) {
+      write(before);
+      forward(batch, precision);
+      for (size_t i = 0; i < running.size(); ++i) sums[i] += running[i];
+    }
+  } catch (...) {  // a batch that does not fit
     write(before);
-    forward(batch, precision);
-    for (size_t i = 0; i < running.size(); ++i) sums[i] += running[i];
+    set_back();
+    throw;
   }
   for (at::Tensor& sum : sums) sum /= static_cast<double>(batches.size());
   write(sums);
-  for (KeptNormalization& one : own.kept) one.momentum = own.options.batch_normalization_momentum;
-  own.training = trains;
-  own.frozen_normalizations = is_frozen;
+  set_back();
 }
 
 std::vector<at::Tensor> TrainableGraph::exponents() const {

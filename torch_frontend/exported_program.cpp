@@ -1,5 +1,6 @@
 #include <ATen/ScalarOps.h>
 #include <ATen/core/dispatch/Dispatcher.h>
+#include <fmt/format.h>
 
 #include "torch_frontend/archive.h"
 
@@ -26,7 +27,7 @@ std::string source_of(const std::string& trace) {
     if (end == std::string::npos || line == std::string::npos) break;
     const std::string file = trace.substr(start, end - start);
     const std::string number = trace.substr(line + 5, trace.find_first_not_of("0123456789", line + 5) - line - 5);
-    if (best.empty() || file.find("torch/") == std::string::npos) best = file + ":" + number;
+    if (best.empty() || file.find("torch/") == std::string::npos) best = fmt::format("{}:{}", file, number);
   }
   return best;
 }

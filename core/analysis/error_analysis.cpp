@@ -102,6 +102,7 @@ class Experiment {
 
 std::vector<OperationError> without_errors(const std::vector<const Operation*>& operations) {
   std::vector<OperationError> errors;
+  errors.reserve(operations.size());
   for (const Operation* operation : operations)
     errors.push_back({operation->name(), operation->type(), operation->output()->name(), 0});
   return errors;
@@ -155,6 +156,7 @@ AccumulatedErrors graphwise_errors(const Graph& quantized, const Dataset& data, 
   }
   for (const Operation* operation : operations) tensors.push_back(operation->output());
   std::vector<const Variable*> exact_tensors;
+  exact_tensors.reserve(tensors.size());
   for (const Variable* tensor : tensors) exact_tensors.push_back(exact.find_variable(tensor->name()));
   for (const auto* list : {&errors.outputs, &errors.operations}) rows.insert(rows.end(), list->begin(), list->end());
   if (rows.empty()) return errors;
@@ -176,6 +178,7 @@ std::vector<OperationError> layerwise_errors(const Graph& source, const Dataset&
   std::vector<OperationError> errors = without_errors(operations);
   WantedVariables kept;
   std::vector<Experiment> experiments;
+  experiments.reserve(operations.size());
   for (const Operation* operation : operations) experiments.emplace_back(quantized, order, operation, kept);
   const auto outputs = static_cast<double>(quantized.outputs().size());
   const double unreached = options.measure == Measure::Cosine ? 1 : 0;  // what no difference measures

@@ -29,7 +29,7 @@ class StepCompiler {
   /// A graph input as it flows through the steps. Throws UserError naming the input when shape or dtype do not fit.
   virtual at::Tensor enter(const Variable& input, const at::Tensor& value) const = 0;
   /// A value as the caller gets it.
-  virtual at::Tensor leave(const Variable& output, const at::Tensor& value) const { return value; }
+  virtual at::Tensor leave(const Variable& /*output*/, const at::Tensor& value) const { return value; }
 
  protected:
   const Graph& graph_;

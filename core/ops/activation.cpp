@@ -10,6 +10,7 @@
 #include "core/ops/limits.h"
 #include "core/ops/lookup_table.h"
 #include "core/ops/row.h"
+#include "core/ops/training/clip_gradient.h"
 #include "core/ops/training/swish_gradient.h"
 #include "core/ops/training/training.h"
 #include "core/support/error.h"
@@ -24,6 +25,18 @@ Tensors clip(const ForwardContext&, const Tensors& inputs) {
   };
   const auto low = bound(1), high = bound(2);
   return one(low || high ? at::clamp(inputs[0], low, high) : inputs[0]);
+}
+
+TrainingNode clip_training(const TrainingContext& context) {
+  return [context](const Tensors& in) {
+    Tensors operands;
+    for (size_t slot = 0; slot < in.size(); ++slot) operands.push_back(context.operand(in, slot));
+    ClipBounds bounds;
+    if (has_input(operands, 1)) bounds.low = operands[1].item<float>();
+    if (has_input(operands, 2)) bounds.high = operands[2].item<float>();
+    const at::Tensor result = clip_with_gradient(operands[0], bounds);
+    return context.finished(result.defined() ? result : clip(context.forward, operands)[0]);
+  };
 }
 
 Tensors leaky_relu(const ForwardContext& context, const Tensors& inputs) {
@@ -328,7 +341,8 @@ Operators activation_operators() {
        .layout = LayoutRule::Elementwise,
        .chip = {.board = clip_board,
                 .kernels = kAllWidths,
-                .limits = {needs_constants<1, 2>("bounds that the network computes"), kOpenBelow}}},
+                .limits = {needs_constants<1, 2>("bounds that the network computes"), kOpenBelow}},
+       .training = {.node = clip_training}},
       {.name = "PRelu",
        .inputs = {{"X"}, {"slope"}},
        .outputs = {{"Y"}},

@@ -8,6 +8,7 @@
 #include "core/support/progress.h"
 #include "passes/optimize/depth_blocks.h"
 #include "passes/optimize/snapshot.h"
+#include "passes/optimize/training_front.h"
 
 namespace espq {
 
@@ -40,13 +41,11 @@ BlockWalk::BlockWalk(TrainableGraph& network, const Graph& teacher, const Divide
 void BlockWalk::run(BlockCuts cuts, int64_t size, const Train& train) {
   const bool narrow = cuts == BlockCuts::Narrow;
   const std::vector<Block> pieces = narrow ? blocks(network_.view(), size) : depth_blocks(network_.view(), size);
-  std::optional<TrainingFront> front;
-  if (narrow) front.emplace(network_, teacher_, pieces, samples_, threads_);
+  TrainingFront front(network_, teacher_, pieces, samples_, threads_);
   for (size_t i = 0; i < pieces.size(); ++i) {
-    const BlockSamples samples = front ? front->samples(pieces[i]) : samples_from_start(pieces[i]);
-    if (!pieces[i].outputs.empty()) train(pieces[i], samples, i);
+    if (!pieces[i].outputs.empty()) train(pieces[i], front.samples(), i);
     network_.refresh();
-    if (front) front->pass(pieces[i], samples);
+    front.advance();
     report_progress("training", i + 1, pieces.size());
   }
 }
@@ -59,18 +58,6 @@ void BlockWalk::run_whole(const Train& train) {
                                 samples_.inputs, threads_);
   without_integers(samples.targets);
   train(whole_, samples, 0);
-}
-
-BlockSamples BlockWalk::samples_from_start(const Block& block) {
-  const Block all = same_block(whole_, teacher_), same = same_block(block, teacher_);
-  const Executor teaches = float_executor(teacher_);
-  BlockSamples samples{{}, {}, samples_.training, samples_.joinable};
-  samples.feeds = run_samples([&] { return network_.part(whole_.operations, whole_.inputs, block.inputs); },
-                              samples_.inputs, threads_);
-  samples.targets =
-      run_samples([&] { return teaches.compile(all.operations, all.inputs, same.outputs); }, samples_.inputs, threads_);
-  without_integers(samples.targets);
-  return samples;
 }
 
 int64_t BlockWalk::elements(const Block& block) {

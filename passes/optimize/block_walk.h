@@ -1,10 +1,12 @@
 #pragma once
 #include <functional>
 
+#include "passes/optimize/blocks.h"
 #include "passes/optimize/judges.h"
 #include "passes/optimize/training_choices.h"
 #include "passes/optimize/training_samples.h"
 #include "passes/report.h"
+#include "qat/trainable_graph.h"
 
 namespace espq {
 
@@ -25,9 +27,6 @@ class BlockWalk {
   static int64_t elements(const Block& block);
 
  private:
-  /// By running the network from its beginning, for blocks that do not follow one another.
-  BlockSamples samples_from_start(const Block& block);
-
   TrainableGraph& network_;
   const Graph& teacher_;
   Block whole_;

@@ -62,7 +62,7 @@ struct Cut {
 /// Better is smaller, the first difference counts.
 struct Cost {
   int64_t excess = 0, tensors = 0, count = 0, elements = 0;
-  auto operator<=>(const Cost&) const = default;
+  auto operator<=>(const Cost&) const = default;  // NOLINT(modernize-use-nullptr): the compiler's own 0
 };
 
 class Cutter {

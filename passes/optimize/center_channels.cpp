@@ -53,7 +53,7 @@ bool passes_shifts(const Operation& operation, int64_t axis) {
 /// Where numbers that layers add to their channels go.
 class Finder {
  public:
-  explicit Finder(const Graph& graph) : graph_(graph) {
+  explicit Finder(const Graph& graph) {
     for (const Operation* operation : graph.topological_order()) pass(*operation);
     for (const Variable* output : graph.outputs()) block(output);
   }
@@ -123,7 +123,6 @@ class Finder {
     return true;
   }
 
-  const Graph& graph_;
   std::unordered_map<const Variable*, size_t> places_;
 };
 

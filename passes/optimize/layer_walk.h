@@ -59,7 +59,6 @@ class LayerWalk {
   std::vector<std::unique_ptr<Lane>> lanes_;
   std::vector<Batch> batches_;
   std::unordered_map<const Variable*, const Operation*> last_reader_;
-  const Operation* current_ = nullptr;
   std::vector<const Variable*> feeds_, results_;  ///< of the current operation
 };
 

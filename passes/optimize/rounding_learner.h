@@ -4,6 +4,7 @@
 #include <vector>
 
 #include "passes/optimize/block_trainer.h"
+#include "passes/optimize/blocks.h"
 #include "passes/optimize/learn_rounding.h"
 #include "passes/optimize/soft_rounding.h"
 #include "qat/trainable_graph.h"

@@ -15,10 +15,9 @@
 #include "core/quant/scheme.h"
 #include "core/support/error.h"
 #include "core/support/progress.h"
-#include "core/support/text.h"
+#include "passes/optimize/layers_named.h"
 #include "passes/optimize/option_checks.h"
 #include "passes/optimize/own_bias.h"
-#include "passes/quantize/layers.h"
 #include "passes/quantize/observer.h"
 
 namespace espq {
@@ -168,18 +167,7 @@ PassReport split_layers(Graph& graph, const std::vector<std::string>& names, con
 
 std::vector<std::string> layers_to_split(const Graph& graph, const SplitLayersOptions& options) {
   check(options);
-  std::vector<std::string> found, known;
-  for (const Operation* operation : graph.topological_order())
-    if (linear_operation(*operation)) known.push_back(operation->name());
-  for (const std::string& pattern : options.names) {
-    const size_t before = found.size();
-    for (const std::string& name : known)
-      if (matches(pattern, name) && std::find(found.begin(), found.end(), name) == found.end()) found.push_back(name);
-    user_check(found.size() > before,
-               "split_layers.names: no layer with constant weights is called '{}'; did you mean '{}'?", pattern,
-               nearest_name(pattern, known));
-  }
-  return found;
+  return layers_named(graph, options.names, "split_layers");
 }
 
 std::unordered_map<std::string, double> shares_of_multiplications(const Graph& graph) {

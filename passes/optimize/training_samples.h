@@ -2,14 +2,12 @@
 #include <ATen/core/Tensor.h>
 
 #include <functional>
-#include <string>
-#include <unordered_map>
 #include <vector>
 
 #include "core/data/dataset.h"
-#include "passes/optimize/blocks.h"
+#include "core/exec/executor.h"
+#include "core/graph/graph.h"
 #include "passes/optimize/held_out.h"
-#include "qat/trainable_graph.h"
 
 namespace espq {
 
@@ -33,30 +31,6 @@ struct BlockSamples {
   std::vector<Tensors> targets;  ///< per sample, one per output; undefined where it holds no floats
   size_t training = 0;
   bool joinable = false;
-};
-
-/// The edge between the blocks that are trained and those that are not: quantized values on one side, float values of
-/// the untouched network on the other. Holds what later blocks read, nothing else. Samples run side by side.
-class TrainingFront {
- public:
-  /// `network` gives quantized values (it is trained meanwhile), `teacher` float ones; `blocks` are of network.view().
-  TrainingFront(TrainableGraph& network, const Graph& teacher, const std::vector<Block>& blocks,
-                const TrainingSamples& samples, size_t threads);
-
-  /// Of the next block; its float results are computed.
-  BlockSamples samples(const Block& block);
-  /// The block is as it stays: its quantized results are computed, and what nobody reads any more is dropped.
-  void pass(const Block& block, const BlockSamples& samples);
-
- private:
-  using Values = std::unordered_map<std::string, at::Tensor>;
-  TrainableGraph& network_;
-  const Graph& teacher_;
-  Executor teaches_;
-  std::unordered_map<std::string, size_t> last_reader_;  ///< number of the last block that reads a variable
-  std::vector<Values> quantized_, exact_;
-  size_t training_, threads_, position_ = 0;
-  bool joinable_;
 };
 
 /// Runs `piece` on every sample, on `threads` threads with a piece each.

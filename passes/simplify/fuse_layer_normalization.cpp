@@ -48,7 +48,7 @@ std::optional<at::Tensor> follow(const Graph& graph, Operation*& last, const cha
   Operation* next = sole_consumer(graph, *last->output());
   const auto slot = next && next->type() == type ? constant_operand(*next) : std::nullopt;
   if (!slot) return std::nullopt;
-  const auto parameter = normalized_parameter(*next->input(*slot), *found.value, found.axis);
+  auto parameter = normalized_parameter(*next->input(*slot), *found.value, found.axis);
   if (parameter) last = next;
   return parameter;
 }

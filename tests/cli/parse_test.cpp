@@ -25,7 +25,7 @@ Verb command(const std::vector<const char*>& arguments) {
 std::string usage_error(const std::vector<const char*>& arguments) {
   ::testing::internal::CaptureStderr();
   const auto result = parse(arguments);
-  const std::string text = ::testing::internal::GetCapturedStderr();
+  std::string text = ::testing::internal::GetCapturedStderr();
   EXPECT_TRUE(std::holds_alternative<int>(result) && std::get<int>(result) == kUsage);
   return text;
 }

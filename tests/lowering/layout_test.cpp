@@ -85,7 +85,7 @@ TEST(Layout, ReshapesNeedNoTransposeOfOnes) {
 }
 
 TEST(Layout, ReshapesKeepTheTransposeThatMovesElements) {
-  const auto lowered_types = [](const Shape& input, std::vector<int64_t> target, int64_t flatten_axis) {
+  const auto lowered_types = [](const Shape& input, const std::vector<int64_t>& target, int64_t flatten_axis) {
     GraphBuilder q("esp32p4");
     Variable* x = q.quantized_conv("features", q.input("x", input), 4);
     q.outputs({flatten_axis < 0 ? q.quantized("Reshape", "y", {x, q.integers(target)})

@@ -157,7 +157,7 @@ Outcome run_case(const fs::path& folder) {
       if (matches(skip.name, name)) return {Outcome::Skipped, std::string(skip.reason)};
     int sets = 0;
     for (; fs::exists(folder / fmt::format("test_data_set_{}", sets)); ++sets) {
-      const auto outcome = run_data_set(folder / "model.onnx", model, folder / fmt::format("test_data_set_{}", sets));
+      auto outcome = run_data_set(folder / "model.onnx", model, folder / fmt::format("test_data_set_{}", sets));
       if (outcome.kind != Outcome::Passed) return outcome;
     }
     if (sets == 0) return {Outcome::Failed, "it has no data"};

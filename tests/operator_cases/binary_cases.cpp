@@ -32,8 +32,8 @@ const std::vector<Operands>& pairs() {
 }
 
 void add_arithmetic(Cases& cases) {
-  const auto add = [&](const char* type, Formula formula, ChipResult chip, double low = -2, double high = 2,
-                       AttributeMap attributes = {}) {
+  const auto add = [&](const char* type, Formula formula, const ChipResult& chip, double low = -2, double high = 2,
+                       const AttributeMap& attributes = {}) {
     for (const Operands& operands : pairs()) {
       Operand right{.shape = operands.b, .low = low, .high = high, .constant = operands.constant};
       cases.push_back({.type = type,

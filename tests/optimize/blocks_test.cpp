@@ -91,6 +91,7 @@ TEST(Blocks, RunOneAfterTheOtherAreTheNetwork) {
   const Graph graph = residual_network();
   expect_blocks_are_the_network(graph, Precision::Float);
   std::vector<Dataset::Batch> data;
+  data.reserve(3);
   for (int i = 0; i < 3; ++i) data.push_back({{"", at::randn({1, 3, 8, 8})}});
   const Graph quantized = convert(graph, Dataset(std::move(data))).quantized;
   expect_blocks_are_the_network(quantized, Precision::Simulated);

@@ -198,6 +198,15 @@ TEST(KeptBatchNormalizations, TakeTheStatisticsOfGivenBatches) {
     EXPECT_TRUE(at::allclose(value, want.at(name) / 3, 0.5, 0.5)) << name;
   }
   EXPECT_THAT(test::user_error_of([&] { trainable.reestimate_batch_normalizations({}); }), HasSubstr("no batches"));
+  // A batch that does not fit, behind one that does: everything is as before.
+  const Named before = copies(trainable);
+  EXPECT_ANY_THROW(trainable.reestimate_batch_normalizations({batches[0], {at::zeros({1, 3, 6, 8})}}));
+  EXPECT_FALSE(trainable.is_training());
+  for (const auto& [name, value] : trainable.named_buffers()) EXPECT_TRUE(value.equal(before.at(name))) << name;
+  trainable.train();
+  trainable.forward(batches[0]);
+  for (const auto& [name, value] : trainable.named_buffers())
+    EXPECT_TRUE(at::allclose(value, before.at(name), 0.2, 0.2)) << name << " moved by more than the momentum";
   TrainableGraph folded(network.graph);
   EXPECT_THAT(test::user_error_of([&] { folded.reestimate_batch_normalizations(batches); }),
               HasSubstr("no BatchNormalization is kept"));

@@ -102,6 +102,7 @@ TEST(Scales, BiasIsTheProductOfInputAndWeight) {
     run(net, {.target = target});
     const std::vector<int> weight = net.exponents(net.in("conv2", 1));
     std::vector<int> expected;
+    expected.reserve(weight.size());
     for (int exponent : weight) expected.push_back(exponent + net.exponents(net.in("conv2"))[0]);
     EXPECT_EQ(net.exponents(net.in("conv2", 2)), expected) << target;
     EXPECT_EQ(weight.size(), std::string(target) == "esp32p4" ? 4u : 1u);

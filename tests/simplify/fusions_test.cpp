@@ -32,7 +32,7 @@ Variable* relu6(GraphBuilder& net, Variable* x) { return clip(net, x, 0, 6); }
 
 /// Builds Relu, `build`, runs the pass and returns the types behind the Relu; the function must not change.
 template <typename Pass>
-std::vector<std::string> fused(const Build& build, Pass&& pass, Shape shape = {2, 3, 4, 5},
+std::vector<std::string> fused(const Build& build, Pass&& pass, const Shape& shape = {2, 3, 4, 5},
                                double tolerance = kRounding) {
   GraphBuilder net;
   Variable* x = net.op("Neg", {net.input(shape)});

@@ -45,7 +45,7 @@ std::filesystem::path simplified_file(const std::string& name) {
 /// A run's .json, the same names in each; "" = there is none.
 std::filesystem::path quantization_file(const std::string& name) {
   for (const char* run : {"esp32p4_w8a8", "esp32s3_w8a8", "c_w8a8"}) {
-    const auto file = peer_cases().folder / name / run / "peer.json";
+    auto file = peer_cases().folder / name / run / "peer.json";
     if (std::filesystem::exists(file)) return file;
   }
   return {};
@@ -87,7 +87,8 @@ Json describe_operation(const Graph& imported, const Operation& operation, const
 /// an attribute before opset 18 and are an operand after import.
 void drop_spelling(Json& operation) {
   Json& inputs = operation[2];
-  while (!inputs.empty() && inputs.back() == "") inputs.erase(inputs.size() - 1);
+  const auto is_omitted = [](const Json& name) { return name.is_string() && name.get<std::string>().empty(); };
+  while (!inputs.empty() && is_omitted(inputs.back())) inputs.erase(inputs.size() - 1);
   if (operation[0].get<std::string>().starts_with("Reduce") && inputs.size() == 2) inputs.erase(1);
 }
 

@@ -55,7 +55,7 @@ class LaneGuard {
   }
 
   void replace(const at::Tensor& rows, const at::Tensor& suspects, const Requantizer& requantize,
-               at::Tensor result) const {
+               const at::Tensor& result) const {
     const at::Tensor patches = rows.contiguous();
     const float* patch = patches.const_data_ptr<float>();
     const auto marked = suspects.accessor<bool, 2>();

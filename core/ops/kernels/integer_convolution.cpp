@@ -16,7 +16,7 @@ namespace {
 constexpr int64_t kLine = 48;
 /// Products that are worth a thread.
 constexpr int64_t kProducts = 1 << 19;
-constexpr int64_t kMostSums = 12 * 2 * 16;  ///< of a tile: no tile of any instruction set has more
+constexpr int64_t kMostSums = int64_t{12} * 2 * 16;  ///< of a tile: no tile of any instruction set has more
 
 ESPQ_CLONES void to_integers(const float* from, int16_t* to, int64_t count) {
   for (int64_t i = 0; i < count; ++i) to[i] = static_cast<int16_t>(static_cast<int32_t>(from[i]));
@@ -38,8 +38,8 @@ ESPQ_CLONES void add_halves(const int32_t* sums, double* totals, int64_t vectors
 std::vector<int> parts_of(int64_t vectors, int most) {
   std::vector<int> parts;
   while (vectors > 0) {
-    const auto part =
-        static_cast<int>(vectors > most && vectors < 2 * most ? (vectors + 1) / 2 : std::min<int64_t>(vectors, most));
+    const auto part = static_cast<int>(
+        vectors > most && vectors < int64_t{2} * most ? (vectors + 1) / 2 : std::min<int64_t>(vectors, most));
     parts.push_back(part);
     vectors -= part;
   }

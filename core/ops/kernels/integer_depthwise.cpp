@@ -43,8 +43,8 @@ bool IntegerDepthwise::supports(const Window& window, int64_t groups, const at::
   const bool depthwise = groups > 1 && groups == filters.size(0) && filters.size(1) == 1;
   if (!integer_kernels() || !depthwise || window.rank() < 1 || window.rank() > 2) return false;
   // Of halves of at most 2^7 even the longest sums fit.
-  const auto taps = static_cast<double>(filters.numel() / filters.size(0));
-  const bool fits = largest_sum(filters, input_limit) <= most || taps * 128 * input_limit <= most;
+  const int64_t taps = filters.numel() / filters.size(0);
+  const bool fits = largest_sum(filters, input_limit) <= most || static_cast<double>(taps) * 128 * input_limit <= most;
   return fits && filters.abs().max().item<double>() <= 32768 &&
          std::none_of(window.begin.begin(), window.begin.end(), negative) &&
          std::none_of(window.end.begin(), window.end.end(), negative);

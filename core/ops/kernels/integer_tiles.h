@@ -13,10 +13,10 @@ ESPQ_TARGET void tile(const int16_t* first, int64_t pitch, const IntegerTerms& t
   for (int64_t stretch = 0; stretch < terms.stretches; ++stretch) {
     const int16_t* row = first + terms.offsets[stretch];
     const int64_t pairs = terms.pairs[stretch];
-    for (int64_t pair = 0; pair < pairs; ++pair, row += 2, weights += 2 * V * kLanes) {
+    for (int64_t pair = 0; pair < pairs; ++pair, row += 2, weights += kLanes * 2 * V) {
       Vector factors[V];
 #pragma GCC unroll 4
-      for (int v = 0; v < V; ++v) factors[v] = load(weights + 2 * v * kLanes);
+      for (int v = 0; v < V; ++v) factors[v] = load(weights + kLanes * 2 * v);
 #pragma GCC unroll 16
       for (int r = 0; r < R; ++r) {
         const Vector numbers = spread_pair(row + r * pitch);
@@ -28,7 +28,7 @@ ESPQ_TARGET void tile(const int16_t* first, int64_t pitch, const IntegerTerms& t
 #pragma GCC unroll 16
   for (int r = 0; r < R; ++r)
 #pragma GCC unroll 4
-    for (int v = 0; v < V; ++v) store(sums + (r * V + v) * kLanes, partial[r][v]);
+    for (int v = 0; v < V; ++v) store(sums + kLanes * (int64_t{r} * V + v), partial[r][v]);
 }
 
 template <int V, int... R>
@@ -45,14 +45,14 @@ ESPQ_TARGET void depthwise(const int16_t* first, int64_t step, const DepthwiseTe
   for (int p = 0; p < P; ++p)
 #pragma GCC unroll 2
     for (int h = 0; h < H; ++h) partial[p][h] = zero();
-  for (int64_t term = 0; term < terms.count; ++term, weights += 2 * H * kLanes) {
+  for (int64_t term = 0; term < terms.count; ++term, weights += kLanes * 2 * H) {
     const int16_t* numbers = first + 2 * terms.offsets[term];
     Vector factors[H];
 #pragma GCC unroll 2
-    for (int h = 0; h < H; ++h) factors[h] = load(weights + 2 * h * kLanes);
+    for (int h = 0; h < H; ++h) factors[h] = load(weights + kLanes * 2 * h);
 #pragma GCC unroll 4
     for (int p = 0; p < P; ++p) {
-      const Vector values = load(numbers + 2 * p * step);
+      const Vector values = load(numbers + step * 2 * p);
 #pragma GCC unroll 2
       for (int h = 0; h < H; ++h) partial[p][h] = with_products(values, factors[h], partial[p][h]);
     }

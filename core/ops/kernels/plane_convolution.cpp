@@ -6,6 +6,7 @@
 #include <cstring>
 
 #include "core/quant/grid_rows.h"
+#include "core/support/vector_clones.h"
 
 namespace espq {
 namespace {
@@ -41,13 +42,20 @@ void copy_rows(const float* from, int64_t from_pitch, float* to, int64_t to_pitc
   }
 }
 
-/// Between a picture and one of its phases: function(every `stride`-th element, the packed one).
-template <typename Function>
-void for_each_strided(int64_t count, int64_t stride, const Function& function) {
+ESPQ_CLONES void take_every_second(const float* __restrict from, float* __restrict to, int64_t count) {
+  for (int64_t i = 0; i < count; ++i) to[i] = from[2 * i];
+}
+
+void take_every(int64_t stride, const float* from, float* to, int64_t count) {
+  if (stride == 2) return take_every_second(from, to, count);
+  for (int64_t i = 0; i < count; ++i) to[i] = from[stride * i];
+}
+
+void put_every(int64_t stride, const float* from, float* to, int64_t count) {
   if (stride == 2) {
-    for (int64_t i = 0; i < count; ++i) function(2 * i, i);
+    for (int64_t i = 0; i < count; ++i) to[2 * i] = from[i];
   } else {
-    for (int64_t i = 0; i < count; ++i) function(stride * i, i);
+    for (int64_t i = 0; i < count; ++i) to[stride * i] = from[i];
   }
 }
 
@@ -126,6 +134,13 @@ PlaneConvolution::PlaneConvolution(const Window& window, int64_t groups, at::Int
     for (const Tap& tap : taps_) sources_.push_back((tap.phase * channels_ + channel) * length_ + tap.offset);
 }
 
+void PlaneConvolution::clear_around(float* plane, int64_t rows, int64_t columns) const {
+  const bool dense = rows == rows_.pitch && columns == columns_.pitch;
+  float *const first = plane + front_, *const end = plane + length_;
+  std::fill(plane, dense ? first : end, 0.0f);
+  if (dense) std::fill(first + positions(), end, 0.0f);
+}
+
 at::Tensor PlaneConvolution::pack_input(const at::Tensor& input) const {
   const at::Tensor dense = input.contiguous();
   at::Tensor planes = at::empty({phases(), channels_, length_}, dense.options());
@@ -138,7 +153,7 @@ at::Tensor PlaneConvolution::pack_input(const at::Tensor& input) const {
       const auto [first_row, row_count] = rows_.content(row_phase);
       const auto [first_column, column_count] = columns_.content(column_phase);
       float* out = to + plane * length_;
-      std::fill(out, out + length_, 0.0f);
+      clear_around(out, row_count, column_count);
       for (int64_t sample = 0; sample < samples_; ++sample) {
         const int64_t row = first_row * rows_.stride + row_phase - rows_.begin;
         const float* in = from + ((sample * channels_ + channel) * rows_.input + row) * columns_.input +
@@ -149,7 +164,7 @@ at::Tensor PlaneConvolution::pack_input(const at::Tensor& input) const {
           continue;
         }
         for (int64_t i = 0; i < row_count; ++i, in += columns_.input * rows_.stride, at += columns_.pitch)
-          for_each_strided(column_count, columns_.stride, [in, at](int64_t far, int64_t near) { at[near] = in[far]; });
+          take_every(columns_.stride, in, at, column_count);
       }
     }
   });
@@ -198,7 +213,7 @@ at::Tensor PlaneConvolution::pack_gradient(const at::Tensor& gradient, const Fin
   at::parallel_for(0, filters_, grain(kRowGrain, length_), [&](int64_t begin, int64_t end) {
     for (int64_t filter = begin; filter < end; ++filter) {
       float* out = to + filter * length_;
-      std::fill(out, out + length_, 0.0f);
+      clear_around(out, rows_.output, columns_.output);
       for (int64_t sample = 0; sample < samples_; ++sample)
         copy_rows(from + (sample * filters_ + filter) * rows_.output * columns_.output, columns_.output,
                   out + front_ + row_start(sample, 0), columns_.pitch, rows_.output, columns_.output);
@@ -267,7 +282,7 @@ void PlaneConvolution::unpack_phase(const float* planes, int64_t phase, float* r
         continue;
       }
       for (int64_t i = 0; i < rows; ++i, from += columns_.pitch, to += columns_.input * rows_.stride)
-        for_each_strided(columns, columns_.stride, [from, to](int64_t far, int64_t near) { to[far] = from[near]; });
+        put_every(columns_.stride, from, to, columns);
     }
   });
 }

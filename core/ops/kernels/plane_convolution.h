@@ -61,6 +61,8 @@ class PlaneConvolution {
   int64_t positions() const { return samples_ * rows_.pitch * columns_.pitch; }
   int64_t phases() const { return rows_.stride * columns_.stride; }
   int64_t row_start(int64_t sample, int64_t row) const { return (sample * rows_.pitch + row) * columns_.pitch; }
+  /// Zeros where a plane that holds `rows` by `columns` elements per sample has none, or everywhere.
+  void clear_around(float* plane, int64_t rows, int64_t columns) const;
   void unpack_phase(const float* planes, int64_t phase, float* result) const;
 
   const PlaneKernels* kernels_;
