@@ -162,6 +162,39 @@ PassReport center_where_it_helps(Graph& prepared, const Dataset& data, const Rec
   return report;
 }
 
+PassReport split_channels_where_it_helps(Graph& prepared, const Dataset& data, const Recipe& recipe) {
+  const Target& target = find_target(recipe.target);
+  const TrialData trials(data);
+  const Graph plain = prepared.clone();
+  const SplitChannels outliers(plain, trials.parts.training, *recipe.split_channels);
+  constexpr SplitChannelsOf kWays[] = {SplitChannelsOf::Results, SplitChannelsOf::Weights};
+  Graph split[] = {plain.clone(), plain.clone()};
+  PassReport reports[] = {outliers.apply(split[0], target, kWays[0]), outliers.apply(split[1], target, kWays[1])};
+  PassReport report{"split_channels"};
+  if (!reports[0].changed() && !reports[1].changed()) return report;
+  Judges judges(prepared, trials.parts);
+  JudgedNoise noise[3];  // the last one is that of the network as it is
+  side_by_side("outliers of channels", 3, [&](size_t i) {
+    if (i == 2 || reports[i].changed())
+      noise[i] = judges.noise(corrected(i == 2 ? plain : split[i], trials.parts.training, recipe));
+  });
+  std::string compared = fmt::format("noise {:.1f} dB", decibels(noise[2].mean()));
+  size_t best = 2;
+  for (const size_t way : {0, 1}) {
+    if (!reports[way].changed()) continue;
+    compared += fmt::format(", {} {:.1f} dB", way == 0 ? "of results" : "of weights", decibels(noise[way].mean()));
+    if (noise[way].falls_below(noise[2], recipe.split_channels->gain) && noise[way].mean() < noise[best].mean())
+      best = way;
+  }
+  if (best < 2) {
+    prepared = std::move(split[best]);
+    prepared.touch();
+    report = reports[best];
+  }
+  report.note(compared + (best < 2 ? "" : ": left as it was"));
+  return report;
+}
+
 PassReport split_where_it_helps(Graph& prepared, const Dataset& data, const Recipe& recipe) {
   const Target& target = find_target(recipe.target);
   const SplitLayersOptions& options = *recipe.split_layers;
@@ -222,6 +255,7 @@ Recipe with_chosen_widths(const Graph& network, const Dataset& data, const Recip
   Graph prepared = prepare(network, chosen);
   if (chosen.equalize) equalize_where_it_helps(prepared, data, chosen);
   if (chosen.center_channels) center_where_it_helps(prepared, data, chosen);
+  if (chosen.split_channels) split_channels_where_it_helps(prepared, data, chosen);
   if (chosen.center_logits) center_logits(prepared, data, *chosen.center_logits);
   const TrialData trials(data);
   const Graph narrow = corrected(prepared, trials.parts.training, chosen);

@@ -16,6 +16,9 @@ PassReport equalize_where_it_helps(Graph& prepared, const Dataset& data, const R
 /// CenteredChannels of layers or of sums, or none: what gives the smallest error.
 PassReport center_where_it_helps(Graph& prepared, const Dataset& data, const Recipe& recipe);
 
+/// SplitChannels of results or of weights, or none: what gives the smallest error.
+PassReport split_channels_where_it_helps(Graph& prepared, const Dataset& data, const Recipe& recipe);
+
 /// split_layers() of the layers that the recipe names; of those that help where it names none: the worst weights first,
 /// one after the other, each quantized and kept when the outputs gain by it.
 PassReport split_where_it_helps(Graph& prepared, const Dataset& data, const Recipe& recipe);

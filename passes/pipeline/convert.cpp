@@ -103,6 +103,7 @@ Conversion convert(const Graph& network, const Dataset& data, const Recipe& reci
   PassSequence run(made.quantized, made.report);
   if (recipe.equalize) run([&](Graph& graph) { return equalize_where_it_helps(graph, data, recipe); });
   if (recipe.center_channels) run([&](Graph& graph) { return center_where_it_helps(graph, data, recipe); });
+  if (recipe.split_channels) run([&](Graph& graph) { return split_channels_where_it_helps(graph, data, recipe); });
   if (recipe.center_logits) run([&](Graph& graph) { return center_logits(graph, data, *recipe.center_logits); });
   // Behind equalization, which would move the weights off the grid on which the first part lies.
   if (recipe.split_layers) run([&](Graph& graph) { return split_where_it_helps(graph, data, recipe); });

@@ -48,7 +48,7 @@ void fix(const RunPass& run, const Recipe& recipe) {
   if (!run(pass)) return;
   run([&](Graph& graph) { return settle(graph, recipe.quirks); });
   run([&](Graph& graph) {
-    const PassReport moved = fix_exponents(graph, recipe.layers, recipe.quirks);
+    PassReport moved = fix_exponents(graph, recipe.layers, recipe.quirks);
     user_check(!moved.changed(), "layers: the exponent of '{}' is finer than its products: the chip cannot shift left",
                moved.changed() ? moved.changes.front().where : "");
     return moved;

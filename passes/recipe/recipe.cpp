@@ -17,6 +17,7 @@ void describe(Fields& fields, Recipe& recipe) {
   fields("legalize", recipe.legalize);
   fields("equalize", recipe.equalize);
   fields("center_channels", recipe.center_channels);
+  fields("split_channels", recipe.split_channels);
   fields("center_logits", recipe.center_logits);
   fields("split_layers", recipe.split_layers);
   fields("mixed_precision", recipe.mixed_precision);

@@ -15,6 +15,7 @@
 #include "passes/optimize/learn_rounding.h"
 #include "passes/optimize/mixed_precision.h"
 #include "passes/optimize/search_exponents.h"
+#include "passes/optimize/split_channels.h"
 #include "passes/optimize/split_layers.h"
 #include "passes/optimize/train_thresholds.h"
 #include "passes/optimize/virtual_zero_point.h"
@@ -40,6 +41,7 @@ struct Recipe {
   std::optional<LegalizeOptions> legalize = LegalizeOptions();
   std::optional<EqualizeOptions> equalize = {};
   std::optional<CenterChannelsOptions> center_channels = {};
+  std::optional<SplitChannelsOptions> split_channels = {};
   std::optional<CenterLogitsOptions> center_logits = {};
   std::optional<SplitLayersOptions> split_layers = {};
   std::optional<MixedPrecisionOptions> mixed_precision = {};
