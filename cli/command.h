@@ -46,6 +46,7 @@ struct QuantizeCommand {
   std::optional<int> bits;  ///< absent = what the recipe says
   std::vector<std::filesystem::path> calibration;
   DataOptions data;
+  std::optional<int64_t> mirror_axis;       ///< also calibrate with pictures flipped along it
   std::optional<DrawnInputs> drawn;         ///< instead of data
   std::optional<int64_t> distill;           ///< so many steps bring them to the statistics of BatchNormalizations
   std::filesystem::path load_quantization;  ///< .json file to take exponents and widths from; empty = calibrate

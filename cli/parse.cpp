@@ -143,6 +143,11 @@ void add_quantize(CLI::App& app, Command& command) {
       ->type_name("8|16");
   CLI::Option* data =
       add_data(verb, "--calib", "Calibration data, one batch per file", options->calibration, options->data);
+  verb->add_option("--mirror", "Pictures that may be seen from left or right: calibrate with their mirror images, too")
+      ->check(CLI::IsMember({"nchw", "nhwc"}))
+      ->each([options](const std::string& text) { options->mirror_axis = text == "nhwc" ? -2 : -1; })
+      ->needs(data)
+      ->type_name("nchw|nhwc");
   CLI::Option* drawn =
       add_word(
           verb, "--calib-random", [options](const std::string& text) { options->drawn = parse_drawn_inputs(text); },

@@ -15,6 +15,7 @@
 #include "core/support/error.h"
 #include "core/support/file.h"
 #include "passes/optimize/distill_inputs.h"
+#include "passes/optimize/held_out.h"
 #include "passes/pipeline/write.h"
 
 namespace espq::cli {
@@ -45,7 +46,11 @@ NamedTensors test_inputs(const QuantizeCommand& command, const Graph& graph, con
 }
 
 Dataset calibration_data(const QuantizeCommand& command, const Graph& network) {
-  if (!command.drawn) return command.calibration.empty() ? Dataset() : open_dataset(command.calibration, command.data);
+  if (!command.drawn) {
+    if (command.calibration.empty()) return Dataset();
+    Dataset data = open_dataset(command.calibration, command.data);
+    return command.mirror_axis ? with_mirror_images(data, *command.mirror_axis) : data;
+  }
   DrawnInputs drawn = *command.drawn;
   drawn.seed = command.seed;
   if (command.steps) drawn.batches = *command.steps;

@@ -45,6 +45,30 @@ DividedData hold_out(const Dataset& data) {
   return {Dataset(std::move(parts[0])), Dataset(std::move(parts[1]))};
 }
 
+Dataset with_mirror_images(const Dataset& data, int64_t width_axis) {
+  const bool one_batch = data.size() == 1;
+  const size_t count = one_batch ? static_cast<size_t>(samples_of(data[0])) : data.size();
+  user_check(count >= kShare, "mirror images: {} pictures are too few, give at least {}", count, kShare);
+  std::vector<Dataset::Batch> batches;
+  for (size_t i = 0; i < data.size(); ++i) {
+    user_check(data[i].size() == 1 && data[i].begin()->second.dim() >= 3,
+               "mirror images: batch {} is no picture: it has {} tensors, of {} dimensions", i, data[i].size(),
+               data[i].empty() ? 0 : data[i].begin()->second.dim());
+    batches.push_back(data[i]);
+  }
+  const auto mirrored = [&](const at::Tensor& picture) { return picture.flip({width_axis}); };
+  // The mirror image of number i comes to a number that leaves the same rest when it is divided by kShare.
+  const size_t first = count % kShare;
+  if (one_batch) {
+    at::Tensor& pictures = batches[0].begin()->second;
+    pictures = at::cat({pictures, mirrored(pictures.slice(0, static_cast<int64_t>(first)))});
+    return Dataset(std::move(batches));
+  }
+  for (size_t i = first; i < count; ++i)
+    batches.push_back({{data[i].begin()->first, mirrored(data[i].begin()->second)}});
+  return Dataset(std::move(batches));
+}
+
 Dataset first_batches(const Dataset& data, int64_t count) {
   std::vector<Dataset::Batch> batches;
   for (size_t i = 0; i < std::min(data.size(), static_cast<size_t>(count)); ++i) batches.push_back(data[i]);

@@ -15,6 +15,12 @@ struct DividedData {
 /// none.
 DividedData hold_out(const Dataset& data);
 
+/// The data and, behind them, their mirror images: pictures flipped along `width_axis` (counted from the end: -1, or -2
+/// where channels come last). More to learn from where left and right mean the same. A picture and its mirror image are
+/// on the same side of hold_out(); for that the first ones, three at most, have none. Throws UserError where batches
+/// have several tensors or too few dimensions, and where there are fewer than four pictures.
+Dataset with_mirror_images(const Dataset& data, int64_t width_axis);
+
 /// At most so many batches from the beginning.
 Dataset first_batches(const Dataset& data, int64_t count);
 

@@ -90,8 +90,9 @@ class Settler {
   void need_room_for_bias(const Operation& operation, size_t slot, int input_exponent, std::vector<int>& needed) const {
     const at::Tensor bias = operation.input(slot)->value().to(at::kCPU, at::kDouble).abs().flatten().contiguous();
     const double largest_code = quant_max(operation.input_quant()[slot].bits);
+    const auto* magnitudes = bias.const_data_ptr<double>();
     for (int64_t channel = 0; channel < bias.numel(); ++channel) {
-      const double magnitude = bias.const_data_ptr<double>()[channel];
+      const double magnitude = magnitudes[channel];
       if (magnitude == 0) continue;
       int& exponent = needed[needed.size() == 1 ? 0 : static_cast<size_t>(channel)];
       const int fits = static_cast<int>(std::ceil(std::log2(magnitude / largest_code)));
@@ -124,9 +125,10 @@ class Settler {
   void check_fit(const Operation& operation, size_t slot, const std::vector<int>& exponents) {
     const at::Tensor bias = operation.input(slot)->value().to(at::kCPU, at::kDouble).contiguous();
     const double largest = quant_max(operation.input_quant()[slot].bits);
+    const auto* values = bias.const_data_ptr<double>();
     for (int64_t channel = 0; channel < bias.numel(); ++channel) {
       const int exponent = exponents[exponents.size() == 1 ? 0 : static_cast<size_t>(channel)];
-      if (std::ldexp(std::fabs(bias.const_data_ptr<double>()[channel]), -exponent) <= largest) continue;
+      if (std::ldexp(std::fabs(values[channel]), -exponent) <= largest) continue;
       report_.warnings.push_back(fmt::format("'{}': a bias value does not fit {} bits and saturates", operation.name(),
                                              operation.input_quant()[slot].bits));
       return;

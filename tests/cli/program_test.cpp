@@ -284,6 +284,14 @@ TEST_F(Program, QuantizesOnDrawnInputsAndSaysSo) {
   EXPECT_EQ(
       espq({"quantize", data("classifier.onnx"), "--target", "c", "--calib-random", "1..0", "--out", "o"}).exit_code,
       2);
+  const ProgramResult mirrored = espq({"quantize", data("classifier.onnx"), "--target", "c", "--calib", data("calib"),
+                                       "--mirror", "nchw", "--out", out("mirrored.espdl")});
+  EXPECT_EQ(mirrored.exit_code, 0) << mirrored.err;
+  // There is nothing to be seen in a mirror.
+  EXPECT_EQ(espq({"quantize", data("classifier.onnx"), "--target", "c", "--calib-random", "normal", "--mirror", "nchw",
+                  "--out", out("o.espdl")})
+                .exit_code,
+            2);
   // What BatchNormalizations remember is not there any more, or nothing is drawn.
   const ProgramResult folded = espq({"quantize", data("classifier.onnx"), "--target", "c", "--calib-random", "normal",
                                      "--distill", "5", "--out", out("o.espdl")});

@@ -40,6 +40,48 @@ TEST(HoldOut, TakesEveryFourthBatch) {
   EXPECT_FALSE(parts.same);
 }
 
+Dataset pictures_of(int64_t count) {
+  std::vector<Dataset::Batch> data;
+  for (int64_t i = 0; i < count; ++i)
+    data.push_back({{"", at::arange(6, at::kFloat).add(10 * i).reshape({1, 1, 2, 3})}});
+  return Dataset(std::move(data));
+}
+
+TEST(MirrorImages, StayOnTheSideOfTheirPicture) {
+  for (const int64_t count : {4, 5, 6, 7, 8, 11}) {
+    const Dataset both = with_mirror_images(pictures_of(count), -1);
+    EXPECT_EQ(both.size(), static_cast<size_t>(2 * count - count % 4));
+    const DividedData parts = hold_out(both);
+    const auto has = [](const Dataset& part, const at::Tensor& picture) {
+      for (size_t i = 0; i < part.size(); ++i)
+        if (part[i].at("").equal(picture)) return true;
+      return false;
+    };
+    for (size_t i = static_cast<size_t>(count); i < both.size(); ++i) {
+      const at::Tensor& mirrored = both[i].at("");
+      const at::Tensor picture = mirrored.flip({3});
+      EXPECT_TRUE(has(pictures_of(count), picture)) << i;
+      EXPECT_EQ(has(parts.training, picture), has(parts.training, mirrored)) << i << " of " << count;
+      EXPECT_EQ(has(parts.held_out, picture), has(parts.held_out, mirrored)) << i << " of " << count;
+    }
+  }
+}
+
+TEST(MirrorImages, OfOneBatchAreFurtherRows) {
+  const at::Tensor rows = at::arange(30, at::kFloat).reshape({5, 2, 3, 1});  // channels last
+  const Dataset both = with_mirror_images(Dataset({{{"", rows}}}), -2);
+  ASSERT_EQ(both.size(), 1u);
+  const at::Tensor& all = both[0].at("");
+  ASSERT_EQ(all.size(0), 9);
+  EXPECT_TRUE(all.slice(0, 0, 5).equal(rows));
+  for (int64_t i = 1; i < 5; ++i) EXPECT_TRUE(all[4 + i].equal(rows[i].flip({1}))) << i;
+}
+
+TEST(MirrorImages, AreOfPictures) {
+  EXPECT_THAT(test::user_error_of([] { with_mirror_images(pictures_of(3), -1); }), HasSubstr("3 pictures are too few"));
+  EXPECT_THAT(test::user_error_of([] { with_mirror_images(numbered(8), -1); }), HasSubstr("batch 0 is no picture"));
+}
+
 TEST(HoldOut, DividesASingleBatchBySamples) {
   const DividedData parts = hold_out(numbered(1, 6));
   EXPECT_THAT(numbers(parts.training), ElementsAre(0, 1, 2, 4, 5));
