@@ -123,6 +123,7 @@ SNR is the signal to noise of the outputs against the float network. `default`, 
 esp-ppq 1.3.12 with percentile calibration, layer-wise equalization and TQT (500 steps, blocks of 4).
 
 {zoo}
+What mirror images of its pictures add to efficientnet_lite0 stands on the page about [data](data.md#mirror-images).
 Figures with a star were measured before, on the same networks and data. Seconds are those of the machine that measured, which had other work to do at the same time; compare columns, not machines.
 
 ![SNR of the outputs](accuracy.svg)
