@@ -18,8 +18,7 @@ Block between(const Graph& graph, const std::unordered_map<const Variable*, std:
   for (const Variable* variable : wanted)
     if (!known.count(variable) && asked.insert(variable).second) result.outputs.push_back(variable);
   if (asked.empty()) return result;
-  std::vector<const Operation*> order;
-  for (const Operation* operation : graph.topological_order()) order.push_back(operation);
+  const std::vector<const Operation*> order = graph.topological_order();
   for (auto operation = order.rbegin(); operation != order.rend(); ++operation) {
     const auto& outputs = (*operation)->outputs();
     if (std::none_of(outputs.begin(), outputs.end(), [&](const Variable* output) { return asked.count(output); }))
@@ -100,11 +99,12 @@ void TrainingFront::advance() {
 void TrainingFront::require(Values& values, const std::vector<const Variable*>& wanted) {
   const Block part = between(network_.view(), values, wanted);
   if (part.outputs.empty()) return;
-  const Block floats = &values == &exact_ ? same_block(part, teacher_) : Block();
+  const bool exact = &values == &exact_;
+  const Block own = exact ? same_block(part, teacher_) : part;
   const std::vector<Tensors> results = run_samples(
       [&] {
-        return &values == &exact_ ? teaches_.compile(floats.operations, floats.inputs, floats.outputs)
-                                  : network_.part(part.operations, part.inputs, part.outputs);
+        return exact ? teaches_.compile(own.operations, own.inputs, own.outputs)
+                     : network_.part(own.operations, own.inputs, own.outputs);
       },
       per_sample(values, part.inputs), threads_);
   for (size_t i = 0; i < part.outputs.size(); ++i) {
