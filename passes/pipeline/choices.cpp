@@ -1,6 +1,5 @@
 #include "passes/pipeline/choices.h"
 
-#include <ATen/Parallel.h>
 #include <fmt/format.h>
 #include <spdlog/spdlog.h>
 
@@ -83,8 +82,6 @@ struct Split {
   PassReport changes;
   JudgedNoise noise = {};
 };
-
-size_t threads() { return static_cast<size_t>(at::get_num_threads()); }
 
 /// Trials on all cores, each on one: whole networks keep them busier than single operators do, and numbers do not
 /// depend on how many there are.
@@ -215,10 +212,11 @@ PassReport split_where_it_helps(Graph& prepared, const Dataset& data, const Reci
   auto shares = shares_of_multiplications(prepared);
   double cost = 0;
   int failures = 0;
+  const size_t most = std::min<size_t>(OneThreadEach().threads(), kFailures);
   for (size_t next = 0; next < worst.size() && failures < kFailures && report.total() < options.layers;) {
     // As many as there are threads are tried ahead. Behind one that helps they are tried again, with it.
     std::vector<Split> ahead;
-    for (size_t i = next; i < worst.size() && ahead.size() < std::min<size_t>(threads(), kFailures); ++i)
+    for (size_t i = next; i < worst.size() && ahead.size() < most; ++i)
       if (cost + shares[worst[i]] <= options.cost) ahead.push_back({i, prepared.clone(), {"split_layers"}});
     if (ahead.empty()) break;
     side_by_side("split layers", ahead.size(), [&](size_t i) {

@@ -1,6 +1,7 @@
 #include "passes/pipeline/convert.h"
 
 #include "core/exec/executor.h"
+#include "core/exec/side_by_side.h"
 #include "parity/format.h"
 #include "passes/legalize/cut_arg_max.h"
 #include "passes/legalize/decompose_group_normalization.h"
@@ -95,6 +96,7 @@ void bring_to_chip_forms(Graph& simplified, const Recipe& recipe, Report& report
 }
 
 Conversion convert(const Graph& network, const Dataset& data, const Recipe& recipe) {
+  const OneThreadEach same_for_any_number_of_threads;
   if (recipe.mixed_precision) return convert(network, data, with_chosen_widths(network, data, recipe));
   const Quirks& quirks = recipe.quirks;
   Conversion made{recipe, {}, {}, {}, {}};

@@ -1,13 +1,15 @@
 #include "passes/quantize/calibrate.h"
 
 #include <ATen/ATen.h>
-#include <ATen/Parallel.h>
 #include <fmt/ranges.h>
 
 #include <cmath>
+#include <functional>
 #include <map>
+#include <memory>
 
 #include "core/exec/executor.h"
+#include "core/exec/side_by_side.h"
 #include "core/ops/operator.h"
 #include "core/support/error.h"
 #include "core/support/progress.h"
@@ -24,15 +26,19 @@ struct Watched {
   std::vector<SlotQuant*> slots;
   bool result = true;  ///< at the end of the network (ObserverTable)
   bool settles_last = false;
-  int64_t last_step = -1;
   std::vector<std::pair<int64_t, at::Tensor>> cached;  ///< step and value, which phase 2 need not compute again
 };
 
-/// A constant that stands on the grid of an operand, and what comes of it.
-struct Follower {
-  size_t watched;  ///< what the operand's grid is made for
-  at::Tensor operand = {};
+/// One batch on its way through the network, several at a time.
+struct Lane {
+  Executor executor;
+  Tensors inputs = {};
+  std::vector<Tensors> seen = {};                        ///< of every tensor under observation
+  std::vector<bool> reached = {};                        ///< those whose own slot has been passed
+  std::map<const Operation*, at::Tensor> operands = {};  ///< of operations with followers
 };
+
+constexpr size_t kMostLanes = 8;  ///< each keeps all tensors of its batch
 
 /// Whether all values of `result` lie between those of `operand`, and zero.
 bool lies_within(const at::Tensor& result, const at::Tensor& operand) {
@@ -92,8 +98,11 @@ class Calibrator {
         options_(options),
         quirks_(quirks),
         steps_(options.steps > 0 ? options.steps : static_cast<int64_t>(dataset.size())),
-        cache_bytes_(options.cache_mebibytes << 20),
-        executor_(graph, Precision::Simulated) {}
+        cache_bytes_(options.cache_mebibytes << 20) {
+    const auto most = std::min<size_t>({one_thread_each_.threads(), static_cast<size_t>(steps_), kMostLanes});
+    for (size_t i = 0; i < std::max<size_t>(most, 1); ++i)
+      lanes_.push_back(std::make_unique<Lane>(Lane{Executor(graph, Precision::Simulated)}));
+  }
 
   PassReport run() {
     collect_slots();
@@ -137,7 +146,7 @@ class Calibrator {
       const auto [found, inserted] = known.emplace(key, watched_.size());
       if (inserted)
         watched_.push_back(
-            {TensorObserver(method, slot.bits, options_, quirks_), &operation, variable, {}, true, false, -1, {}});
+            {TensorObserver(method, slot.bits, options_, quirks_), &operation, variable, {}, true, false, {}});
       watched_[found->second].slots.push_back(&slot);
       watched_[found->second].result &= observers_.is_result(slot);
       index_[&slot] = found->second;
@@ -155,18 +164,17 @@ class Calibrator {
       if (!operation->quantized() || !has_follower(*operation)) continue;
       const auto group = of_group.find(graph_.scales().root(operation->input_quant()[0].scale));
       if (group != of_group.end() && watched_[group->second].variable != operation->output())
-        followers_[operation] = {group->second};
+        followers_[operation] = group->second;
     }
   }
 
   void first_phase() {
-    for (int64_t step = 0; step < steps_; ++step) {
-      forward(step, [&](Watched& watched, const at::Tensor& value) {
+    for (int64_t step = 0; step < steps_;) {
+      step = forward("calibration", step, [&](Watched& watched, int64_t at, const at::Tensor& value) {
         watched.observer.observe(value);
-        if (caching_ && watched.observer.two_phase()) watched.cached.emplace_back(step, value);
+        if (caching_ && watched.observer.two_phase()) watched.cached.emplace_back(at, value);
       });
       if (caching_) check_budget(step);
-      report_progress("calibration", static_cast<size_t>(step + 1), static_cast<size_t>(steps_));
     }
     for (const Watched& watched : watched_)
       user_check(watched.observer.empty() || std::isfinite(watched.observer.range()),
@@ -196,63 +204,83 @@ class Calibrator {
   }
 
   void second_phase() {
-    at::parallel_for(0, static_cast<int64_t>(watched_.size()), 1, [&](int64_t begin, int64_t end) {
-      for (int64_t i = begin; i < end; ++i) {
-        for (const auto& [step, value] : watched_[i].cached) watched_[i].observer.observe_again(value);
-        watched_[i].cached.clear();
-      }
+    for_each_watched([&](size_t i) {
+      for (const auto& [step, value] : watched_[i].cached) watched_[i].observer.observe_again(value);
+      watched_[i].cached.clear();
     });
-    for (int64_t step = cached_steps_; step < steps_; ++step) {
-      forward(step, [&](Watched& watched, const at::Tensor& value) {
+    for (int64_t step = cached_steps_; step < steps_;)
+      step = forward("calibration, second pass", step, [&](Watched& watched, int64_t, const at::Tensor& value) {
         if (watched.observer.two_phase()) watched.observer.observe_again(value);
       });
-      report_progress("calibration, second pass", static_cast<size_t>(step + 1), static_cast<size_t>(steps_));
-    }
   }
 
+  void for_each_watched(const std::function<void(size_t)>& work) const {
+    share_out(watched_.size(), one_thread_each_.threads(), work);
+  }
+
+  /// Runs batches from `begin` on, one per lane, and returns the first that is left. Every tensor is observed in the
+  /// order of batches.
   template <typename Observe>
-  void forward(int64_t step, const Observe& observe) {
-    executor_.set_hook([&](SlotEvent& event) {
-      follow(event, observe);
+  int64_t forward(std::string_view phase, int64_t begin, const Observe& observe) {
+    const int64_t end = std::min(steps_, begin + static_cast<int64_t>(lanes_.size()));
+    const auto count = static_cast<size_t>(end - begin);
+    for (size_t i = 0; i < count; ++i)  // a generator of data answers one at a time
+      lanes_[i]->inputs = dataset_.inputs(graph_, (static_cast<size_t>(begin) + i) % dataset_.size());
+    share_out(count, count, [&](size_t i) { run(*lanes_[i]); });
+    for_each_watched([&](size_t i) {
+      for (size_t lane = 0; lane < count; ++lane)
+        for (const at::Tensor& value : lanes_[lane]->seen[i])
+          observe(watched_[i], begin + static_cast<int64_t>(lane), value);
+    });
+    for (size_t lane = 0; lane < count; ++lane) {
+      const Tensors& inputs = lanes_[lane]->inputs;
+      ranges_.resize(inputs.size());
+      for (size_t i = 0; i < inputs.size(); ++i) ranges_[i].add(inputs[i]);
+      lanes_[lane]->seen.clear();
+      report_.note("batch run");
+    }
+    report_progress(phase, static_cast<size_t>(end), static_cast<size_t>(steps_));
+    return end;
+  }
+
+  void run(Lane& lane) const {
+    lane.seen.assign(watched_.size(), {});
+    lane.reached.assign(watched_.size(), false);
+    lane.executor.set_hook([&](SlotEvent& event) {
+      follow(lane, event);
       const auto& quant = event.is_output ? event.operation.output_quant() : event.operation.input_quant();
       if (static_cast<size_t>(event.slot) >= quant.size()) return;
       const auto found = index_.find(&quant[event.slot]);
-      if (found == index_.end()) return;
-      Watched& watched = watched_[found->second];
-      if (watched.last_step == step) return;
-      watched.last_step = step;
-      observe(watched, event.raw);
+      if (found == index_.end() || lane.reached[found->second]) return;
+      lane.reached[found->second] = true;
+      lane.seen[found->second].push_back(event.raw);
     });
-    const Tensors inputs = dataset_.inputs(graph_, static_cast<size_t>(step) % dataset_.size());
-    ranges_.resize(inputs.size());
-    for (size_t i = 0; i < inputs.size(); ++i) ranges_[i].add(inputs[i]);
-    executor_.run(inputs);
-    executor_.set_hook(nullptr);
-    report_.note("batch run");
-    for (Watched& watched : watched_) watched.last_step = -1;
+    lane.executor.run(lane.inputs);
+    lane.executor.set_hook(nullptr);
+    lane.operands.clear();
   }
 
   /// A grid that stands for an operand alone would cut a bound or a pad value that lies outside of it.
-  template <typename Observe>
-  void follow(const SlotEvent& event, const Observe& observe) {
+  void follow(Lane& lane, const SlotEvent& event) const {
     if (event.slot != 0) return;
     const auto found = followers_.find(&event.operation);
     if (found == followers_.end()) return;
-    Follower& follower = found->second;
+    at::Tensor& operand = lane.operands[&event.operation];
     if (!event.is_output)
-      follower.operand = event.raw;
-    else if (!lies_within(event.raw, follower.operand))
-      observe(watched_[follower.watched], event.raw);
+      operand = event.raw;
+    else if (!lies_within(event.raw, operand))
+      lane.seen[found->second].push_back(event.raw);
   }
 
-  /// Stops caching, and forgets this step, once the kept tensors outgrow the budget.
-  void check_budget(int64_t step) {
+  /// Stops caching once the tensors of steps in front of `end` outgrow the budget, and forgets those of the last ones.
+  void check_budget(int64_t end) {
     for (const Watched& watched : watched_)
-      for (auto entry = watched.cached.rbegin(); entry != watched.cached.rend() && entry->first == step; ++entry)
+      for (auto entry = watched.cached.rbegin(); entry != watched.cached.rend() && entry->first >= cached_steps_;
+           ++entry)
         cached_bytes_ += static_cast<int64_t>(entry->second.nbytes());
     caching_ = cached_bytes_ <= cache_bytes_;
     if (caching_) {
-      cached_steps_ = step + 1;
+      cached_steps_ = end;
       return;
     }
     for (Watched& watched : watched_)
@@ -261,10 +289,9 @@ class Calibrator {
 
   void settle(bool last) {
     std::vector<int> exponents(watched_.size());
-    at::parallel_for(0, static_cast<int64_t>(watched_.size()), 1, [&](int64_t begin, int64_t end) {
-      for (int64_t i = begin; i < end; ++i)
-        if (watched_[i].settles_last == last && !watched_[i].observer.empty())
-          exponents[i] = watched_[i].observer.exponent();
+    for_each_watched([&](size_t i) {
+      if (watched_[i].settles_last == last && !watched_[i].observer.empty())
+        exponents[i] = watched_[i].observer.exponent();
     });
     for (size_t i = 0; i < watched_.size(); ++i) {
       Watched& watched = watched_[i];
@@ -285,11 +312,13 @@ class Calibrator {
   int64_t steps_;
   int64_t cache_bytes_, cached_bytes_ = 0, cached_steps_ = 0;
   bool caching_ = false;
-  Executor executor_;
+  const OneThreadEach one_thread_each_;  ///< what is seen is to be the same for any number of them
+  std::vector<std::unique_ptr<Lane>> lanes_;
   std::vector<Watched> watched_;
   std::vector<InputRange> ranges_;  ///< per graph input
   std::unordered_map<const SlotQuant*, size_t> index_;
-  std::unordered_map<const Operation*, Follower> followers_;
+  /// Operations with a constant on the grid of their operand, and what that grid is made for.
+  std::unordered_map<const Operation*, size_t> followers_;
   PassReport report_{"calibrate"};
 };
 

@@ -6,6 +6,7 @@
 #include <limits>
 
 #include "core/support/error.h"
+#include "core/support/vector_clones.h"
 
 namespace espq {
 
@@ -36,6 +37,22 @@ std::pair<float, float> percentile_range(const at::Tensor& value, double p) {
   const float lowest = values[low];
   std::nth_element(values.begin() + low, values.begin() + high, values.end());
   return {lowest, values[high]};
+}
+
+constexpr int64_t kBlock = 1024, kTables = 4;
+
+/// The bin of every magnitude up to `range`, `bins` for `range` itself, `last` for larger ones, bins + 1 for what is no
+/// number.
+ESPQ_CLONES void find_bins(const float* __restrict values, int32_t* __restrict index, int64_t count, float range,
+                           int32_t bins, int32_t last) {
+  const auto scale = static_cast<float>(bins);
+  for (int64_t i = 0; i < count; ++i) {
+    const float magnitude = std::fabs(values[i]);
+    const float inside = magnitude <= range ? magnitude : 0.0f;
+    const auto bin = static_cast<int32_t>(inside * scale / range);
+    const int32_t outside = magnitude > range ? last : bins + 1;
+    index[i] = magnitude <= range ? bin : outside;
+  }
 }
 
 /// Expected squared error of values with the given histogram on the one-sided grid of step 2^exponent.
@@ -126,30 +143,29 @@ int exponent_by_mse(const at::Tensor& histogram, double range, int bits, const Q
   return exponent_of_range(-limit, limit, bits, range_rule(quirks));
 }
 
-void add_to_histogram(const at::Tensor& value, float range, at::Tensor& histogram) {
+void add_to_histogram(const at::Tensor& value, float range, at::Tensor& histogram, Beyond beyond) {
   const at::Tensor flat = as_flat_float(value);
   const float* data = flat.const_data_ptr<float>();
   const auto bins = static_cast<int32_t>(histogram.numel());
-  const auto scale = static_cast<float>(bins);
-  int32_t* counts = histogram.data_ptr<int32_t>();
-  constexpr int64_t kBlock = 1024;
+  const int32_t last = beyond == Beyond::LastBin ? bins : bins + 1;
+  // Equal values in a row, zeros above all, would wait for each other in one table.
+  const int64_t tables = bins <= kMseBins ? kTables : 1, pitch = bins + 2;
+  std::vector<int32_t> counts(tables * pitch);
   int32_t index[kBlock];
-  int32_t at_end = 0, outside = 0;
   for (int64_t start = 0; start < flat.numel(); start += kBlock) {
     const int64_t length = std::min(kBlock, flat.numel() - start);
-    for (int64_t i = 0; i < length; ++i) {
-      const float magnitude = std::fabs(data[start + i]);
-      index[i] = magnitude <= range ? static_cast<int32_t>(magnitude * scale / range) : bins + 1;
-    }
-    for (int64_t i = 0; i < length; ++i) {
-      if (index[i] < bins) {
-        ++counts[index[i]];
-      } else {
-        ++(index[i] == bins ? at_end : outside);
-      }
-    }
+    find_bins(data + start, index, length, range, bins, last);
+    if (tables == 1)
+      for (int64_t i = 0; i < length; ++i) ++counts[index[i]];
+    else
+      for (int64_t i = 0; i < length; ++i) ++counts[i % kTables * pitch + index[i]];
   }
-  counts[bins - 1] += at_end;
+  int32_t* sums = histogram.data_ptr<int32_t>();
+  for (int64_t table = 0; table < tables; ++table) {
+    const int32_t* own = counts.data() + table * pitch;
+    for (int32_t bin = 0; bin < bins; ++bin) sums[bin] += own[bin];
+    sums[bins - 1] += own[bins];
+  }
 }
 
 TensorObserver::TensorObserver(Observer method, int bits, const CalibrationOptions& options, const Quirks& quirks)
@@ -184,7 +200,7 @@ void TensorObserver::observe_again(const at::Tensor& value) {
     histogram_ = at::zeros({method_ == Observer::KlDivergence ? 32 << (bits_ - 1) : kMseBins}, at::kInt);
   // Layers that the first look settled round by now: what that moves a little beyond the range is still there.
   const auto limit = static_cast<float>(range());
-  add_to_histogram(value.detach().clamp(-limit, limit), limit, histogram_);
+  add_to_histogram(value, limit, histogram_, Beyond::LastBin);
 }
 
 double TensorObserver::range() const {

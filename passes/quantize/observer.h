@@ -28,7 +28,7 @@ struct CalibrationOptions {
   int64_t steps = 0;
   /// Activations kept between the two phases of kl and mse, in MiB. Batches that do not fit are run a second time; the
   /// numbers are the same.
-  int64_t cache_mebibytes = 256;
+  int64_t cache_mebibytes = 512;
 };
 
 template <class Fields>
@@ -85,9 +85,12 @@ int exponent_by_kl(const at::Tensor& histogram, double range, int bits);
 /// Quirks::mse_by_levels). 2048 bins of |x| up to `range`.
 int exponent_by_mse(const at::Tensor& histogram, double range, int bits, const Quirks& quirks = {});
 
-/// Adds the histogram of |x| over [0, range] to `histogram` (int32), values equal to `range` in the last bin, larger
-/// ones dropped. Bin edges are those of at::histc on float32.
-void add_to_histogram(const at::Tensor& value, float range, at::Tensor& histogram);
+/// Where values beyond the range of a histogram count.
+enum class Beyond { Nowhere, LastBin };
+
+/// Adds the histogram of |x| over [0, range] to `histogram` (int32), values equal to `range` in the last bin, what is
+/// no number nowhere. Bin edges are those of at::histc on float32.
+void add_to_histogram(const at::Tensor& value, float range, at::Tensor& histogram, Beyond beyond = Beyond::Nowhere);
 
 /// One tensor's statistics over the calibration batches.
 class TensorObserver {

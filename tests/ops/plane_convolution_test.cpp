@@ -41,6 +41,19 @@ TEST_P(PlaneConvolutions, EqualLibTorch) {
     EXPECT_TRUE(at::equal(convolution.filter_gradient(gradients, planes), filters.grad()));
     convolution.input_gradient(gradients, filters.detach(), back);
     EXPECT_TRUE(at::equal(back, input.grad()));
+    // Half of the results, and of their gradients, are struck out on the way.
+    const at::Tensor kept = at::randint(0, 2, {c.filters[0], convolution.plane_length()}, at::kByte);
+    const PlaneConvolution::Finish strike = [&](float* values, int64_t begin, int64_t count) {
+      for (int64_t i = 0; i < count; ++i) values[i] *= kept.data_ptr<uint8_t>()[begin + i];
+    };
+    const at::Tensor mask = at::empty_like(gradient), struck = at::empty_like(gradient);
+    convolution.forward(planes, at::zeros_like(filters.detach()), at::ones_like(bias.detach()), strike, mask);
+    convolution.forward(planes, filters.detach(), bias.detach(), strike, struck);
+    EXPECT_TRUE(at::equal(struck, want.detach() * mask));
+    const at::Tensor before = gradient.clone();
+    EXPECT_TRUE(at::equal(convolution.bias_gradient(convolution.pack_gradient(gradient, strike)),
+                          (gradient * mask).transpose(0, 1).flatten(1).sum(1)));
+    EXPECT_TRUE(at::equal(gradient, before));
   }
 }
 
@@ -48,6 +61,10 @@ INSTANTIATE_TEST_SUITE_P(
     Shapes, PlaneConvolutions,
     ::testing::Values(Case{"same", {3, 5, 9, 11}, {7, 5, 3, 3}, 1, {1, 1}, {1, 1}, {1, 1}, {1, 1}},
                       Case{"point", {2, 9, 6, 7}, {6, 9, 1, 1}, 1, {1, 1}, {1, 1}, {0, 0}, {0, 0}},
+                      Case{"dense_point", {1, 9, 12, 8}, {11, 9, 1, 1}, 1, {1, 1}, {1, 1}, {0, 0}, {0, 0}},
+                      Case{"dense_point_large", {1, 20, 40, 30}, {17, 20, 1, 1}, 1, {1, 1}, {1, 1}, {0, 0}, {0, 0}},
+                      Case{"dense_groups", {1, 12, 4, 8}, {6, 4, 1, 1}, 3, {1, 1}, {1, 1}, {0, 0}, {0, 0}},
+                      Case{"dense_line", {1, 5, 48}, {4, 5, 1}, 1, {1}, {1}, {0}, {0}},
                       Case{"padded_point", {2, 3, 5, 5}, {2, 3, 1, 1}, 1, {1, 1}, {1, 1}, {1, 2}, {2, 1}},
                       Case{"strided_point", {2, 3, 9, 8}, {5, 3, 1, 1}, 1, {2, 3}, {1, 1}, {0, 0}, {0, 0}},
                       Case{"depthwise", {4, 6, 8, 8}, {6, 1, 3, 3}, 6, {1, 1}, {1, 1}, {1, 1}, {1, 1}},

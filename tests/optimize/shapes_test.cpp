@@ -1,5 +1,6 @@
 // A network of MobileNetV2's shape through the recipes that espq brings along, whole and broken.
 #include <ATen/ATen.h>
+#include <ATen/Parallel.h>
 #include <gtest/gtest.h>
 
 #include <cmath>
@@ -8,6 +9,7 @@
 #include "passes/pipeline/convert.h"
 #include "tests/optimize/noise.h"
 #include "tests/support/graph_builder.h"
+#include "tests/support/same_graph.h"
 
 namespace espq {
 namespace {
@@ -114,6 +116,24 @@ TEST(Shapes, MobileNetV2WithRelu6GainsByTheRecipes) {
     for (const char* recipe : {"fast", "accurate"})
       EXPECT_LT(noise_left(network.net.graph, recipe, target), plain / 4) << recipe << " on " << target;
   }
+}
+
+TEST(Shapes, RecipesGiveTheSameForAnyNumberOfThreads) {
+  const MobileNetV2 network("Clip");
+  const Graph broken = network.broken();
+  const Dataset data = test::pictures(broken, 16, 1);
+  const int before = at::get_num_threads();
+  for (const char* recipe : {"default", "fast", "accurate"}) {
+    std::vector<Graph> results;
+    for (const int threads : {1, 3}) {
+      at::set_num_threads(threads);
+      results.push_back(convert(broken, data, shipped(recipe, "esp32s3")).quantized);
+      EXPECT_EQ(at::get_num_threads(), threads);
+    }
+    const testing::ScopedTrace trace(__FILE__, __LINE__, recipe);
+    test::expect_same_graph(results[0], results[1]);
+  }
+  at::set_num_threads(before);
 }
 
 }  // namespace

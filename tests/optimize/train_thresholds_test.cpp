@@ -11,12 +11,14 @@
 #include "passes/pipeline/convert.h"
 #include "passes/quantize/settle.h"
 #include "tests/support/graph_builder.h"
+#include "tests/support/same_graph.h"
 #include "tests/user_error.h"
 
 namespace espq {
 namespace {
 
 using test::GraphBuilder;
+using test::expect_same_graph;
 using ::testing::HasSubstr;
 
 /// A network on smooth positive pictures, where what single weights lose adds up, as it does in networks that somebody
@@ -89,21 +91,6 @@ PassReport rounding(Graph& graph, const Graph& teacher, const Dataset& data) {
   return learn_rounding(graph, teacher, data, quick_rounding());
 }
 
-/// Everything that a pass may change, as bytes.
-std::vector<at::Tensor> constants(const Graph& graph) {
-  std::vector<at::Tensor> result;
-  for (const Variable* variable : graph.variables())
-    if (variable->is_parameter()) result.push_back(variable->value());
-  return result;
-}
-
-void expect_same(const Graph& a, const Graph& b) {
-  EXPECT_EQ(to_text(a), to_text(b));
-  const auto one = constants(a), other = constants(b);
-  ASSERT_EQ(one.size(), other.size());
-  for (size_t i = 0; i < one.size(); ++i) EXPECT_TRUE(at::equal(one[i], other[i])) << i;
-}
-
 TEST(TrainThresholds, ErrorFallsOnDataThatNobodySaw) {
   const Small made;
   for (const std::string target : {"esp32p4", "esp32s3"}) {
@@ -161,8 +148,8 @@ TEST_P(Passes, GiveTheSameBytesForAnyNumberOfThreads) {
     EXPECT_EQ(at::get_num_threads(), threads);
   }
   at::set_num_threads(before);
-  expect_same(results[0], results[1]);
-  expect_same(results[0], results[2]);
+  expect_same_graph(results[0], results[1]);
+  expect_same_graph(results[0], results[2]);
 }
 
 TEST_P(Passes, AreUndoneWhenTheyDoNotHelp) {
@@ -172,7 +159,7 @@ TEST_P(Passes, AreUndoneWhenTheyDoNotHelp) {
   Graph exact = start.clone();  // quantized to nothing: no error to begin with
   const PassReport report = GetParam()(exact, start, made.calibration);
   EXPECT_FALSE(report.changed());
-  expect_same(exact, start);
+  expect_same_graph(exact, start);
 }
 
 TEST_P(Passes, AWarningSaysWhenASingleSampleDecides) {

@@ -3,6 +3,7 @@
 #include <ATen/ATen.h>
 #include <gtest/gtest.h>
 
+#include <limits>
 #include <nlohmann/json.hpp>
 
 #include "core/data/dataset.h"
@@ -82,6 +83,18 @@ TEST(Histogram, DropsValuesAboveTheRange) {
   at::Tensor histogram = at::zeros({4}, at::kInt);
   add_to_histogram(at::tensor({0.0f, 0.9f, -1.0f, 4.0f, 4.1f, -9.0f}), 4.0f, histogram);
   EXPECT_TRUE(at::equal(histogram, at::tensor({2, 1, 0, 1}, at::kInt)));
+}
+
+TEST(Histogram, CountsValuesAboveTheRangeInTheLastBinWhereAsked) {
+  const float nan = std::numeric_limits<float>::quiet_NaN(), infinite = std::numeric_limits<float>::infinity();
+  const at::Tensor value = at::tensor({0.0f, 0.9f, -1.0f, 4.0f, 4.1f, -9.0f, nan, infinite});
+  for (const int bins : {4, 4096}) {
+    at::Tensor histogram = at::zeros({bins}, at::kInt), clipped = at::zeros({bins}, at::kInt);
+    add_to_histogram(value, 4.0f, histogram, Beyond::LastBin);
+    add_to_histogram(value.clamp(-4, 4), 4.0f, clipped);
+    EXPECT_TRUE(at::equal(histogram, clipped));
+    EXPECT_EQ(histogram[bins - 1].item<int>(), 4);
+  }
 }
 
 TEST(RangeRules, TightRuleUsesTheLowestCode) {

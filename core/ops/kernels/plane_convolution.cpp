@@ -130,6 +130,8 @@ PlaneConvolution::PlaneConvolution(const Window& window, int64_t groups, at::Int
   const int64_t reach = taps_.back().offset;
   front_ = rounded_up(reach, kPlaneLanes);
   length_ = front_ + rounded_up(positions(), kPlaneLanes) + rounded_up(reach, kPlaneLanes) + kPlaneLanes;
+  dense_ = samples_ == 1 && taps_.size() == 1 && rows_.dense() && columns_.dense() && positions() % kPlaneLanes == 0;
+  if (dense_) length_ = positions();
   for (int64_t channel = 0; channel < channels_ / groups_; ++channel)
     for (const Tap& tap : taps_) sources_.push_back((tap.phase * channels_ + channel) * length_ + tap.offset);
 }
@@ -143,6 +145,7 @@ void PlaneConvolution::clear_around(float* plane, int64_t rows, int64_t columns)
 
 at::Tensor PlaneConvolution::pack_input(const at::Tensor& input) const {
   const at::Tensor dense = input.contiguous();
+  if (dense_) return dense.view({1, channels_, length_});
   at::Tensor planes = at::empty({phases(), channels_, length_}, dense.options());
   const float* from = dense.const_data_ptr<float>();
   float* to = planes.mutable_data_ptr<float>();
@@ -174,7 +177,7 @@ at::Tensor PlaneConvolution::pack_input(const at::Tensor& input) const {
 void PlaneConvolution::forward(const at::Tensor& planes, const at::Tensor& filters, const at::Tensor& bias,
                                const Finish& finish, const at::Tensor& result) const {
   const at::Tensor weights = filters.contiguous(), start = bias.defined() ? bias.contiguous() : bias;
-  at::Tensor sums = at::empty({filters_, length_}, planes.options());
+  const at::Tensor sums = dense_ ? result : at::empty({filters_, length_}, planes.options());
   const int64_t group_channels = channels_ / groups_, group_filters = filters_ / groups_;
   const auto terms = static_cast<int64_t>(sources_.size());
   const float* from = planes.const_data_ptr<float>() + front_;
@@ -194,6 +197,7 @@ void PlaneConvolution::forward(const at::Tensor& planes, const at::Tensor& filte
       }
     }
   });
+  if (dense_) return;
   float* out = result.mutable_data_ptr<float>();
   at::parallel_for(0, samples_ * filters_, grain(kRowGrain, rows_.output * columns_.output),
                    [&](int64_t begin, int64_t end) {
@@ -207,6 +211,7 @@ void PlaneConvolution::forward(const at::Tensor& planes, const at::Tensor& filte
 
 at::Tensor PlaneConvolution::pack_gradient(const at::Tensor& gradient, const Finish& finish) const {
   const at::Tensor dense = gradient.contiguous();
+  if (dense_ && !finish) return dense.view({filters_, length_});
   at::Tensor planes = at::empty({filters_, length_}, dense.options());
   const float* from = dense.const_data_ptr<float>();
   float* to = planes.mutable_data_ptr<float>();
@@ -290,7 +295,7 @@ void PlaneConvolution::unpack_phase(const float* planes, int64_t phase, float* r
 void PlaneConvolution::input_gradient(const at::Tensor& gradient_planes, const at::Tensor& filters,
                                       const at::Tensor& result) const {
   const at::Tensor weights = filters.contiguous();
-  at::Tensor sums = at::empty({channels_, length_}, gradient_planes.options());
+  const at::Tensor sums = dense_ ? result : at::empty({channels_, length_}, gradient_planes.options());
   const int64_t group_channels = channels_ / groups_, group_filters = filters_ / groups_;
   const auto taps = static_cast<int64_t>(taps_.size());
   const float* gradients = gradient_planes.const_data_ptr<float>() + front_;
@@ -324,7 +329,7 @@ void PlaneConvolution::input_gradient(const at::Tensor& gradient_planes, const a
         }
       }
     });
-    unpack_phase(to, phase, result.mutable_data_ptr<float>());
+    if (!dense_) unpack_phase(to, phase, result.mutable_data_ptr<float>());
   }
 }
 

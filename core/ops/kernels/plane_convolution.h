@@ -29,7 +29,7 @@ class PlaneConvolution {
   int64_t planes() const { return phases() * channels_; }  ///< of the input
   at::IntArrayRef output_shape() const { return output_shape_; }
 
-  /// The input as planes.
+  /// The input as planes; they may be the input itself.
   at::Tensor pack_input(const at::Tensor& input) const;
   /// What becomes of a stretch of one row of results, in place; `begin` counts from the start of the M planes.
   using Finish = std::function<void(float* values, int64_t begin, int64_t count)>;
@@ -37,7 +37,7 @@ class PlaneConvolution {
   void forward(const at::Tensor& planes, const at::Tensor& filters, const at::Tensor& bias, const Finish& finish,
                const at::Tensor& result) const;
 
-  /// A gradient of the result as planes; `finish` as above, before anything reads them.
+  /// A gradient of the result as planes, or itself; `finish` as above, before anything reads them.
   at::Tensor pack_gradient(const at::Tensor& gradient, const Finish& finish) const;
   at::Tensor bias_gradient(const at::Tensor& gradient_planes) const;
   at::Tensor filter_gradient(const at::Tensor& gradient_planes, const at::Tensor& input_planes) const;
@@ -53,6 +53,8 @@ class PlaneConvolution {
     int64_t shift(int64_t tap) const { return tap * dilation / stride; }
     /// First position along the axis, and number of inputs there, of a phase.
     std::pair<int64_t, int64_t> content(int64_t phase) const;
+    /// Whether rows of the input, of the result and of planes are the same.
+    bool dense() const { return stride == 1 && begin == 0 && input == pitch && output == pitch; }
   };
   struct Tap {
     int64_t phase, offset;
@@ -72,6 +74,7 @@ class PlaneConvolution {
   std::vector<int64_t> sources_;  ///< where the planes of a group's channels start for each tap, seen from the group's
   int64_t front_ = 0;             ///< zeros in front of the positions of a plane
   int64_t length_ = 0;            ///< of a plane, with zeros in front and behind
+  bool dense_ = false;            ///< planes have no gaps: they are the tensors themselves
   std::vector<int64_t> input_shape_, filter_shape_, output_shape_;
 };
 
