@@ -17,8 +17,8 @@
 namespace espq {
 namespace {
 
-using test::GraphBuilder;
 using test::expect_same_graph;
+using test::GraphBuilder;
 using ::testing::HasSubstr;
 
 /// A network on smooth positive pictures, where what single weights lose adds up, as it does in networks that somebody
