@@ -224,7 +224,7 @@ class Calibrator {
   int64_t forward(std::string_view phase, int64_t begin, const Observe& observe) {
     const int64_t end = std::min(steps_, begin + static_cast<int64_t>(lanes_.size()));
     const auto count = static_cast<size_t>(end - begin);
-    for (size_t i = 0; i < count; ++i)  // a generator of data answers one at a time
+    for (size_t i = 0; i < count; ++i)
       lanes_[i]->inputs = dataset_.inputs(graph_, (static_cast<size_t>(begin) + i) % dataset_.size());
     share_out(count, count, [&](size_t i) { run(*lanes_[i]); });
     for_each_watched([&](size_t i) {
