@@ -2,8 +2,6 @@
 
 #include <ATen/ATen.h>
 
-#include <algorithm>
-
 #include "core/ops/families.h"
 #include "core/ops/limits.h"
 #include "core/ops/row.h"
@@ -160,29 +158,10 @@ std::vector<AttributeSpec> window_attributes(std::vector<AttributeSpec> more = {
   return result;
 }
 
-/// A convolution of one sample that looks at one position at a time is a product of matrices, for which LibTorch's
-/// convolution would bring its operands into other layouts first.
-bool is_product(const Window& window, int64_t groups, const at::Tensor& input, const at::Tensor& filters) {
-  const auto all = [](const std::vector<int64_t>& values, int64_t wanted) {
-    return std::all_of(values.begin(), values.end(), [&](int64_t value) { return value == wanted; });
-  };
-  return groups == 1 && input.is_cpu() && input.size(0) == 1 && all(window.kernel, 1) && all(window.strides, 1) &&
-         all(window.begin, 0) && all(window.end, 0) && input.is_contiguous() && filters.is_contiguous();
-}
-
-at::Tensor product(const at::Tensor& input, const at::Tensor& filters, const at::Tensor& bias) {
-  const int64_t count = filters.size(0), channels = filters.size(1);
-  const at::Tensor rows = filters.view({count, channels}), columns = input.view({channels, input.numel() / channels});
-  std::vector<int64_t> shape = input.sizes().vec();
-  shape[1] = count;
-  return (bias.defined() ? at::addmm(bias.reshape({count, 1}), rows, columns) : at::mm(rows, columns)).view(shape);
-}
-
 }  // namespace
 
 at::Tensor convolve(const Window& window, int64_t groups, const at::Tensor& input, const at::Tensor& filters,
                     const at::Tensor& bias) {
-  if (is_product(window, groups, input, filters)) return product(input, filters, bias);
   const std::vector<int64_t> none(window.rank(), 0);
   const bool direct = window.symmetric();
   const at::Tensor padded = direct ? input : pad_spatial(input, window.begin, window.end, 0);

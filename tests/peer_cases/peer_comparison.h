@@ -27,6 +27,10 @@ struct PeerComparison {
   std::vector<std::string> reasons;  ///< parallel to `differences`; empty where there is none
 };
 
+/// Whether a difference of a run with `bits` is what other kernels of LibTorch make of it: esp-ppq's numbers were
+/// recorded on another kind of processor than this one.
+bool from_other_kernels(const EspdlDifference& difference, int bits);
+
 PeerComparison compare_with_peer(const PeerRun& run, PeerSource source);
 
 /// "equal", "explained" ...

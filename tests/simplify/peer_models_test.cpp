@@ -11,6 +11,7 @@
 #include "parity/format.h"
 #include "passes/simplify/decompose_conv_transpose.h"
 #include "passes/simplify/simplify.h"
+#include "tests/recorded_kernels.h"
 #include "tests/reference_data.h"
 #include "tests/simplify/same_function.h"
 
@@ -56,6 +57,8 @@ class PeerModels : public NameCases {};
 /// Without those that the incumbent cannot quantize.
 class IncumbentModels : public NameCases {};
 class IncumbentNames : public NameCases {};
+
+constexpr double kLastBit = 0x1p-22;
 
 const auto kName = [](const auto& info) { return info.param; };
 INSTANTIATE_TEST_SUITE_P(Cases, PeerModels, testing::ValuesIn(case_names([](const auto&) { return true; })), kName);
@@ -114,7 +117,8 @@ TEST_P(IncumbentModels, FormatsToWhatTheIncumbentQuantizes) {
 }
 
 /// Every pattern at once, with the incumbent's parameters to the last bit: they decide scales. (Exact equality of
-/// float32 is right here: the same sequence of elementary operations, each correctly rounded on both sides.)
+/// float32 is right here: the same sequence of elementary operations, each rounded in the same way on both sides. On
+/// another processor LibTorch's roots differ in the last bit, and what is divided by them in the last two.)
 TEST(IncumbentPasses, GiveTheSameParameters) {
   const auto data = std::filesystem::path(ESPQ_TEST_DATA);
   Graph graph = import_onnx(data / "incumbent_passes.onnx");
@@ -141,7 +145,10 @@ TEST(IncumbentPasses, GiveTheSameParameters) {
       if (!input->is_parameter()) continue;
       const auto values = other[4][constants++].get<std::vector<float>>();
       const at::Tensor actual = input->value().flatten().slice(0, 0, static_cast<int64_t>(values.size()));
-      EXPECT_TRUE(at::equal(actual, at::tensor(values))) << "operand " << slot;
+      const at::Tensor recorded = at::tensor(values);
+      EXPECT_TRUE(at::equal(actual, recorded) ||
+                  (!kernels_of_the_recording() && at::allclose(actual, recorded, kLastBit, 0)))
+          << "operand " << slot;
     }
     EXPECT_EQ(constants, other[4].size());
     if (other[3][0] != "*") {
