@@ -136,8 +136,8 @@ Figures with a star were measured before, on the same networks and data. Seconds
   faces that are held out called its training no gain. On one machine every run gives the same bytes, with any number of threads.
 - **160 pictures** tell 90 from 92 % no better than a coin: the standard deviation is 2.4 points.
 - **The SNR of ocr_cls is that of a handful of lines.** Its outputs are two probabilities, and half of the 200 lines are right to 114 dB.
-  Five lines of which the network itself is not sure hold 94 to 97 % of the noise: float sums in another order, which turned one of them,
-  moved `fast` from 21.6 to 25.9 dB on esp32p4. Its accuracy is the figure to read.
+  Five lines of which the network itself is not sure hold 94 to 97 % of the noise: another processor, whose roundings turned one of
+  them, moved `fast` from 21.6 to 25.9 dB on esp32p4. Its accuracy is the figure to read.
 '''
 
 BROKEN_SECTION = '''
