@@ -45,16 +45,15 @@ bool only_test_values(const std::vector<EspdlDifference>& differences) {
 }
 
 /// Why a difference is none for the chip; "" = it is one.
-std::string reason_of(const EspdlDifference& difference) {
+std::string reason_of(const EspdlDifference& difference, int bits) {
+  if (from_other_kernels(difference, bits))
+    return "floats that LibTorch rounds otherwise on this processor than on the recording one";
   // Only tensors that the chip keeps in float have fractions of this size; the simulations round differently on the way
   // (esp-ppq takes the logarithm of a finished Softmax).
   if (difference.kind == "test value" && difference.differing > 0 && difference.largest <= kFloatTolerance)
     return "float result within the tolerance of the chip library's own test";
   return {};
 }
-
-constexpr const char* kOtherKernels =
-    "floats that LibTorch rounds otherwise on this processor than on the recording one";
 
 /// Operators of the peer's file that are missing here.
 std::string missing_operators(const EspdlModel& peer) {
@@ -89,9 +88,7 @@ void compare(const PeerRun& run, PeerSource source, const EspdlModel& peer, Peer
   const bool recorded_board = !result.differences.empty() && only_test_values(result.differences) &&
                               holds_board_numbers(peer, made.chip, inputs, options);
   for (const EspdlDifference& difference : result.differences)
-    result.reasons.push_back(recorded_board                                           ? kBoardNumbers
-                             : from_other_kernels(difference, run.recipe.widths.bits) ? kOtherKernels
-                                                                                      : reason_of(difference));
+    result.reasons.push_back(recorded_board ? kBoardNumbers : reason_of(difference, run.recipe.widths.bits));
   const auto unexplained = std::count(result.reasons.begin(), result.reasons.end(), "");
   result.status = unexplained                  ? PeerComparison::Status::Different
                   : result.differences.empty() ? PeerComparison::Status::Equal

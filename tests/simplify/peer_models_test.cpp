@@ -58,7 +58,7 @@ class PeerModels : public NameCases {};
 class IncumbentModels : public NameCases {};
 class IncumbentNames : public NameCases {};
 
-constexpr double kLastBit = 0x1p-22;
+constexpr double kLastTwoBits = 0x1p-22;
 
 const auto kName = [](const auto& info) { return info.param; };
 INSTANTIATE_TEST_SUITE_P(Cases, PeerModels, testing::ValuesIn(case_names([](const auto&) { return true; })), kName);
@@ -147,7 +147,7 @@ TEST(IncumbentPasses, GiveTheSameParameters) {
       const at::Tensor actual = input->value().flatten().slice(0, 0, static_cast<int64_t>(values.size()));
       const at::Tensor recorded = at::tensor(values);
       EXPECT_TRUE(at::equal(actual, recorded) ||
-                  (!kernels_of_the_recording() && at::allclose(actual, recorded, kLastBit, 0)))
+                  (!kernels_of_the_recording() && at::allclose(actual, recorded, kLastTwoBits, 0)))
           << "operand " << slot;
     }
     EXPECT_EQ(constants, other[4].size());
