@@ -25,7 +25,7 @@ if(ESPQ_SANITIZE)
   target_link_options(espq_flags INTERFACE -fsanitize=${ESPQ_SANITIZE})
 endif()
 
-# For the rooms whose loops have to give the chip's numbers: every operation is rounded once, in the order written (no
+# For the rooms with vector_clones.h in them, whose loops give the chip's numbers or go through whole tensors: every operation is rounded once, in the order written (no
 # fused multiply-add), and -O3 makes vector code of them, which comparisons prevent as long as they count as able to trap.
 set(ESPQ_EXACT_LOOPS "$<$<NOT:$<CONFIG:Debug>>:-O3>" -ffp-contract=off -fno-trapping-math)
 

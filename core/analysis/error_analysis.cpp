@@ -7,6 +7,7 @@
 
 #include "core/analysis/comparison_report.h"
 #include "core/analysis/float_run.h"
+#include "core/data/dataset.h"
 #include "core/exec/side_by_side.h"
 #include "core/graph/match.h"
 #include "core/support/memory.h"
@@ -32,12 +33,7 @@ std::vector<const Operation*> arithmetic_operations(const Graph& graph) {
   return result;
 }
 
-/// LibTorch convolves images whose channels lie innermost in memory in half the time; shapes and values stay the same.
-at::Tensor channels_innermost(const at::Tensor& tensor) {
-  return tensor.dim() == 4 ? tensor.contiguous(at::MemoryFormat::ChannelsLast) : tensor;
-}
-
-/// A copy of the graph with its parameters in that order.
+/// A copy of the graph whose parameters have their channels innermost, too.
 Graph with_channels_innermost(const Graph& graph) {
   Graph copy = graph.clone();
   for (Variable* variable : copy.variables())

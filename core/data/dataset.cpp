@@ -116,4 +116,17 @@ std::vector<at::Tensor> inputs_of(const Graph& graph, const Dataset::Batch& batc
   return tensors;
 }
 
+at::Tensor channels_innermost(const at::Tensor& tensor) {
+  return tensor.dim() == 4 ? tensor.contiguous(at::MemoryFormat::ChannelsLast) : tensor;
+}
+
+Dataset channels_innermost(const Dataset& data) {
+  std::vector<Dataset::Batch> batches;
+  for (size_t i = 0; i < data.size(); ++i) {
+    batches.push_back(data[i]);
+    for (auto& [name, tensor] : batches.back()) tensor = channels_innermost(tensor);
+  }
+  return Dataset(std::move(batches));
+}
+
 }  // namespace espq

@@ -8,6 +8,7 @@
 #include "core/analysis/float_run.h"
 #include "core/exec/executor.h"
 #include "core/exec/side_by_side.h"
+#include "core/quant/fake_quantize.h"
 #include "passes/optimize/blocks.h"
 #include "passes/optimize/depth_blocks.h"
 #include "passes/optimize/held_out.h"
@@ -35,15 +36,27 @@ at::Tensor certain_mean(const std::vector<at::Tensor>& of_batches) {
   return mean * square / (square + chance).clamp_min(1e-30);
 }
 
+/// `value` as the slot rounds it, if it does.
+at::Tensor rounded(const Graph& graph, const SlotQuant& slot, const at::Tensor& value) {
+  if (!slot.quantizes()) return value;
+  return fake_quantize(value, slot_exponents(graph, slot), slot.channel_axis, slot.bits, graph.target()->rounding);
+}
+
 void correct(LayerWalk& walk, Graph& graph, const Operation& operation, PassReport& report) {
   if (!operation.quantized()) return;
   const auto linear = linear_operation(operation);
   if (!linear || !has_own_bias(*linear)) return;
-  const at::Tensor shift = certain_mean(walk.each_batch([&](const LayerWalk::Result& result, const at::Tensor& exact) {
-    return channel_mean(*linear, exact - result.raw);
-  }));
+  const at::Tensor shift = certain_mean(walk.each_batch(
+      [&](const at::Tensor& raw, const at::Tensor& exact) { return channel_mean(*linear, exact - raw); }));
   if (shift.abs().max().item<double>() == 0) return;
+  const SlotQuant& bias_slot = operation.input_quant()[*linear->bias_slot()];
+  const auto bias = [&] { return rounded(graph, bias_slot, linear->bias_variable()->value()).flatten(); };
+  const at::Tensor before = bias();
   linear->set_bias(graph, *linear->bias() + shift);
+  const at::Tensor moved = bias() - before;
+  walk.becomes([&](const at::Tensor& raw) {
+    return rounded(graph, operation.output_quant()[0], raw + along_channels(*linear, moved, raw.dim()));
+  });
   report.count("bias corrected", operation.name());
 }
 

@@ -4,6 +4,9 @@
 #include <fmt/format.h>
 
 #include <cmath>
+#include <map>
+#include <mutex>
+#include <tuple>
 #include <unordered_map>
 
 #include "core/exec/executor.h"
@@ -89,16 +92,10 @@ class Equalizer {
         target_(target),
         options_(options) {}
 
-  /// One factor per class. `clipped`: also for channels that meet a Clip.
+  /// One factor per class, those of full strength. `clipped`: also for channels that meet a Clip.
   Vector factors(bool clipped) const {
-    Vector factors(static_cast<size_t>(map_.classes), 1.0);
-    const double common = clipped ? clip_factor() : 1.0;
-    const auto [free, limits] = freedom(clipped, common);
-    if (clipped)
-      for (const ChannelMap::Clamp& clamp : map_.clamps)
-        for (const int channel : clamp.channels)
-          if (channel != ChannelMap::kNone) factors[channel] = common;
-    const Vector begin = factors;
+    Vector factors = without_strength(clipped);
+    const auto [free, limits] = freedom(clipped, clipped ? clip_factor() : 1.0);
     for (int64_t iteration = 0; iteration < options_.iterations; ++iteration) {
       const Vector front = shares_in_front(factors), behind = shares_behind(factors);
       double moved = 0;
@@ -112,6 +109,13 @@ class Equalizer {
       }
       if (moved < 1e-3) break;
     }
+    return factors;
+  }
+
+  /// Factors of full strength as `strength` leaves them.
+  Vector weakened(Vector factors, bool clipped) const {
+    const Vector begin = without_strength(clipped);
+    const std::vector<bool> free = freedom(clipped, clipped ? clip_factor() : 1.0).first;
     for (size_t i = 0; i < factors.size(); ++i)
       if (free[i]) factors[i] = begin[i] * std::pow(factors[i] / begin[i], options_.strength);
     return factors;
@@ -219,6 +223,17 @@ class Equalizer {
       factor = wanted;
     }
     return factor;
+  }
+
+  /// Only bounds of Clips move.
+  Vector without_strength(bool clipped) const {
+    Vector factors(static_cast<size_t>(map_.classes), 1.0);
+    if (!clipped) return factors;
+    const double common = clip_factor();
+    for (const ChannelMap::Clamp& clamp : map_.clamps)
+      for (const int channel : clamp.channels)
+        if (channel != ChannelMap::kNone) factors[channel] = common;
+    return factors;
   }
 
   /// Which classes may move, and how far up, where Clips have been moved by the factor `common`.
@@ -331,15 +346,37 @@ void check(const EqualizeOptions& options) {
 }  // namespace
 
 struct Equalization::Seen {
+  Seen(Channels seen, const Graph& graph, const Dataset& data) : channels(std::move(seen)), before(graph, data) {}
+
   Channels channels;
   Reference before;
+
+  /// Factors of full strength, in which most of the time goes: found once for all strengths.
+  Vector full_factors(const Equalizer& equalizer, const Target& target, EqualizeOptions options, bool clipped) {
+    options.strength = 1;
+    Found* found = nullptr;
+    {
+      const std::lock_guard lock(looking);
+      found = &known[{&target, clipped, options}];
+    }
+    std::call_once(found->once, [&] { found->factors = equalizer.factors(clipped); });
+    return found->factors;
+  }
+
+ private:
+  struct Found {
+    std::once_flag once;
+    Vector factors;
+  };
+  std::mutex looking;
+  std::map<std::tuple<const Target*, bool, EqualizeOptions>, Found> known;
 };
 
 Equalization::Equalization(const Graph& graph, const Dataset& data, const EqualizeOptions& options) {
   check(options);
   const OneThreadEach one_thread_each;  // what is seen is to be the same for any number of them
   const Dataset batches = first_batches(data, options.batches);
-  seen_.reset(new Seen{Channels(graph), Reference(graph, batches)});
+  seen_ = std::make_unique<Seen>(Channels(graph), graph, batches);
   if (seen_->channels.map.classes > 0) seen_->channels.observe(graph, batches);
 }
 
@@ -360,7 +397,11 @@ PassReport Equalization::apply(Graph& copy, const Target& target, const Equalize
   for (const bool clipped : attempts) {
     Graph scaled = copy.clone();
     PassReport changes{"equalize"};
-    equalizer.apply(scaled, by_magnitudes ? equalizer.factors_of_magnitudes() : equalizer.factors(clipped), changes);
+    equalizer.apply(scaled,
+                    by_magnitudes
+                        ? equalizer.factors_of_magnitudes()
+                        : equalizer.weakened(seen_->full_factors(equalizer, target, options, clipped), clipped),
+                    changes);
     if (clipped) equalizer.apply_to_clips(scaled, changes);
     if (!changes.changed()) return report;
     const double noise = seen_->before.float_error(scaled);

@@ -1,4 +1,5 @@
 #pragma once
+#include <compare>
 #include <memory>
 #include <string_view>
 #include <utility>
@@ -42,6 +43,8 @@ struct EqualizeOptions {
   bool clip_to_grid = true;
   double largest_factor = 1024;  ///< of one channel, and the inverse of the smallest
   double strength = 1;           ///< factors to this power, 0 to 1
+
+  auto operator<=>(const EqualizeOptions&) const = default;
 };
 
 template <class Fields>

@@ -29,8 +29,21 @@ inline uint32_t mixed(uint32_t number, uint32_t seed) {
 /// out = rounded value where chosen, else the value.
 ESPQ_CLONES void choose_row(const float* __restrict value, const float* __restrict rounded, float* __restrict out,
                             int64_t count, Choice choice) {
-  for (int64_t i = 0; i < count; ++i)
-    out[i] = mixed(static_cast<uint32_t>(i), choice.seed) < choice.limit ? rounded[i] : value[i];
+  for (int64_t i = 0; i < count; ++i) {
+    const float there = rounded[i], here = value[i];  // a choice between two loads would be no vector code
+    out[i] = mixed(static_cast<uint32_t>(i), choice.seed) < choice.limit ? there : here;
+  }
+}
+
+/// The inverse, of a gradient: each element goes to one side, the other side gets 0.
+ESPQ_CLONES void part_row(const float* __restrict gradient, float* __restrict value, float* __restrict rounded,
+                          int64_t count, Choice choice) {
+  for (int64_t i = 0; i < count; ++i) {
+    const float passed = gradient[i];
+    const bool chosen = mixed(static_cast<uint32_t>(i), choice.seed) < choice.limit;
+    value[i] = chosen ? 0.0f : passed;
+    rounded[i] = chosen ? passed : 0.0f;
+  }
 }
 
 Choice choice_of(const RoundedShare& share, uint64_t slot) {
@@ -62,8 +75,11 @@ class Choose : public torch::autograd::Function<Choose> {
     if (!gradients[0].defined()) return {at::Tensor(), at::Tensor(), at::Tensor()};
     const std::vector<int64_t> saved = context->saved_data["choice"].toIntVector();
     const Choice choice{static_cast<uint32_t>(saved[0]), static_cast<uint32_t>(saved[1])};
-    const at::Tensor gradient = gradients[0].contiguous(), nothing = at::zeros_like(gradient);
-    return {chosen(gradient, nothing, choice), chosen(nothing, gradient, choice), at::Tensor()};
+    const at::Tensor gradient = gradients[0].contiguous();
+    at::Tensor value = at::empty_like(gradient), rounded = at::empty_like(gradient);
+    part_row(gradient.const_data_ptr<float>(), value.mutable_data_ptr<float>(), rounded.mutable_data_ptr<float>(),
+             gradient.numel(), choice);
+    return {value, rounded, at::Tensor()};
   }
 };
 

@@ -63,11 +63,21 @@ void LayerWalk::on_every_batch(const std::function<void(Lane& lane, size_t batch
 
 std::vector<at::Tensor> LayerWalk::each_batch(const Look& look) {
   std::vector<at::Tensor> seen(batches_.size());
-  on_every_batch([&](Lane& lane, size_t batch) {
-    const at::Tensor value = compute(*lane.quantized, batches_[batch].quantized)[0];
-    seen[batch] = look({value, std::move(lane.raw)}, batches_[batch].exact.at(results_[0]));
+  on_every_batch([&](Lane& lane, size_t index) {
+    Batch& batch = batches_[index];
+    compute(*lane.quantized, batch.quantized);
+    batch.raw = std::move(lane.raw);
+    seen[index] = look(batch.raw, batch.exact.at(results_[0]));
   });
   return seen;
+}
+
+void LayerWalk::becomes(const std::function<at::Tensor(const at::Tensor& raw)>& result) {
+  on_every_batch([&](Lane&, size_t index) {
+    Batch& batch = batches_[index];
+    batch.quantized[results_[0]] = result(batch.raw);
+  });
+  computed_ = true;
 }
 
 void LayerWalk::drop_what_nobody_reads(const Operation& operation, Values& values) const {
@@ -83,6 +93,7 @@ void LayerWalk::enter(const Operation& operation) {
     if (input && !input->is_parameter() && std::find(feeds_.begin(), feeds_.end(), input) == feeds_.end())
       feeds_.push_back(input);
   results_ = results_of(operation);
+  computed_ = false;
   for (const auto& lane : lanes_) {
     lane->exact.emplace(lane->teaches.compile({teacher_.find_operation(operation.name())}, of_other(feeds_, teacher_),
                                               of_other(results_, teacher_)));
@@ -98,8 +109,9 @@ void LayerWalk::enter(const Operation& operation) {
 void LayerWalk::leave(const Operation& operation) {
   on_every_batch([&](Lane& lane, size_t index) {
     Batch& batch = batches_[index];
-    const Tensors values = compute(*lane.quantized, batch.quantized);
-    for (size_t i = 0; i < results_.size(); ++i) batch.quantized[results_[i]] = values[i];
+    batch.raw.reset();
+    const Tensors values = computed_ ? Tensors() : compute(*lane.quantized, batch.quantized);
+    for (size_t i = 0; i < values.size(); ++i) batch.quantized[results_[i]] = values[i];
     drop_what_nobody_reads(operation, batch.exact);
     drop_what_nobody_reads(operation, batch.quantized);
   });

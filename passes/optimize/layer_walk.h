@@ -28,18 +28,19 @@ class LayerWalk {
   void run(const std::function<void(const Operation& operation)>& visit);
 
   // --- for visitors, about the operation that they are called with
-  /// First result of the quantized network, and the same before it is rounded.
-  struct Result {
-    at::Tensor value, raw;
-  };
-  /// What `look` makes of every batch, several at a time: `exact` is the float network's first result.
-  using Look = std::function<at::Tensor(const Result& quantized, const at::Tensor& exact)>;
+  /// What `look` makes of every batch, several at a time: of the quantized network's first result before it is rounded,
+  /// and of the float network's.
+  using Look = std::function<at::Tensor(const at::Tensor& raw, const at::Tensor& exact)>;
   std::vector<at::Tensor> each_batch(const Look& look);
+  /// Of an operation with one result that each_batch() has looked at: what that result has become with the change, so
+  /// that it need not be computed a second time.
+  void becomes(const std::function<at::Tensor(const at::Tensor& raw)>& result);
 
  private:
   using Values = std::unordered_map<const Variable*, at::Tensor>;
   struct Batch {
     Values exact, quantized;  ///< by variable of the quantized graph
+    at::Tensor raw = {};      ///< of the current operation, once a visitor looked
   };
   /// What one thread works with.
   struct Lane {
@@ -60,6 +61,7 @@ class LayerWalk {
   std::vector<Batch> batches_;
   std::unordered_map<const Variable*, const Operation*> last_reader_;
   std::vector<const Variable*> feeds_, results_;  ///< of the current operation
+  bool computed_ = false;                         ///< its quantized result, by becomes()
 };
 
 }  // namespace espq

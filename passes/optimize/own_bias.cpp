@@ -7,9 +7,9 @@
 namespace espq {
 namespace {
 
-int64_t channel_axis(const LinearOperation& linear, const at::Tensor& result) {
+int64_t channel_axis(const LinearOperation& linear, int64_t rank) {
   const int64_t axis = linear.rule().channel_axis;
-  return axis < 0 ? result.dim() + axis : axis;
+  return axis < 0 ? rank + axis : axis;
 }
 
 }  // namespace
@@ -28,13 +28,17 @@ bool pads_with_zeros(const Operation& layer) {
 }
 
 at::Tensor channel_mean(const LinearOperation& linear, const at::Tensor& result) {
-  return result.to(at::kDouble).movedim(channel_axis(linear, result), 0).flatten(1).mean(1);
+  return result.to(at::kDouble).movedim(channel_axis(linear, result.dim()), 0).flatten(1).mean(1);
 }
 
 at::Tensor without_channel_mean(const LinearOperation& linear, const at::Tensor& result) {
-  Shape shape(static_cast<size_t>(result.dim()), 1);
-  shape[static_cast<size_t>(channel_axis(linear, result))] = linear.rows();
-  return result - channel_mean(linear, result).reshape(shape);
+  return result - along_channels(linear, channel_mean(linear, result), result.dim());
+}
+
+at::Tensor along_channels(const LinearOperation& linear, const at::Tensor& numbers, int64_t rank) {
+  Shape shape(static_cast<size_t>(rank), 1);
+  shape[static_cast<size_t>(channel_axis(linear, rank))] = linear.rows();
+  return numbers.reshape(shape);
 }
 
 }  // namespace espq

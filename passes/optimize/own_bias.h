@@ -17,5 +17,7 @@ bool pads_with_zeros(const Operation& layer);
 at::Tensor channel_mean(const LinearOperation& linear, const at::Tensor& result);
 /// `result` without that mean, in float64.
 at::Tensor without_channel_mean(const LinearOperation& linear, const at::Tensor& result);
+/// One number per channel, in the shape in which it acts on results of `rank` dimensions.
+at::Tensor along_channels(const LinearOperation& linear, const at::Tensor& numbers, int64_t rank);
 
 }  // namespace espq

@@ -3,6 +3,7 @@
 #include <ATen/ATen.h>
 
 #include "core/analysis/float_run.h"
+#include "core/exec/side_by_side.h"
 #include "core/support/error.h"
 
 namespace espq {
@@ -64,24 +65,48 @@ std::vector<const Variable*> Reference::variables_in(const Graph& other) const {
   return variables_named(other, names_);
 }
 
-double Reference::error(const Graph& other, Executor& executor) {
-  const std::vector<const Variable*> wanted = variables_in(other);
-  std::vector<double> noise(names_.size(), 0.0), signal(names_.size(), 0.0);
-  for (size_t batch = 0; batch < batches(); ++batch) {
-    const Tensors want = answers(batch), got = executor.run(data_.inputs(other, batch), wanted);
-    for (size_t i = 0; i < want.size(); ++i) {
-      noise[i] += squares(got[i].to(at::kDouble) - want[i].to(at::kDouble));
-      signal[i] += squares(want[i]);
-    }
+struct Reference::Powers {
+  std::vector<double> noise, signal;  ///< per variable
+};
+
+Reference::Powers Reference::powers(size_t batch, const Graph& other, Executor& executor,
+                                    const std::vector<const Variable*>& wanted) {
+  const Tensors want = answers(batch), got = executor.run(data_.inputs(other, batch), wanted);
+  Powers powers;
+  for (size_t i = 0; i < want.size(); ++i) {
+    powers.noise.push_back(squares(got[i].to(at::kDouble) - want[i].to(at::kDouble)));
+    powers.signal.push_back(squares(want[i]));
   }
+  return powers;
+}
+
+double Reference::mean_error(const std::vector<Powers>& batches) const {
   double sum = 0;
-  for (size_t i = 0; i < names_.size(); ++i) sum += signal[i] > 0 ? noise[i] / signal[i] : noise[i];
+  for (size_t i = 0; i < names_.size(); ++i) {
+    double noise = 0, signal = 0;
+    for (const Powers& batch : batches) noise += batch.noise[i], signal += batch.signal[i];
+    sum += signal > 0 ? noise / signal : noise;
+  }
   return names_.empty() ? 0 : sum / static_cast<double>(names_.size());
 }
 
+double Reference::error(const Graph& other, Executor& executor) {
+  const std::vector<const Variable*> wanted = variables_in(other);
+  std::vector<Powers> found;
+  for (size_t batch = 0; batch < batches(); ++batch) found.push_back(powers(batch, other, executor, wanted));
+  return mean_error(found);
+}
+
 double Reference::error_in(const Graph& other, Precision precision) {
-  Executor executor(other, precision);
-  return error(other, executor);
+  const OneThreadEach one_thread_each;
+  const std::vector<const Variable*> wanted = variables_in(other);
+  std::vector<Powers> found(batches());
+  std::vector<std::unique_ptr<Executor>> executors(std::min(one_thread_each.threads(), batches()));
+  share_out(batches(), executors.size(), [&](size_t batch, size_t thread) {
+    if (!executors[thread]) executors[thread] = std::make_unique<Executor>(other, precision);
+    found[batch] = powers(batch, other, *executors[thread], wanted);
+  });
+  return mean_error(found);
 }
 
 }  // namespace espq

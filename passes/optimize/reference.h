@@ -41,6 +41,10 @@ class Reference {
   double float_error(const Graph& other) { return error_in(other, Precision::Float); }
 
  private:
+  struct Powers;
+  Powers powers(size_t batch, const Graph& other, Executor& executor, const std::vector<const Variable*>& wanted);
+  double mean_error(const std::vector<Powers>& batches) const;
+  /// Batches run side by side, each on one thread.
   double error_in(const Graph& other, Precision precision);
 
   Graph network_;

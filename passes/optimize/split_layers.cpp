@@ -67,6 +67,10 @@ void split(Graph& graph, const LinearOperation& linear, const at::Tensor& rest) 
   std::vector<Variable*> rest_inputs(inputs.begin(),
                                      inputs.begin() + static_cast<std::ptrdiff_t>(linear.weight_slot()) + 1);
   rest_inputs.back() = &graph.add_parameter(free_variable_name(graph, rest_name + "_weight"), rest);
+  // What later passes take back of rounding, and of a shift of the data, goes into biases.
+  if (linear.bias_slot() && *linear.bias_slot() == rest_inputs.size() && linear.bias_variable())
+    rest_inputs.push_back(&graph.add_parameter(free_variable_name(graph, rest_name + "_bias"),
+                                               at::zeros({linear.rows()}, rest.options())));
   Variable& result = *whole.output();
   Variable &first = add_value(graph, result, result.shape()), &second = add_value(graph, result, result.shape());
   graph.remove(whole);

@@ -52,7 +52,8 @@ struct TrialData {
 
   explicit TrialData(const Dataset& data) {
     const DividedData divided = hold_out(data);
-    parts = {first_batches(divided.training, kTrialBatches), first_batches(divided.held_out, kTrialBatches)};
+    parts = {channels_innermost(first_batches(divided.training, kTrialBatches)),
+             channels_innermost(first_batches(divided.held_out, kTrialBatches))};
     std::vector<Dataset::Batch> batches;
     for (const Dataset& part : {parts.training, parts.held_out})
       for (size_t i = 0; i < part.size(); ++i) batches.push_back(part[i]);

@@ -25,7 +25,7 @@ PassReport infer_all_shapes(Graph& graph) {
 }
 
 /// Passes that bring the network back to the answers of `teacher`: the network as it is now, in float.
-void recover(const RunPass& run, const Graph& teacher, const Dataset& data, const Recipe& recipe) {
+void recover(const RunPass& run, Graph& teacher, const Dataset& data, const Recipe& recipe) {
   const auto biases = [&](Graph& graph) { return correct_biases(graph, teacher, data, *recipe.correct_biases); };
   const auto exponents = [&](Graph& graph) {
     return search_exponents(graph, teacher, data, *recipe.search_exponents, recipe.quirks);
@@ -49,8 +49,11 @@ void recover(const RunPass& run, const Graph& teacher, const Dataset& data, cons
   const bool trained = recipe.train_thresholds && run(thresholds);
   if (trained) bring_to_rest(run, data, recipe);
   if (!trained && recipe.learn_rounding && run(rounding)) bring_to_rest(run, data, recipe);
-  // Last: the passes above compare tensors that it shifts.
-  if (recipe.virtual_zero_point && run(zero_points)) bring_to_rest(run, data, recipe);
+  // Last: it moves the tensors that passes above train with.
+  if (recipe.virtual_zero_point && run(zero_points)) {
+    bring_to_rest(run, data, recipe);
+    if (recipe.correct_biases && run(biases)) bring_to_rest(run, data, recipe);
+  }
 }
 
 void to_chip(Conversion& made) {

@@ -4,6 +4,9 @@
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
+#include <algorithm>
+#include <cmath>
+
 #include "core/analysis/measure.h"
 #include "core/exec/executor.h"
 #include "core/exec/float_layout.h"
@@ -87,11 +90,68 @@ TEST(VirtualZeroPoint, CodesAreThoseOfAnUnsignedTensorLess128) {
   EXPECT_TRUE((unsigned_codes - 128).to(at::kFloat).equal(codes));
 }
 
-TEST(VirtualZeroPoint, LeavesTensorsThatALayerPadsOrAdds) {
+/// Two layers pad the first tensor in the same way, a third the second one.
+Graph padding_network() {
   GraphBuilder net;
-  Variable* padded = net.op("Relu", "padded", {net.conv("c1", net.input({1, 3, 8, 8}), 8)});
-  Variable* added = net.op("Relu", "added", {net.conv("c2", padded, 8)});
-  Variable* sum = net.op("Add", "sum", {added, padded});
+  Variable* x = net.op("Relu", "a1", {net.conv("c1", net.input({1, 3, 12, 12}), 16)});
+  Variable* left = net.op("Relu", "a2", {net.conv("c2", x, 16)});
+  Variable* right = net.conv("c3", x, 16);
+  net.output(net.op("Add", "sum", {net.conv("c4", left, 16), right}));
+  return std::move(net.graph);
+}
+
+TEST(VirtualZeroPoint, PadsInFrontOfLayersThatPad) {
+  const Graph network = padding_network();
+  for (const std::string_view target : {"esp32p4", "esp32s3", "c"}) {
+    const Conversion plain = converted(network, target, false), shifted = converted(network, target, true);
+    const PassReport& report = *shifted.report.find("virtual_zero_point");
+    EXPECT_EQ(report.total(), 2) << to_text(report);
+    const std::vector<std::string> types = test::types(shifted.chip);
+    EXPECT_EQ(std::count(types.begin(), types.end(), "Pad"), 2) << "one for both readers of the first tensor";
+    for (const std::string name : {"c2", "c3", "c4"})
+      EXPECT_THAT(shifted.quantized.find_operation(name)->ints_attribute("pads"), ElementsAre(0, 0, 0, 0)) << name;
+    // The two lose three quarters of their noise; three results behind them, and weights, are rounded as before.
+    EXPECT_LT(noise_of(network, shifted), noise_of(network, plain) * 0.93) << target;
+    // What stands for zero is the lowest code.
+    const Operation& pad = *shifted.quantized.find_operation("c4_pad");
+    const int exponent = slot_exponents(shifted.quantized, pad.output_quant()[0])[0];
+    EXPECT_EQ(pad.input(2)->value().item<double>(), std::ldexp(-128.0, exponent));
+  }
+}
+
+TEST(VirtualZeroPoint, TheReferenceIsShiftedAndComputesTheSame) {
+  const Graph network = padding_network();
+  const Conversion made = converted(network, "esp32p4", true);
+  Executor exact(network, Precision::Float), reference(made.reference, Precision::Float);
+  const Tensors inputs = test::pictures(network, 1, 3).inputs(network, 0);
+  const at::Tensor want = exact.run(inputs)[0];
+  // Sums of another order and size: the error of float32 grows with the shift, which is 128 steps of the finer grid.
+  EXPECT_LT((reference.run(inputs)[0] - want).abs().max().item<double>(), 1e-5 * want.abs().max().item<double>() * 16);
+  // Its tensors are those of the quantized network, to the rounding of the latter.
+  const Variable *theirs = made.reference.find_operation("a1")->output(),
+                 *ours = made.quantized.find_operation("a1")->output();
+  Executor simulated(made.quantized, Precision::Simulated);
+  const int exponent = slot_exponents(made.quantized, made.quantized.find_operation("a1")->output_quant()[0])[0];
+  const at::Tensor difference = simulated.run(inputs, {ours})[0] - reference.run(inputs, {theirs})[0];
+  EXPECT_LT(difference.abs().mean().item<double>(), 2 * std::ldexp(1.0, exponent));
+}
+
+TEST(VirtualZeroPoint, PadsAreAChoice) {
+  const Graph network = padding_network();
+  Recipe recipe;
+  recipe.target = "esp32p4";
+  recipe.virtual_zero_point.emplace().pads = false;
+  EXPECT_FALSE(convert(network, test::pictures(network, 16, 1), recipe).report.find("virtual_zero_point")->changed());
+  recipe.virtual_zero_point->pads = true;
+  recipe.virtual_zero_point->pad_gain = 60;
+  EXPECT_FALSE(convert(network, test::pictures(network, 16, 1), recipe).report.find("virtual_zero_point")->changed());
+}
+
+TEST(VirtualZeroPoint, LeavesTensorsThatAreAdded) {
+  GraphBuilder net;
+  Variable* x = net.op("Relu", "r1", {net.conv("c1", net.input({1, 3, 8, 8}), 8)});
+  Variable* y = net.op("Relu", "r2", {net.conv("c2", x, 8)});
+  Variable* sum = net.op("Add", "sum", {x, y});
   net.output(net.conv("c3", sum, 4, 1));
   const Conversion made = converted(net.graph, "esp32p4", true);
   EXPECT_FALSE(made.report.find("virtual_zero_point")->changed());
@@ -110,6 +170,9 @@ TEST(VirtualZeroPoint, RefusesNonsense) {
   recipe.virtual_zero_point.emplace().batches = 0;
   EXPECT_THAT(test::user_error_of([&] { convert(network, test::pictures(network, 4, 1), recipe); }),
               HasSubstr("virtual_zero_point.batches: 0 is less than 1"));
+  recipe.virtual_zero_point = {.pad_gain = -1};
+  EXPECT_THAT(test::user_error_of([&] { convert(network, test::pictures(network, 4, 1), recipe); }),
+              HasSubstr("virtual_zero_point.pad_gain: -1 is less than 0"));
 }
 
 }  // namespace
