@@ -31,8 +31,8 @@ class Dataset {
   std::vector<Batch> batches_;
 };
 
-/// Images with their channels innermost in memory, as LibTorch convolves them fastest (depthwise ones in half the time);
-/// numbers and shapes are the same, sums of floats may differ in last bits. Other tensors stay as they are.
+/// Images with their channels innermost in memory, as LibTorch convolves them fastest (depthwise ones in half the
+/// time); numbers and shapes are the same, sums of floats may differ in last bits. Other tensors stay as they are.
 at::Tensor channels_innermost(const at::Tensor& tensor);
 Dataset channels_innermost(const Dataset& data);
 
