@@ -67,7 +67,11 @@ class Run {
   std::vector<at::Tensor> values_;
 
   void run(const Step& step) {
-    Tensors results = compute(step, operands(step));
+    Tensors operands = operands_of(step);
+    // A hook sees operands beside results; without one, a result may take the place of an operand read for the last
+    // time.
+    if (!hook_) release(step);
+    Tensors results = compute(step, std::move(operands));
     if (results.size() < step.outputs.size())
       internal_check(false, step.operation->type() + ": kernel gave too few outputs");
     for (size_t slot = 0; slot < step.outputs.size(); ++slot) {
@@ -79,10 +83,14 @@ class Run {
       if (hook_) value = observed({*step.operation, static_cast<int>(slot), true}, raw, value, output.layout);
       values_[output.index] = std::move(value);
     }
+    if (hook_) release(step);
+  }
+
+  void release(const Step& step) {
     for (int index : step.release) values_[index].reset();
   }
 
-  Tensors operands(const Step& step) const {
+  Tensors operands_of(const Step& step) const {
     Tensors operands(step.inputs.size());
     for (size_t slot = 0; slot < operands.size(); ++slot)
       if (step.inputs[slot].variable) operands[slot] = operand(step, slot);
@@ -100,7 +108,8 @@ class Run {
     return in_layout(value, have, input.layout);
   }
 
-  static Tensors compute(const Step& step, const Tensors& operands) {
+  /// Holds the operands no longer than the kernel takes.
+  static Tensors compute(const Step& step, Tensors operands) {
     try {
       return step.kernel(operands);
     } catch (const c10::Error& error) {

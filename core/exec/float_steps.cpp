@@ -1,4 +1,5 @@
 #include "core/exec/step_parts.h"
+#include "core/quant/fake_quantize.h"
 
 namespace espq {
 namespace {
@@ -22,10 +23,18 @@ class FloatCompiler final : public StepCompiler {
   }
 
  private:
+  static void clamp_in_place(Step& step) {
+    const std::optional<ClipBounds> bounds = constant_bounds(step);
+    if (!bounds || step.inputs[0].variable->dtype() != at::kFloat) return;
+    pass_operand_on(step);
+    step.outputs[0].round = [bounds = *bounds](at::Tensor value) { return clamp_result(std::move(value), bounds); };
+  }
+
   Step step(const Operation& operation) const {
     Step result(operation);
     const ForwardContext context{.operation = operation};
     use_forward(result, context);
+    if (!settings_.training && !settings_.watched) clamp_in_place(result);
     const size_t operands = result.inputs.size();
     if (settings_.training)
       use_training(result, settings_, {context, std::vector<Grid>(operands), std::vector<SharedRounding>(operands)});

@@ -202,6 +202,18 @@ class SimulatedCompiler final : public StepCompiler {
       const SlotPlace place = result_place(*step.operation, slot);
       if (rounds_result(place)) step.outputs[slot].round = given_away(plain_rounding(place.quant()));
     }
+    if (!settings_.watched && rounds_result(result_place(*step.operation, 0))) clamp_while_rounding(step);
+  }
+
+  /// One pass over memory instead of two, with the same values.
+  void clamp_while_rounding(Step& step) const {
+    const std::optional<ClipBounds> bounds = constant_bounds(step);
+    const GridRounding rounding = plain_rounding(result_place(*step.operation, 0).quant());
+    if (!bounds || !rounding.per_tensor()) return;
+    pass_operand_on(step);
+    step.outputs[0].round = [bounds = *bounds, rounding](at::Tensor value) {
+      return fake_quantize_clamped(std::move(value), bounds, rounding.grid, rounding.rounding);
+    };
   }
 
   /// Rounding of a result that its kernel gives away.

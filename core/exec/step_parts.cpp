@@ -29,6 +29,23 @@ void use_forward(Step& step, const ForwardContext& context) {
   step.kernel = [forward, context](const Tensors& inputs) { return forward(context, inputs); };
 }
 
+std::optional<ClipBounds> constant_bounds(const Step& step) {
+  const auto bounds_of = definition_of(*step.operation).bounds;
+  if (!bounds_of || step.inputs.empty() || !step.inputs[0].variable) return std::nullopt;
+  Tensors operands(step.inputs.size());
+  for (size_t slot = 1; slot < step.inputs.size(); ++slot) {
+    const StepInput& input = step.inputs[slot];
+    if (!input.variable) continue;
+    if (!input.parameter) return std::nullopt;
+    operands[slot] = input.constant.defined() ? input.constant : *input.parameter;
+  }
+  return bounds_of(operands);
+}
+
+void pass_operand_on(Step& step) {
+  step.kernel = [](const Tensors& inputs) { return Tensors{inputs[0]}; };
+}
+
 Step chip_float_step(const Graph& graph, const Operation& operation) {
   Step step(operation);
   use_forward(step, {.operation = operation, .chip = true, .lowered = true, .target = graph.target()});

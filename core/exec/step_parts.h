@@ -8,6 +8,11 @@ namespace espq {
 /// The row's float kernel. Throws UserError naming the operation when it has none.
 void use_forward(Step& step, const ForwardContext& context);
 
+/// Where an operation that only clamps its operand does so; nullopt for others, and where a bound is computed.
+std::optional<ClipBounds> constant_bounds(const Step& step);
+/// Leaves clamping to what rounds, or takes, the result: that pass may take place in the operand's memory.
+void pass_operand_on(Step& step);
+
 /// A step of a chip graph that computes in floats: parameters as the numbers that their integers stand for, operands in
 /// the layout that float kernels want, a fused Relu behind the kernel.
 Step chip_float_step(const Graph& graph, const Operation& operation);

@@ -27,14 +27,20 @@ Tensors clip(const ForwardContext&, const Tensors& inputs) {
   return one(low || high ? at::clamp(inputs[0], low, high) : inputs[0]);
 }
 
+ClipBounds relu_bounds(const Tensors&) { return {.low = 0}; }
+
+ClipBounds clip_bounds(const Tensors& operands) {
+  ClipBounds bounds;
+  if (has_input(operands, 1)) bounds.low = operands[1].item<float>();
+  if (has_input(operands, 2)) bounds.high = operands[2].item<float>();
+  return bounds;
+}
+
 TrainingNode clip_training(const TrainingContext& context) {
   return [context](const Tensors& in) {
     Tensors operands;
     for (size_t slot = 0; slot < in.size(); ++slot) operands.push_back(context.operand(in, slot));
-    ClipBounds bounds;
-    if (has_input(operands, 1)) bounds.low = operands[1].item<float>();
-    if (has_input(operands, 2)) bounds.high = operands[2].item<float>();
-    const at::Tensor result = clip_with_gradient(operands[0], bounds);
+    const at::Tensor result = clip_with_gradient(operands[0], clip_bounds(operands));
     return context.finished(result.defined() ? result : clip(context.forward, operands)[0]);
   };
 }
@@ -233,6 +239,7 @@ Operators activation_operators() {
        .outputs = {{"Y"}},
        .forward = unary<at::relu>,
        .quantization = {.quantizable = true, .fused_activation = true, .table_int8 = true},
+       .bounds = relu_bounds,
        .layout = LayoutRule::Elementwise,
        .chip = {.board = relu_board, .kernels = kAllWidths},
        .training = {.rectifies = true}},
@@ -338,6 +345,7 @@ Operators activation_operators() {
        .outputs = {{"Y"}},
        .forward = clip,
        .quantization = {.quantizable = true, .fused_activation = true, .table_int8 = true},
+       .bounds = clip_bounds,
        .layout = LayoutRule::Elementwise,
        .chip = {.board = clip_board,
                 .kernels = kAllWidths,

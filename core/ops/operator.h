@@ -221,6 +221,8 @@ struct OperatorDefinition {
   QuantizationRule quantization = {};
   std::optional<LinearRule> linear = std::nullopt;  ///< of operators that multiply by a weight
   std::optional<GainRule> gain = std::nullopt;      ///< of normalizations
+  /// Of an operator that only clamps its operand 0 (Relu, Clip): where, by the operands as they are used.
+  ClipBounds (*bounds)(const Tensors& operands) = nullptr;
   bool ignores_shift = false;  ///< one number added to all of operand 0 does not change the result (Softmax)
   LayoutRule layout = LayoutRule::Restores;
   Stage first_stage = Stage::Float;  ///< graphs of earlier stages do not contain it

@@ -26,6 +26,11 @@ at::Tensor forward_value(const at::Tensor& value, const std::vector<int>& expone
   return codes_of(value, exponents, channel_axis, bits, rounding) * scale_tensor(exponents, channel_axis, value);
 }
 
+/// Nobody but the caller can see the memory of the value that he holds.
+bool unseen(const at::Tensor& value) {
+  return value.use_count() == 1 && value.storage().use_count() == 1 && !value.requires_grad();
+}
+
 }  // namespace
 
 at::Tensor scale_tensor(const std::vector<int>& exponents, int channel_axis, const at::Tensor& like) {
@@ -48,13 +53,25 @@ at::Tensor fake_quantize(const at::Tensor& value, const std::vector<int>& expone
   return forward_value(value.requires_grad() ? value.detach() : value, exponents, channel_axis, bits, rounding);
 }
 
-// NOLINTNEXTLINE(performance-unnecessary-value-param): whether somebody else holds the value shows in its use count
+// NOLINTBEGIN(performance-unnecessary-value-param): whether somebody else holds the value shows in its use count
 at::Tensor fake_quantize_result(at::Tensor value, const std::vector<int>& exponents, int channel_axis, int bits,
                                 Rounding rounding) {
   internal_check(!exponents.empty(), "quantizing with an unknown exponent");
-  const bool unseen = value.use_count() == 1 && value.storage().use_count() == 1;
-  return forward_value(value, exponents, channel_axis, bits, rounding, unseen);
+  return forward_value(value, exponents, channel_axis, bits, rounding, unseen(value));
 }
+
+at::Tensor fake_quantize_clamped(at::Tensor value, const ClipBounds& bounds, const Grid& grid, Rounding rounding) {
+  internal_check(grid.exponents.size() == 1, "clamping and rounding in one pass takes one exponent");
+  if (has_grid_rows(value, grid.exponents))
+    return round_rows(value, grid.exponents, -1, grid.bits, rounding, {.overwrite = unseen(value), .bounds = bounds});
+  return forward_value(at::clamp(value, bounds.low, bounds.high), grid.exponents, -1, grid.bits, rounding, true);
+}
+
+at::Tensor clamp_result(at::Tensor value, const ClipBounds& bounds) {
+  internal_check(value.scalar_type() == at::kFloat, "bounds in float32 for another dtype");
+  return unseen(value) ? value.clamp_(bounds.low, bounds.high) : at::clamp(value, bounds.low, bounds.high);
+}
+// NOLINTEND(performance-unnecessary-value-param)
 
 at::Tensor quantize_to_codes(const at::Tensor& value, const std::vector<int>& exponents, int channel_axis, int bits,
                              Rounding rounding) {

@@ -3,6 +3,7 @@
 
 #include <vector>
 
+#include "core/quant/grid.h"
 #include "core/quant/rounding.h"
 #include "core/quant/scheme.h"
 
@@ -16,6 +17,12 @@ at::Tensor fake_quantize(const at::Tensor& value, const std::vector<int>& expone
 /// The same for a tensor that the caller gives away: its memory is used again where nobody else can see it.
 at::Tensor fake_quantize_result(at::Tensor value, const std::vector<int>& exponents, int channel_axis, int bits,
                                 Rounding rounding);
+
+/// The same of clamp(value, bounds), with one exponent, in one pass over memory.
+at::Tensor fake_quantize_clamped(at::Tensor value, const ClipBounds& bounds, const Grid& grid, Rounding rounding);
+
+/// clamp(value, bounds) of a float32 tensor that the caller gives away.
+at::Tensor clamp_result(at::Tensor value, const ClipBounds& bounds);
 
 /// The integers of the grid as a tensor of the same floating dtype ("codes").
 at::Tensor quantize_to_codes(const at::Tensor& value, const std::vector<int>& exponents, int channel_axis, int bits,

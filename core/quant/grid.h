@@ -1,4 +1,5 @@
 #pragma once
+#include <limits>
 #include <vector>
 
 #include "core/quant/rounding.h"
@@ -12,6 +13,12 @@ struct Grid {
   int exponent() const { return exponents.at(0); }
   bool quantized() const { return bits != 0; }
   bool operator==(const Grid&) const = default;
+};
+
+/// max(low, min(x, high)), as Clip has it: the upper bound decides where they cross.
+struct ClipBounds {
+  float low = -std::numeric_limits<float>::infinity();
+  float high = std::numeric_limits<float>::infinity();
 };
 
 /// Everything that decides how a tensor is rounded while its network trains.

@@ -119,6 +119,19 @@ Round round_function(Rounding rounding, bool relu, bool masked) {
   return relu ? (masked ? half_up_relu_masked : half_up_relu) : (masked ? half_up_masked : half_up);
 }
 
+/// A grid that gives what rounding on `grid` gives of values within `bounds`.
+GridFloats narrowed(GridFloats grid, const ClipBounds& bounds, Rounding rounding) {
+  const auto code = [&](float bound) {
+    const float scaled = bound * grid.inverse;
+    return clamped(
+        rounding == Rounding::HalfEven ? rounded<Rounding::HalfEven>(scaled) : rounded<Rounding::HalfUp>(scaled), grid);
+  };
+  const float low = code(bounds.low), high = code(bounds.high);
+  grid.low = low;
+  grid.high = high;
+  return grid;
+}
+
 }  // namespace
 
 GridFloats grid_floats(int exponent, int bits) {
@@ -200,6 +213,7 @@ at::Tensor round_rows(const at::Tensor& value, const std::vector<int>& exponents
   const GridRows rows(dense, channel_axis, exponents.size());
   rows.for_each([&](int64_t channel, int64_t begin, int64_t count) {
     GridFloats grid = grid_floats(exponents[channel], bits);
+    if (exponents.size() == 1) grid = narrowed(grid, options.bounds, rounding);
     if (options.codes) grid.scale = 1;
     round(in + begin, out + begin, mask ? mask + begin : nullptr, count, grid);
   });

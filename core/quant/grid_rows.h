@@ -51,6 +51,7 @@ struct RowOptions {
   bool relu = false;
   bool codes = false;      ///< leave the integers of the grid instead of multiplying them by 2^e
   bool overwrite = false;  ///< the result may take the place of the value
+  ClipBounds bounds = {};  ///< of values, with one exponent: rounding is monotonic, so that codes may be clamped
 };
 /// round_row() for a whole tensor, with one exponent or one per index along channel_axis; `inside` as there, as bytes
 /// in the result's memory order.

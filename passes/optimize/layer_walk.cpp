@@ -1,6 +1,7 @@
 #include "passes/optimize/layer_walk.h"
 
 #include "core/analysis/float_run.h"
+#include "core/ops/linear.h"
 #include "core/support/error.h"
 #include "core/support/progress.h"
 
@@ -39,9 +40,9 @@ LayerWalk::LayerWalk(const Graph& teacher, const Graph& quantized, const Dataset
     for (const Variable* input : operation->inputs())
       if (input) last_reader_[input] = operation;
   for (size_t i = 0; i < std::min(one_thread_each_.threads(), batches_.size()); ++i) {
-    lanes_.push_back(
-        std::unique_ptr<Lane>(new Lane{float_executor(teacher), Executor(quantized, Precision::Simulated)}));
-    lanes_.back()->computes.set_hook([lane = lanes_.back().get()](SlotEvent& event) {
+    lanes_.push_back(std::unique_ptr<Lane>(new Lane{float_executor(teacher), Executor(quantized, Precision::Simulated),
+                                                    Executor(quantized, Precision::Simulated)}));
+    lanes_.back()->watches.set_hook([lane = lanes_.back().get()](SlotEvent& event) {
       if (event.is_output && event.slot == 0) lane->raw = event.raw;
     });
   }
@@ -66,6 +67,7 @@ std::vector<at::Tensor> LayerWalk::each_batch(const Look& look) {
   on_every_batch([&](Lane& lane, size_t index) {
     Batch& batch = batches_[index];
     compute(*lane.quantized, batch.quantized);
+    internal_check(lane.raw.defined(), "a visitor looks at an operation without weights");
     batch.raw = std::move(lane.raw);
     seen[index] = look(batch.raw, batch.exact.at(results_[0]));
   });
@@ -97,7 +99,8 @@ void LayerWalk::enter(const Operation& operation) {
   for (const auto& lane : lanes_) {
     lane->exact.emplace(lane->teaches.compile({teacher_.find_operation(operation.name())}, of_other(feeds_, teacher_),
                                               of_other(results_, teacher_)));
-    lane->quantized.emplace(lane->computes.compile({&operation}, feeds_, results_));
+    Executor& executor = linear_operation(operation) ? lane->watches : lane->computes;
+    lane->quantized.emplace(executor.compile({&operation}, feeds_, results_));
   }
   on_every_batch([&](Lane& lane, size_t batch) {
     const Tensors values = compute(*lane.exact, batches_[batch].exact);

@@ -28,8 +28,8 @@ class LayerWalk {
   void run(const std::function<void(const Operation& operation)>& visit);
 
   // --- for visitors, about the operation that they are called with
-  /// What `look` makes of every batch, several at a time: of the quantized network's first result before it is rounded,
-  /// and of the float network's.
+  /// Of a layer: what `look` makes of every batch, several at a time: of the quantized network's first result before it
+  /// is rounded, and of the float network's.
   using Look = std::function<at::Tensor(const at::Tensor& raw, const at::Tensor& exact)>;
   std::vector<at::Tensor> each_batch(const Look& look);
   /// Of an operation with one result that each_batch() has looked at: what that result has become with the change, so
@@ -44,7 +44,7 @@ class LayerWalk {
   };
   /// What one thread works with.
   struct Lane {
-    Executor teaches, computes;
+    Executor teaches, computes, watches;              ///< the last one for operations that a visitor may look at
     std::optional<Piece> exact = {}, quantized = {};  ///< the current operation
     at::Tensor raw = {};
   };

@@ -3,6 +3,7 @@
 #include <ATen/ATen.h>
 
 #include "core/ops/window.h"
+#include "core/support/vector_clones.h"
 
 namespace espq {
 namespace {
@@ -10,6 +11,22 @@ namespace {
 int64_t channel_axis(const LinearOperation& linear, int64_t rank) {
   const int64_t axis = linear.rule().channel_axis;
   return axis < 0 ? rank + axis : axis;
+}
+
+ESPQ_CLONES void add_rows(const float* __restrict row, double* __restrict sums, int64_t rows, int64_t channels) {
+  for (int64_t i = 0; i < rows; ++i, row += channels)
+    for (int64_t channel = 0; channel < channels; ++channel) sums[channel] += row[channel];
+}
+
+/// In one pass over memory where the channels are innermost.
+at::Tensor sums_of_channels(const at::Tensor& value, int64_t axis) {
+  const bool innermost = value.is_cpu() && value.scalar_type() == at::kFloat && value.stride(axis) == 1 &&
+                         value.is_non_overlapping_and_dense();
+  if (!innermost) return value.to(at::kDouble).movedim(axis, 0).flatten(1).sum(1);
+  const int64_t channels = value.size(axis);
+  at::Tensor sums = at::zeros({channels}, at::kDouble);
+  add_rows(value.const_data_ptr<float>(), sums.mutable_data_ptr<double>(), value.numel() / channels, channels);
+  return sums;
 }
 
 }  // namespace
@@ -28,7 +45,9 @@ bool pads_with_zeros(const Operation& layer) {
 }
 
 at::Tensor channel_mean(const LinearOperation& linear, const at::Tensor& result) {
-  return result.to(at::kDouble).movedim(channel_axis(linear, result.dim()), 0).flatten(1).mean(1);
+  const int64_t axis = channel_axis(linear, result.dim());
+  return sums_of_channels(result, axis) *
+         (static_cast<double>(result.size(axis)) / static_cast<double>(result.numel()));
 }
 
 at::Tensor without_channel_mean(const LinearOperation& linear, const at::Tensor& result) {

@@ -65,13 +65,8 @@ std::vector<const Variable*> Reference::variables_in(const Graph& other) const {
   return variables_named(other, names_);
 }
 
-struct Reference::Powers {
-  std::vector<double> noise, signal;  ///< per variable
-};
-
-Reference::Powers Reference::powers(size_t batch, const Graph& other, Executor& executor,
-                                    const std::vector<const Variable*>& wanted) {
-  const Tensors want = answers(batch), got = executor.run(data_.inputs(other, batch), wanted);
+Reference::Powers Reference::powers(size_t batch, const Tensors& got) {
+  const Tensors want = answers(batch);
   Powers powers;
   for (size_t i = 0; i < want.size(); ++i) {
     powers.noise.push_back(squares(got[i].to(at::kDouble) - want[i].to(at::kDouble)));
@@ -80,7 +75,7 @@ Reference::Powers Reference::powers(size_t batch, const Graph& other, Executor& 
   return powers;
 }
 
-double Reference::mean_error(const std::vector<Powers>& batches) const {
+double Reference::error(const std::vector<Powers>& batches) const {
   double sum = 0;
   for (size_t i = 0; i < names_.size(); ++i) {
     double noise = 0, signal = 0;
@@ -93,8 +88,9 @@ double Reference::mean_error(const std::vector<Powers>& batches) const {
 double Reference::error(const Graph& other, Executor& executor) {
   const std::vector<const Variable*> wanted = variables_in(other);
   std::vector<Powers> found;
-  for (size_t batch = 0; batch < batches(); ++batch) found.push_back(powers(batch, other, executor, wanted));
-  return mean_error(found);
+  for (size_t batch = 0; batch < batches(); ++batch)
+    found.push_back(powers(batch, executor.run(data_.inputs(other, batch), wanted)));
+  return error(found);
 }
 
 double Reference::error_in(const Graph& other, Precision precision) {
@@ -104,9 +100,9 @@ double Reference::error_in(const Graph& other, Precision precision) {
   std::vector<std::unique_ptr<Executor>> executors(std::min(one_thread_each.threads(), batches()));
   share_out(batches(), executors.size(), [&](size_t batch, size_t thread) {
     if (!executors[thread]) executors[thread] = std::make_unique<Executor>(other, precision);
-    found[batch] = powers(batch, other, *executors[thread], wanted);
+    found[batch] = powers(batch, executors[thread]->run(data_.inputs(other, batch), wanted));
   });
-  return mean_error(found);
+  return error(found);
 }
 
 }  // namespace espq

@@ -31,6 +31,13 @@ class Reference {
   /// The tensors of these names in another graph.
   std::vector<const Variable*> variables_in(const Graph& other) const;
 
+  /// What the differences of one batch's answers, one tensor per variable, add to the error.
+  struct Powers {
+    std::vector<double> noise = {}, signal = {};  ///< per variable
+  };
+  Powers powers(size_t batch, const Tensors& got);
+  double error(const std::vector<Powers>& batches) const;
+
   /// Noise over signal of what `executor` makes of the same batches with `other`, which has tensors of these names:
   /// squared differences over squared answers, each summed over all batches, mean over variables. 0 is perfect; a
   /// variable that is 0 on all data counts its differences.
@@ -41,9 +48,6 @@ class Reference {
   double float_error(const Graph& other) { return error_in(other, Precision::Float); }
 
  private:
-  struct Powers;
-  Powers powers(size_t batch, const Graph& other, Executor& executor, const std::vector<const Variable*>& wanted);
-  double mean_error(const std::vector<Powers>& batches) const;
   /// Batches run side by side, each on one thread.
   double error_in(const Graph& other, Precision precision);
 

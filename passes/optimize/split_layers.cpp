@@ -4,6 +4,8 @@
 
 #include <algorithm>
 #include <atomic>
+#include <memory>
+#include <unordered_set>
 
 #include "core/analysis/float_run.h"
 #include "core/exec/executor.h"
@@ -124,19 +126,90 @@ std::vector<RoundedWeights> rounded_weights(const Graph& quantized, Reference& r
   return layers;
 }
 
-/// Noise of the outputs when this layer has exact weights, and a bias that corrects no rounded ones.
-double noise_with_exact(const Graph& quantized, const RoundedWeights& exact, Reference& reference) {
-  const LinearOperation& linear = exact.layer;
-  const bool corrected = has_own_bias(linear);
-  Executor executor(quantized, Precision::Simulated);
-  executor.set_hook([&](SlotEvent& event) {
-    if (&event.operation != &linear.operation() || event.is_output) return;
-    if (event.slot == static_cast<int>(linear.weight_slot())) event.value = event.raw;
-    if (corrected && event.slot == static_cast<int>(*linear.bias_slot()))
-      event.value = event.raw + exact.mean.to(event.raw.scalar_type()).reshape(event.raw.sizes());
-  });
-  return reference.error(quantized, executor);
-}
+/// A quantized network with exact weights in one layer after another, and biases that correct no rounded ones. What
+/// does not depend on the layer is computed once per batch.
+class OneExactLayer {
+ public:
+  OneExactLayer(const Graph& quantized, const std::vector<RoundedWeights>& layers,
+                const std::vector<const Variable*>& outputs)
+      : layers_(layers),
+        outputs_(outputs),
+        whole_(quantized, Precision::Simulated),
+        exact_(quantized, Precision::Simulated) {
+    exact_.set_hook([&](SlotEvent& event) {
+      const LinearOperation& linear = layers_[current_].layer;
+      if (event.is_output) return;
+      if (event.slot == static_cast<int>(linear.weight_slot())) event.value = event.raw;
+      if (has_own_bias(linear) && event.slot == static_cast<int>(*linear.bias_slot()))
+        event.value = event.raw + layers_[current_].mean.to(event.raw.scalar_type()).reshape(event.raw.sizes());
+    });
+    const std::vector<const Operation*> order = quantized.topological_order();
+    for (const RoundedWeights& layer : layers) behind_.push_back(behind(layer, order));
+    for (const Variable* output : outputs) wanted_.place_of(*output);
+  }
+
+  void start(const Tensors& inputs) { values_ = whole_.run(inputs, wanted_.list()); }
+
+  Tensors outputs_with_exact(size_t layer) {
+    current_ = layer;
+    const Operation& operation = layers_[layer].layer.operation();
+    const Variable& feed = *operation.input(layers_[layer].layer.weight_slot() == 0 ? 1 : 0);
+    const Behind& rest = behind_[layer];
+    Tensors values = exact_.compile({&operation}, {&feed}, {operation.output()}).run({values_[wanted_.place_of(feed)]});
+    for (size_t i = 1; i < rest.feeds.size(); ++i) values.push_back(values_[wanted_.place_of(*rest.feeds[i])]);
+    std::vector<const Variable*> reached;
+    for (const Variable* output : outputs_)
+      if (rest.operations.count(output->producer())) reached.push_back(output);
+    Tensors changed;
+    if (!reached.empty()) changed = whole_.compile(rest.order, rest.feeds, reached).run(values);
+    Tensors result;
+    for (size_t next = 0; const Variable* output : outputs_) {
+      if (next < reached.size() && reached[next] == output)
+        result.push_back(changed[next++]);
+      else
+        result.push_back(output == operation.output() ? values[0] : values_[wanted_.place_of(*output)]);
+    }
+    return result;
+  }
+
+ private:
+  /// The operations that a layer's result reaches, and what they read of others: that result first.
+  struct Behind {
+    std::vector<const Operation*> order = {};
+    std::unordered_set<const Operation*> operations = {};
+    std::vector<const Variable*> feeds = {};
+  };
+
+  Behind behind(const RoundedWeights& layer, const std::vector<const Operation*>& order) {
+    const Operation& first = layer.layer.operation();
+    Behind result{.feeds = {first.output()}};
+    const auto changes = [&](const Variable* value) {
+      return value && (value == first.output() || (value->producer() && result.operations.count(value->producer())));
+    };
+    for (const Operation* operation : order)
+      if (std::any_of(operation->inputs().begin(), operation->inputs().end(), changes)) {
+        result.order.push_back(operation);
+        result.operations.insert(operation);
+      }
+    for (const Operation* operation : result.order)
+      for (const Variable* input : operation->inputs()) {
+        if (!input || input->is_parameter() || changes(input)) continue;
+        if (std::find(result.feeds.begin(), result.feeds.end(), input) != result.feeds.end()) continue;
+        result.feeds.push_back(input);
+        wanted_.place_of(*input);
+      }
+    wanted_.place_of(*first.input(layer.layer.weight_slot() == 0 ? 1 : 0));
+    return result;
+  }
+
+  const std::vector<RoundedWeights>& layers_;
+  const std::vector<const Variable*> outputs_;
+  Executor whole_, exact_;
+  std::vector<Behind> behind_;
+  WantedVariables wanted_;
+  Tensors values_;  ///< of the current batch
+  size_t current_ = 0;
+};
 
 }  // namespace
 
@@ -189,13 +262,21 @@ std::unordered_map<std::string, double> shares_of_multiplications(const Graph& g
 
 std::vector<std::string> worst_weights(const Graph& quantized, Reference& reference) {
   std::vector<RoundedWeights> layers = rounded_weights(quantized, reference);
-  std::vector<std::pair<double, size_t>> found(layers.size());
+  const std::vector<const Variable*> outputs = reference.variables_in(quantized);
+  const size_t batches = reference.batches();
   const OneThreadEach one_thread_each;
+  std::vector<std::unique_ptr<OneExactLayer>> networks(std::min(one_thread_each.threads(), batches));
+  std::vector<std::vector<Reference::Powers>> powers(layers.size(), std::vector<Reference::Powers>(batches));
   std::atomic<size_t> done = 0;
-  share_out(layers.size(), one_thread_each.threads(), [&](size_t i) {
-    found[i] = {noise_with_exact(quantized, layers[i], reference), i};
-    report_progress("weights", ++done, layers.size());
+  share_out(batches, networks.size(), [&](size_t batch, size_t thread) {
+    if (!networks[thread]) networks[thread] = std::make_unique<OneExactLayer>(quantized, layers, outputs);
+    networks[thread]->start(reference.data().inputs(quantized, batch));
+    for (size_t i = 0; i < layers.size(); ++i)
+      powers[i][batch] = reference.powers(batch, networks[thread]->outputs_with_exact(i));
+    report_progress("weights", ++done, batches);
   });
+  std::vector<std::pair<double, size_t>> found;
+  for (size_t i = 0; i < layers.size(); ++i) found.emplace_back(reference.error(powers[i]), i);
   std::stable_sort(found.begin(), found.end());
   std::vector<std::string> names;
   names.reserve(found.size());

@@ -2,6 +2,8 @@
 
 #include <ATen/ATen.h>
 
+#include <algorithm>
+
 #include "core/exec/executor.h"
 #include "core/ops/board/accumulator.h"
 #include "core/ops/linear.h"
@@ -32,6 +34,14 @@ class Layer {
     const AccumulatorRule rule = accumulator_rule(*graph_.target(), 8, linear_.rows(), linear_.groups() > 1);
     const at::Tensor filters = linear_.rows_first(codes(linear_.weight_slot()));
     return !channels_at_risk(rule, filters, bias_codes(), -quant_min(8)).empty();
+  }
+
+  /// False when no sum of inputs within the range of the recorded ones can saturate: cheaper than what tells how many.
+  bool may_lose() const {
+    const AccumulatorRule rule = accumulator_rule(*graph_.target(), 8, linear_.rows(), linear_.groups() > 1);
+    const OverflowFilter filter(rule, linear_.rows_first(codes(linear_.weight_slot())), bias_codes());
+    const auto possible = [&](const at::Tensor& codes) { return filter.possible(code_range(codes)); };
+    return std::any_of(inputs.begin(), inputs.end(), possible);
   }
 
   Loss loss() const {
@@ -128,6 +138,7 @@ void warn(const Layer& layer, const Loss& loss, PassReport& report) {
 }
 
 void fit(Layer& layer, const AccumulatorOptions& options, PassReport& report) {
+  if (!layer.may_lose()) return;
   const Loss before = layer.loss();
   if (before.wrong == 0) return;
   if (!options.fit) return warn(layer, before, report);

@@ -15,10 +15,11 @@ namespace {
 constexpr double kSmallestScale = 1e-8;
 constexpr int kMseBins = 2048;
 
-/// The tensor's memory as one run of float32 in any order; copies only what has gaps or another dtype.
+/// The tensor's memory as one row of float32 in any order; copies only what has gaps or another dtype.
 at::Tensor as_flat_float(const at::Tensor& value) {
   at::Tensor flat = value.detach().to(at::kCPU, at::kFloat);
-  return flat.is_non_overlapping_and_dense() ? flat : flat.contiguous();
+  if (!flat.is_non_overlapping_and_dense()) flat = flat.contiguous();
+  return flat.as_strided({flat.numel()}, {1});
 }
 
 /// The order statistics that leave out the share 1 - p on either side; the minimum and maximum of small tensors.
@@ -187,7 +188,7 @@ void TensorObserver::observe(const at::Tensor& value) {
     lowest_ = std::min(lowest_, lowest);
     return;
   }
-  const auto [lowest, highest] = at::aminmax(value.detach());
+  const auto [lowest, highest] = at::aminmax(as_flat_float(value));
   const auto low = lowest.item<float>(), high = highest.item<float>();
   // A comparison with NaN is false: let it through so that range() shows it.
   lowest_ = low >= lowest_ ? lowest_ : low;

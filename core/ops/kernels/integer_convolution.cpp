@@ -82,13 +82,12 @@ int64_t IntegerConvolution::padding(const std::vector<int64_t>& sides, size_t ax
   return axis < window_.rank() ? sides[window_.rank() - 1 - axis] : 0;
 }
 
-int32_t IntegerConvolution::weight(const std::vector<int32_t>& weights, int64_t filter, const Stretch& stretch,
-                                   int64_t number) const {
+int64_t IntegerConvolution::place_of_weight(const Stretch& stretch, int64_t number) const {
   // Stretches over a row of taps run through the pixels' channels; their last pair may lack its second number.
   const int64_t place = stretch.first + number, tap = stretch.column + place / channels_;
-  if (tap >= kernel_columns_) return 0;
-  if (place >= channels_ && (groups_ > 1 || (window_.rank() > 0 && window_.dilations.back() > 1))) return 0;
-  return weights[((filter * kernel_rows_ + stretch.row) * kernel_columns_ + tap) * channels_ + place % channels_];
+  if (tap >= kernel_columns_) return -1;
+  if (place >= channels_ && (groups_ > 1 || (window_.rank() > 0 && window_.dilations.back() > 1))) return -1;
+  return (stretch.row * kernel_columns_ + tap) * channels_ + place % channels_;
 }
 
 double IntegerConvolution::largest_sum(const std::vector<int32_t>& weights) const {
@@ -117,17 +116,19 @@ void IntegerConvolution::make_pieces(const std::vector<int32_t>& weights, double
     pieces_ = {std::move(whole)};
     return;
   }
+  const int64_t terms = kernel_rows_ * kernel_columns_ * channels_;
   std::vector<double> high(groups_ * filters_), low(high.size());
   pieces_.emplace_back();
   for (const Stretch& stretch : whole) {
     Stretch part{stretch.row, stretch.column, 0, 0};
     for (int64_t pair = 0; pair < stretch.pairs; ++pair) {
+      const int64_t places[] = {place_of_weight(stretch, 2 * pair), place_of_weight(stretch, 2 * pair + 1)};
       const auto add = [&](bool fresh) {
         bool fits = true;
         for (size_t filter = 0; filter < high.size(); ++filter) {
           if (fresh) high[filter] = low[filter] = 0;
-          for (const int64_t number : {2 * pair, 2 * pair + 1}) {
-            const int32_t value = weight(weights, static_cast<int64_t>(filter), stretch, number);
+          for (const int64_t place : places) {
+            const int32_t value = place < 0 ? 0 : weights[static_cast<int64_t>(filter) * terms + place];
             high[filter] += halves_ ? std::abs(high_half(value)) : std::abs(value);
             low[filter] += halves_ ? std::abs(low_half(value)) : 0;
           }
@@ -149,6 +150,7 @@ void IntegerConvolution::make_pieces(const std::vector<int32_t>& weights, double
 
 void IntegerConvolution::make_blocks(const std::vector<int32_t>& weights) {
   const int64_t lanes = kernels_->lanes, per_channel = halves_ ? 2 : 1;
+  const int64_t terms = kernel_rows_ * kernel_columns_ * channels_;
   const int most = IntegerKernels::kMostVectors / static_cast<int>(per_channel);
   for (int64_t group = 0; group < groups_; ++group) {
     int64_t column = 0;
@@ -156,17 +158,23 @@ void IntegerConvolution::make_blocks(const std::vector<int32_t>& weights) {
       Block block{group, column, std::min(part * lanes, filters_ - column), part * static_cast<int>(per_channel)};
       for (const Piece& piece : pieces_) {
         block.weights.push_back(static_cast<int64_t>(weights_.size()));
+        std::vector<int64_t> places;  // of a filter's weights, in the order of the sum
         for (const Stretch& stretch : piece)
-          for (int64_t pair = 0; pair < stretch.pairs; ++pair)
-            for (int64_t lane = 0; lane < block.vectors * lanes; ++lane) {
-              const int64_t vector = lane / lanes, channel = column + vector / per_channel * lanes + lane % lanes;
-              for (const int64_t number : {2 * pair, 2 * pair + 1}) {
-                const int32_t value =
-                    channel < filters_ ? weight(weights, group * filters_ + channel, stretch, number) : 0;
-                const int32_t half = !halves_ ? value : vector % 2 == 0 ? high_half(value) : low_half(value);
-                weights_.push_back(static_cast<int16_t>(half));
-              }
-            }
+          for (int64_t number = 0; number < 2 * stretch.pairs; ++number)
+            places.push_back(place_of_weight(stretch, number));
+        const auto pairs = static_cast<int64_t>(places.size()) / 2, pitch = 2 * block.vectors * lanes;
+        weights_.resize(weights_.size() + pairs * pitch);
+        int16_t* to = weights_.data() + block.weights.back();
+        for (int64_t lane = 0; lane < block.vectors * lanes; ++lane) {
+          const int64_t vector = lane / lanes, channel = column + vector / per_channel * lanes + lane % lanes;
+          if (channel >= filters_) continue;
+          const int32_t* own = weights.data() + (group * filters_ + channel) * terms;
+          for (int64_t i = 0; i < 2 * pairs; ++i) {
+            const int32_t value = places[i] < 0 ? 0 : own[places[i]];
+            const int32_t half = !halves_ ? value : vector % 2 == 0 ? high_half(value) : low_half(value);
+            to[i / 2 * pitch + 2 * lane + i % 2] = static_cast<int16_t>(half);
+          }
+        }
       }
       blocks_.push_back(std::move(block));
       column += part * lanes;

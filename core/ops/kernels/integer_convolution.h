@@ -56,8 +56,8 @@ class IntegerConvolution {
   double largest_sum(const std::vector<int32_t>& weights) const;
   void make_pieces(const std::vector<int32_t>& weights, double input_limit);
   void make_blocks(const std::vector<int32_t>& weights);
-  /// Weight of a number in a stretch: `weights` are [M, taps, channels of a group].
-  int32_t weight(const std::vector<int32_t>& weights, int64_t filter, const Stretch& stretch, int64_t number) const;
+  /// Where a number of a stretch has its weight in [taps, channels of a group]; -1: it is multiplied by nothing.
+  int64_t place_of_weight(const Stretch& stretch, int64_t number) const;
   Sizes sizes(const at::Tensor& input) const;
   at::Tensor pack(const at::Tensor& input, const Sizes& sizes) const;
   at::Tensor result(const Sizes& sizes, at::ScalarType type) const;

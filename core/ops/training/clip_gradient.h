@@ -1,15 +1,9 @@
 #pragma once
 #include <ATen/core/Tensor.h>
 
-#include <limits>
+#include "core/quant/grid.h"
 
 namespace espq {
-
-/// Bounds of a Clip; infinite where there is none.
-struct ClipBounds {
-  float low = -std::numeric_limits<float>::infinity();
-  float high = std::numeric_limits<float>::infinity();
-};
 
 /// at::clamp for training: the same values and gradients (those of values within the bounds, bounds included, pass) in
 /// one pass over memory in each direction, where LibTorch needs four on the way back. Undefined when the input does not
