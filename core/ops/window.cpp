@@ -90,13 +90,27 @@ std::vector<int64_t> closed_end(const Window& window, at::IntArrayRef input, boo
 at::Tensor pad_spatial(const at::Tensor& input, const std::vector<int64_t>& begin, const std::vector<int64_t>& end,
                        double fill) {
   std::vector<int64_t> amounts;  // innermost dimension first
-  bool any = false;
+  bool any = false, crops = false;
   for (size_t axis = begin.size(); axis-- > 0;) {
     amounts.push_back(begin[axis]);
     amounts.push_back(end[axis]);
     any |= begin[axis] != 0 || end[axis] != 0;
+    crops |= begin[axis] < 0 || end[axis] < 0;
   }
-  return any ? at::constant_pad_nd(input, amounts, fill) : input;
+  if (!any) return input;
+  if (crops || input.requires_grad()) return at::constant_pad_nd(input, amounts, fill);
+  // LibTorch fills the whole result before it copies the input there.
+  std::vector<int64_t> shape = input.sizes().vec();
+  for (size_t axis = 0; axis < begin.size(); ++axis) shape[axis + 2] += begin[axis] + end[axis];
+  at::Tensor result = at::empty(shape, input.options(), input.suggest_memory_format()), inside = result;
+  for (size_t axis = 0; axis < begin.size(); ++axis) {
+    const auto dimension = static_cast<int64_t>(axis) + 2;
+    if (begin[axis] > 0) inside.narrow(dimension, 0, begin[axis]).fill_(fill);
+    if (end[axis] > 0) inside.narrow(dimension, shape[dimension] - end[axis], end[axis]).fill_(fill);
+    inside = inside.narrow(dimension, begin[axis], input.size(dimension));
+  }
+  inside.copy_(input);
+  return result;
 }
 
 }  // namespace espq

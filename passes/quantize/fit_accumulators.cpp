@@ -40,7 +40,10 @@ class Layer {
   bool may_lose() const {
     const AccumulatorRule rule = accumulator_rule(*graph_.target(), 8, linear_.rows(), linear_.groups() > 1);
     const OverflowFilter filter(rule, linear_.rows_first(codes(linear_.weight_slot())), bias_codes());
-    const auto possible = [&](const at::Tensor& codes) { return filter.possible(code_range(codes)); };
+    const auto possible = [&](const at::Tensor& codes) {
+      const CodeRange range = code_range(codes);
+      return filter.possible(range) && filter.possible(range, largest_energy(codes));
+    };
     return std::any_of(inputs.begin(), inputs.end(), possible);
   }
 
@@ -66,6 +69,12 @@ class Layer {
   const Operation& operation() const { return operation_; }
 
  private:
+  /// No sum of squares under one output position is larger.
+  double largest_energy(const at::Tensor& codes) const {
+    const auto positions = static_cast<double>(linear_.columns() * linear_.groups() / linear_.input_channels());
+    return positions * codes.square().sum(linear_.rule().channel_axis).max().item<double>();
+  }
+
   Grid grid(const SlotQuant& slot) const { return {slot.bits, slot_exponents(graph_, slot)}; }
 
   void change_exponent(size_t slot, int bits) {

@@ -32,7 +32,52 @@ at::Tensor lane_bias(const AccumulatorRule& rule, const at::Tensor& bias) {
   return at::cat({cut.slice(0, 0, vector), codes.slice(0, vector)});
 }
 
-at::Tensor filter_magnitude(const at::Tensor& filters) { return filters.to(at::kDouble).abs().flatten(1).sum(1); }
+namespace {
+
+constexpr int64_t kLanes = 8;
+
+/// Sums over a row of codes, in float64: of what is above and below zero, and of the squares of both.
+struct RowSums {
+  double positive, negative, positive_squares, negative_squares;
+};
+
+ESPQ_CLONES void add_lanes(const float* __restrict row, int64_t count, double* __restrict lanes) {
+  for (int64_t i = 0; i + kLanes <= count; i += kLanes)
+    for (int64_t lane = 0; lane < kLanes; ++lane) {
+      const double code = row[i + lane], up = code > 0 ? code : 0, down = up - code;
+      lanes[lane] += up;
+      lanes[kLanes + lane] += down;
+      lanes[2 * kLanes + lane] += up * up;
+      lanes[3 * kLanes + lane] += down * down;
+    }
+}
+
+RowSums row_sums(const float* row, int64_t count) {
+  double lanes[4 * kLanes] = {}, sums[4] = {}, last[4 * kLanes] = {};
+  add_lanes(row, count, lanes);
+  float rest[kLanes] = {};
+  std::copy(row + count / kLanes * kLanes, row + count, rest);
+  add_lanes(rest, kLanes, last);
+  for (int64_t i = 0; i < 4 * kLanes; ++i) sums[i / kLanes] += lanes[i] + last[i];
+  return {sums[0], sums[1], sums[2], sums[3]};
+}
+
+/// function(row, its sums) for every index of axis 0.
+template <typename Function>
+void for_each_row(const at::Tensor& filters, const Function& function) {
+  const at::Tensor rows = filters.to(at::kFloat).flatten(1).contiguous();  // codes have at most 16 bits
+  const float* row = rows.const_data_ptr<float>();
+  for (int64_t i = 0; i < rows.size(0); ++i) function(i, row_sums(row + i * rows.size(1), rows.size(1)));
+}
+
+}  // namespace
+
+at::Tensor filter_magnitude(const at::Tensor& filters) {
+  at::Tensor result = at::empty({filters.size(0)}, at::kDouble);
+  auto* magnitudes = result.mutable_data_ptr<double>();
+  for_each_row(filters, [&](int64_t i, const RowSums& sums) { magnitudes[i] = sums.positive + sums.negative; });
+  return result;
+}
 
 std::vector<int64_t> channels_at_risk(const AccumulatorRule& rule, const at::Tensor& filters, const at::Tensor& bias,
                                       double input_limit) {
@@ -139,16 +184,19 @@ CodeRange code_range(const at::Tensor& input) {
 
 OverflowFilter::OverflowFilter(const AccumulatorRule& rule, const at::Tensor& filters, const at::Tensor& bias)
     : limit_(rule.limit()) {
-  const at::Tensor flat = filters.to(at::kDouble).flatten(1);
-  const at::Tensor up = flat.clamp_min(0), down = (-flat).clamp_min(0);
-  positive_ = up.sum(1);
-  negative_ = down.sum(1);
-  positive_norm_ = up.square().sum(1).sqrt();
-  negative_norm_ = down.square().sum(1).sqrt();
-  norm_ = flat.square().sum(1).sqrt();
+  for (at::Tensor* sums : {&positive_, &negative_, &positive_norm_, &negative_norm_, &norm_})
+    *sums = at::empty({filters.size(0)}, at::kDouble);
+  for_each_row(filters, [&](int64_t i, const RowSums& sums) {
+    positive_.mutable_data_ptr<double>()[i] = sums.positive;
+    negative_.mutable_data_ptr<double>()[i] = sums.negative;
+    positive_norm_.mutable_data_ptr<double>()[i] = std::sqrt(sums.positive_squares);
+    negative_norm_.mutable_data_ptr<double>()[i] = std::sqrt(sums.negative_squares);
+    norm_.mutable_data_ptr<double>()[i] = std::sqrt(sums.positive_squares + sums.negative_squares);
+  });
   bias_ = bias.defined() ? bias.to(at::kDouble).flatten() : at::zeros_like(positive_);
   // A float32 sum of n non-negative products is off by at most a factor 1 + n * 2^-24.
-  slack_ = 1.0 + static_cast<double>(flat.size(1) + 2) * std::ldexp(1.0, -23);
+  slack_ =
+      1.0 + static_cast<double>(filters.numel() / std::max<int64_t>(filters.size(0), 1) + 2) * std::ldexp(1.0, -23);
 }
 
 /// True when a sum may rise by `up` or fall by `down` beyond a lane.
