@@ -60,16 +60,17 @@ struct Exponent {
   ScaleId root;
   std::string name;
   at::Tensor leaf;
-  std::vector<float> seen = {};        ///< the leaf when it was rounded last
+  std::optional<int64_t> seen = {};    ///< version of the leaf when it was rounded last
   std::vector<int> last_rounded = {};  ///< what it gave
 
   /// What they round to. Throws UserError where one is no exponent any more.
   const std::vector<int>& rounded() {
+    // Most have not been written to since they were asked last.
+    const auto version = static_cast<int64_t>(leaf._version());
+    if (seen == version) return last_rounded;
     const at::Tensor values = leaf.detach().cpu().contiguous();
     const auto* begin = values.const_data_ptr<float>();
     const auto count = static_cast<size_t>(values.numel());
-    // Most have not moved since they were asked last. Bits, not numbers: one that is no number counts as moved.
-    if (count == seen.size() && std::memcmp(begin, seen.data(), count * sizeof(float)) == 0) return last_rounded;
     std::vector<int> result(count);
     for (size_t i = 0; i < count; ++i) {
       const float value = std::nearbyint(begin[i]);
@@ -77,7 +78,7 @@ struct Exponent {
                  "'{}' became {}: training diverged; use a smaller learning rate for exponents", name, value);
       result[i] = static_cast<int>(value);
     }
-    seen.assign(begin, begin + count);
+    seen = version;
     last_rounded = std::move(result);
     return last_rounded;
   }

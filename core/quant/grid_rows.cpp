@@ -3,6 +3,7 @@
 #include <ATen/ATen.h>
 #include <ATen/Parallel.h>
 
+#include <bit>
 #include <cmath>
 
 #include "core/quant/scheme.h"
@@ -119,6 +120,13 @@ Round round_function(Rounding rounding, bool relu, bool masked) {
   return relu ? (masked ? half_up_relu_masked : half_up_relu) : (masked ? half_up_masked : half_up);
 }
 
+/// std::ldexp(1.0f, exponent) of an exponent of a normal number, without its call: one for every row of a tensor.
+float power_of_two(int exponent) {
+  constexpr int kBias = 127, kMantissa = 23;
+  if (exponent <= -kBias || exponent > kBias) return std::ldexp(1.0f, exponent);
+  return std::bit_cast<float>(static_cast<uint32_t>(exponent + kBias) << kMantissa);
+}
+
 /// A grid that gives what rounding on `grid` gives of values within `bounds`.
 GridFloats narrowed(GridFloats grid, const ClipBounds& bounds, Rounding rounding) {
   const auto code = [&](float bound) {
@@ -135,7 +143,7 @@ GridFloats narrowed(GridFloats grid, const ClipBounds& bounds, Rounding rounding
 }  // namespace
 
 GridFloats grid_floats(int exponent, int bits) {
-  return {std::ldexp(1.0f, -exponent), std::ldexp(1.0f, exponent), static_cast<float>(quant_min(bits)),
+  return {power_of_two(-exponent), power_of_two(exponent), static_cast<float>(quant_min(bits)),
           static_cast<float>(quant_max(bits))};
 }
 

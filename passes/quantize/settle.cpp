@@ -126,6 +126,12 @@ class Settler {
     const at::Tensor bias = operation.input(slot)->value().to(at::kCPU, at::kDouble).contiguous();
     const double largest = quant_max(operation.input_quant()[slot].bits);
     const auto* values = bias.const_data_ptr<double>();
+    // Asked in every step of training: where the largest one fits the finest grid, all do.
+    const int finest = *std::min_element(exponents.begin(), exponents.end());
+    double magnitude = 0;
+    for (int64_t channel = 0; channel < bias.numel(); ++channel)
+      magnitude = std::max(magnitude, std::fabs(values[channel]));
+    if (std::ldexp(magnitude, -finest) <= largest) return;
     for (int64_t channel = 0; channel < bias.numel(); ++channel) {
       const int exponent = exponents[exponents.size() == 1 ? 0 : static_cast<size_t>(channel)];
       if (std::ldexp(std::fabs(values[channel]), -exponent) <= largest) continue;
