@@ -2,6 +2,7 @@
 #include <gtest/gtest.h>
 
 #include <cmath>
+#include <limits>
 
 #include "core/quant/fake_quantize.h"
 #include "core/quant/quantize_gradient.h"
@@ -49,7 +50,33 @@ TEST_P(FakeQuantizeOn, PerChannelEqualsChannelByChannel) {
     EXPECT_TRUE(at::equal(got[channel], fake_quantize(value[channel], {exponents[channel]}, -1, 8, GetParam())));
 }
 
+// Bounds between two codes and on one, within the grid and outside, without limit, and crossing each other.
+TEST_P(FakeQuantizeOn, ClampedEqualsClampingBefore) {
+  constexpr float kNone = std::numeric_limits<float>::infinity();
+  const at::Tensor value = at::cat({at::randn({500}) * 4, at::arange(-300, 300) / 64.0});
+  for (const ClipBounds bounds : {ClipBounds{0, 6}, ClipBounds{-0.51f, 2.015625f}, ClipBounds{-9, 1.234f},
+                                  ClipBounds{.low = 0}, ClipBounds{-kNone, -0.3f}, ClipBounds{2, 1}, ClipBounds{8, 9}})
+    for (const int exponent : {-5, -4, 3}) {
+      const at::Tensor want = fake_quantize(at::clamp(value, bounds.low, bounds.high), {exponent}, -1, 8, GetParam());
+      EXPECT_TRUE(at::equal(fake_quantize_clamped(value, bounds, {8, {exponent}}, GetParam()), want))
+          << bounds.low << " " << bounds.high << " " << exponent;
+    }
+}
+
 INSTANTIATE_TEST_SUITE_P(Roundings, FakeQuantizeOn, ::testing::Values(Rounding::HalfEven, Rounding::HalfUp));
+
+TEST(GivenAway, MemoryIsUsedAgainWhereNobodyElseSeesIt) {
+  const auto place_of = [](const at::Tensor& tensor) { return tensor.const_data_ptr(); };
+  for (const bool seen : {false, true}) {
+    at::Tensor value = at::linspace(-3, 3, 20), other = seen ? value.slice(0, 0, 10) : at::Tensor();
+    const at::Tensor want = at::clamp(value, 0, 1), before = value.clone();
+    const void* place = place_of(value);
+    const at::Tensor clamped = clamp_result(std::move(value), {0, 1});
+    EXPECT_TRUE(at::equal(clamped, want));
+    EXPECT_EQ(place_of(clamped) == place, !seen);
+    EXPECT_TRUE(!seen || at::equal(other, before.slice(0, 0, 10)));
+  }
+}
 
 TEST(QuantizeGradient, PassesWhereTheRoundedIntegerIsInRange) {
   // 127.4 rounds to 127 and passes, 127.6 rounds to 128 and does not; per channel everything passes.

@@ -41,6 +41,35 @@ TEST(Executor, FloatEqualsLibTorch) {
   EXPECT_TRUE(at::equal(executor.run(Tensors{x})[0], c + at::relu(c)));
 }
 
+// Without a hook a Relu or Clip works in the memory of its operand: only where nobody else reads that, and with the
+// same numbers as under a hook, which sees everything.
+TEST(Executor, ClampsInPlaceWhereNobodyElseReads) {
+  test::GraphBuilder net("esp32p4");
+  Variable* x = net.input({1, 2, 6, 5});
+  Variable* first = net.op("Relu", "first", {x});  // of the caller's own tensor
+  Variable* c = net.conv("conv", first, 4);
+  Variable* r = net.op("Clip", "clip",
+                       {c, net.constant("low", at::scalar_tensor(-0.2)), net.constant("high", at::scalar_tensor(0.4))});
+  Variable* sum = net.op("Add", "add", {c, r});
+  Variable* last = net.op("Relu", "last", {sum});
+  net.output(last);
+  net.output(net.op("Reshape", "reshape", {r, net.integers({-1})}));
+  const at::Tensor input = at::randn({1, 2, 6, 5}), given = input.clone();
+  const Variable& weight = *net.operation("conv").input(1);
+  const Variable* bias = net.operation("conv").input(2);
+  const at::Tensor pads = at::conv2d(at::relu(input), weight.value(), bias ? bias->value() : at::Tensor(), 1,
+                                     net.operation("conv").ints_attribute("pads", {0, 0, 0, 0})[0]);
+  const at::Tensor clipped = at::clamp(pads, -0.2, 0.4);
+  Executor executor(net.graph, Precision::Float);
+  const Tensors plain = executor.run(Tensors{input});
+  EXPECT_TRUE(at::equal(plain[0], at::relu(pads + clipped)));
+  EXPECT_TRUE(at::equal(plain[1], clipped.flatten()));
+  EXPECT_TRUE(at::equal(input, given)) << "inputs are the caller's";
+  executor.set_hook([](SlotEvent&) {});
+  const Tensors watched = executor.run(Tensors{input});
+  for (size_t i = 0; i < 2; ++i) EXPECT_TRUE(at::equal(watched[i], plain[i])) << i;
+}
+
 /// x [1, 2, 3, 4], perhaps transposed, through a Reshape with a constant shape; with shapes recorded.
 Graph reshaping_network(const std::vector<int64_t>& shape, const std::vector<int64_t>& order = {}) {
   test::GraphBuilder net;

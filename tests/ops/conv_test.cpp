@@ -1,6 +1,7 @@
 #include <gtest/gtest.h>
 
 #include "core/ops/operator.h"
+#include "core/ops/window.h"
 #include "core/support/error.h"
 
 using namespace espq;
@@ -23,6 +24,19 @@ TEST(ConvForward, AsymmetricPadsAreZerosAround) {
   const at::Tensor y = run("Conv", {x, w, b}, {{"pads", Ints{0, 1, 2, 0}}, {"strides", Ints{2, 1}}});
   const at::Tensor want = at::conv2d(at::constant_pad_nd(x, {1, 0, 0, 2}), w, b, {2, 1});
   EXPECT_TRUE(at::allclose(y, want));
+}
+
+TEST(PadSpatial, EqualsLibTorchsPadding) {
+  const at::Tensor x = at::randn({2, 3, 7, 5}), last = x.contiguous(at::MemoryFormat::ChannelsLast);
+  for (const at::Tensor& input : {x, last, x.transpose(2, 3)})
+    for (const auto& [begin, end] : {std::pair{Ints{1, 0}, Ints{2, 3}}, std::pair{Ints{0, 0}, Ints{0, 1}},
+                                     std::pair{Ints{-1, 2}, Ints{0, -2}}, std::pair{Ints{0, 0}, Ints{0, 0}}}) {
+      const at::Tensor got = pad_spatial(input, begin, end, 1.5);
+      EXPECT_TRUE(at::equal(got, at::constant_pad_nd(input, {begin[1], end[1], begin[0], end[0]}, 1.5)));
+      EXPECT_EQ(got.suggest_memory_format(), input.suggest_memory_format());
+    }
+  const at::Tensor row = at::randn({1, 2, 9});
+  EXPECT_TRUE(at::equal(pad_spatial(row, {2}, {1}, -1), at::constant_pad_nd(row, {2, 1}, -1)));
 }
 
 // The SAME rule of the standard: ceil(n / stride) outputs, the odd element of padding behind (UPPER) or in front.

@@ -1,11 +1,15 @@
 #include "passes/optimize/split_layers.h"
 
 #include <ATen/ATen.h>
+#include <ATen/CPUGeneratorImpl.h>
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
+#include <map>
+
 #include "core/exec/executor.h"
 #include "core/ops/linear.h"
+#include "passes/optimize/reference.h"
 #include "passes/pipeline/convert.h"
 #include "tests/optimize/noise.h"
 #include "tests/support/graph_builder.h"
@@ -91,6 +95,39 @@ TEST(SplitLayers, FindsTheLayerWhoseWeightsCostMost) {
   EXPECT_TRUE(made.quantized.find_operation("c2_rest"));
   EXPECT_FALSE(made.quantized.find_operation("c1_rest"));
   EXPECT_LT(noise_of(broken, made.quantized), plain * 0.5);
+}
+
+// Only what follows from a layer is computed again. Here layers lie side by side and around each other, one output
+// stands in front of some, and no layer has a bias that corrects anything.
+TEST(SplitLayers, RanksLayersAsRunsOfTheWholeNetworkDo) {
+  GraphBuilder net;
+  const auto convolved = [&](const std::string& name, Variable* source, int64_t size, double large) {
+    at::Tensor weight = at::randn({4, size, 1, 1}, at::make_generator<at::CPUGeneratorImpl>(name.size() + name[1]));
+    weight[1][0][0][0] = large;
+    return net.op("Conv", name, {source, net.constant(name + ".weight", weight)});
+  };
+  Variable* front = convolved("c1", net.input({1, 3, 8, 8}), 3, 3);
+  Variable *left = convolved("c2", front, 4, 20), *right = convolved("c3", net.op("Relu", "r", {front}), 4, 7);
+  net.output(net.op("Relu", "r2", {right}));
+  net.output(convolved("c4", net.op("Add", "a", {left, right}), 4, 12));
+  Recipe recipe;
+  recipe.target = "esp32s3";
+  recipe.equalize.reset();
+  recipe.correct_biases.reset();
+  const Graph quantized = convert(net.graph, pictures(net.graph, 4, 1), recipe).quantized.clone();
+  Reference reference(quantized, pictures(net.graph, 3, 2));
+  std::map<double, std::string> order;
+  for (const std::string name : {"c1", "c2", "c3", "c4"}) {
+    Executor executor(quantized, Precision::Simulated);
+    executor.set_hook([&](SlotEvent& event) {
+      if (event.operation.name() == name && !event.is_output && event.slot == 1) event.value = event.raw;
+    });
+    order.emplace(reference.error(quantized, executor), name);
+  }
+  std::vector<std::string> want;
+  for (const auto& [noise, name] : order) want.push_back(name);
+  EXPECT_EQ(want.size(), 4U);
+  EXPECT_EQ(worst_weights(quantized, reference), want);
 }
 
 TEST(SplitLayers, StopsWhereAnotherLayerWouldNotHelp) {
