@@ -1,4 +1,6 @@
 #pragma once
+#include <optional>
+
 #include "core/exec/step_compiler.h"
 #include "core/ops/training/training.h"
 
