@@ -282,7 +282,7 @@ void Executor::set_hook(Hook hook) {
   session.hook = std::move(hook);
   if (session.settings.watched == static_cast<bool>(session.hook)) return;
   session.settings.watched = !session.settings.watched;
-  if (session.settings.training) session.changed();  // other steps are the same with and without
+  session.changed();  // some steps leave to the one behind them what nobody sees
 }
 
 void Executor::set_dequantized(std::function<bool(const Operation&)> predicate) {

@@ -65,9 +65,13 @@ TEST(Executor, ClampsInPlaceWhereNobodyElseReads) {
   EXPECT_TRUE(at::equal(plain[0], at::relu(pads + clipped)));
   EXPECT_TRUE(at::equal(plain[1], clipped.flatten()));
   EXPECT_TRUE(at::equal(input, given)) << "inputs are the caller's";
-  executor.set_hook([](SlotEvent&) {});
+  at::Tensor raw;
+  executor.set_hook([&](SlotEvent& event) {
+    if (event.is_output && event.operation.name() == "clip") raw = event.raw;
+  });
   const Tensors watched = executor.run(Tensors{input});
   for (size_t i = 0; i < 2; ++i) EXPECT_TRUE(at::equal(watched[i], plain[i])) << i;
+  EXPECT_TRUE(at::equal(raw, clipped)) << "what a hook sees is clamped";
 }
 
 /// x [1, 2, 3, 4], perhaps transposed, through a Reshape with a constant shape; with shapes recorded.
