@@ -124,15 +124,15 @@ esp-ppq 1.3.12 with percentile calibration, layer-wise equalization and TQT (500
 
 {zoo}
 What mirror images of its pictures add to efficientnet_lite0 stands on the page about [data](data.md#mirror-images).
-Figures with a star were measured before, on the same networks and data. Seconds are those of the machine that measured, which had other work to do at the same time; compare columns, not machines.
+Figures with a star were measured with earlier passes, on the same networks and data. Seconds are those of the machine that measured, which had other work to do at the same time; compare columns, not machines.
 
 ![SNR of the outputs](accuracy.svg)
 
 ## How far to trust a figure
 - **Processors round floats differently**, so exporters fold other last bits into the weights and ranges differ in theirs. Where two ways
-  are nearly equal, a recipe then takes the other one. The file of efficientnet_lite0 that another processor exported (the hash of the
-  model differs from `expected.json`) gave with `fast` 85.6 / 82.5 % (17.9 / 12.6 dB) instead of 91.9 / 83.8 % (18.8 / 12.7 dB), and the same
-  with `default`. rnet, from the same file on that processor: `accurate` 27.8 / 29.7 dB instead of 30.9 / 31.1 dB, since on esp32p4 the ten
+  are nearly equal, a recipe then takes the other one. Two files of efficientnet_lite0 from two processors gave with the same earlier
+  `fast` 85.6 / 82.5 % (17.9 / 12.6 dB) and 91.9 / 83.8 % (18.8 / 12.7 dB), and the same with `default`. Its `fast` and `accurate` above are
+  those of the first file (whose hash differs from `expected.json`), the other columns those of the second. rnet, from the same file on that processor: `accurate` 27.8 / 29.7 dB instead of 30.9 / 31.1 dB, since on esp32p4 the ten
   faces that are held out called its training no gain. On one machine every run gives the same bytes, with any number of threads.
 - **160 pictures** tell 90 from 92 % no better than a coin: the standard deviation is 2.4 points.
 - **The SNR of ocr_cls is that of a handful of lines.** Its outputs are two probabilities, and half of the 200 lines are right to 114 dB.
