@@ -4,7 +4,6 @@
 #include <c10/core/GradMode.h>
 
 #include <cmath>
-#include <cstring>
 
 #include "core/exec/device.h"
 #include "core/ops/operator.h"

@@ -91,6 +91,10 @@ double multiplications(const LinearOperation& linear) {
   return elements(operation.input(0)) * static_cast<double>(rows * kernel);
 }
 
+const Variable& data_of(const LinearOperation& linear) {
+  return *linear.operation().input(linear.weight_slot() == 0 ? 1 : 0);
+}
+
 /// A layer, and what rounding its weights adds to the mean of each of its channels: what a bias takes back.
 struct RoundedWeights {
   LinearOperation layer;
@@ -110,7 +114,7 @@ std::vector<RoundedWeights> rounded_weights(const Graph& quantized, Reference& r
   for (const Operation* operation : quantized.topological_order()) {
     const auto linear = linear_operation(*operation);
     if (!linear || !operation->quantized()) continue;
-    const Variable& feed = *operation->input(linear->weight_slot() == 0 ? 1 : 0);
+    const Variable& feed = data_of(*linear);
     layers.push_back({*linear, wanted.place_of(feed), wanted.place_of(*operation->output()),
                       rounds.compile({operation}, {&feed}, {operation->output()})});
   }
@@ -153,18 +157,15 @@ class OneExactLayer {
   Tensors outputs_with_exact(size_t layer) {
     current_ = layer;
     const Operation& operation = layers_[layer].layer.operation();
-    const Variable& feed = *operation.input(layers_[layer].layer.weight_slot() == 0 ? 1 : 0);
+    const Variable& feed = data_of(layers_[layer].layer);
     const Behind& rest = behind_[layer];
     Tensors values = exact_.compile({&operation}, {&feed}, {operation.output()}).run({values_[wanted_.place_of(feed)]});
     for (size_t i = 1; i < rest.feeds.size(); ++i) values.push_back(values_[wanted_.place_of(*rest.feeds[i])]);
-    std::vector<const Variable*> reached;
-    for (const Variable* output : outputs_)
-      if (rest.operations.count(output->producer())) reached.push_back(output);
     Tensors changed;
-    if (!reached.empty()) changed = whole_.compile(rest.order, rest.feeds, reached).run(values);
+    if (!rest.reached.empty()) changed = whole_.compile(rest.order, rest.feeds, rest.reached).run(values);
     Tensors result;
     for (size_t next = 0; const Variable* output : outputs_) {
-      if (next < reached.size() && reached[next] == output)
+      if (next < rest.reached.size() && rest.reached[next] == output)
         result.push_back(changed[next++]);
       else
         result.push_back(output == operation.output() ? values[0] : values_[wanted_.place_of(*output)]);
@@ -173,23 +174,24 @@ class OneExactLayer {
   }
 
  private:
-  /// The operations that a layer's result reaches, and what they read of others: that result first.
+  /// The operations that a layer's result reaches, what they read of others (that result first), and the outputs of the
+  /// network among their results.
   struct Behind {
     std::vector<const Operation*> order = {};
-    std::unordered_set<const Operation*> operations = {};
-    std::vector<const Variable*> feeds = {};
+    std::vector<const Variable*> feeds = {}, reached = {};
   };
 
   Behind behind(const RoundedWeights& layer, const std::vector<const Operation*>& order) {
     const Operation& first = layer.layer.operation();
     Behind result{.feeds = {first.output()}};
+    std::unordered_set<const Operation*> changed{&first};
     const auto changes = [&](const Variable* value) {
-      return value && (value == first.output() || (value->producer() && result.operations.count(value->producer())));
+      return value && value->producer() && changed.count(value->producer());
     };
     for (const Operation* operation : order)
       if (std::any_of(operation->inputs().begin(), operation->inputs().end(), changes)) {
         result.order.push_back(operation);
-        result.operations.insert(operation);
+        changed.insert(operation);
       }
     for (const Operation* operation : result.order)
       for (const Variable* input : operation->inputs()) {
@@ -198,7 +200,9 @@ class OneExactLayer {
         result.feeds.push_back(input);
         wanted_.place_of(*input);
       }
-    wanted_.place_of(*first.input(layer.layer.weight_slot() == 0 ? 1 : 0));
+    for (const Variable* output : outputs_)
+      if (output != first.output() && changes(output)) result.reached.push_back(output);
+    wanted_.place_of(data_of(layer.layer));
     return result;
   }
 

@@ -126,12 +126,10 @@ class Settler {
     const at::Tensor bias = operation.input(slot)->value().to(at::kCPU, at::kDouble).contiguous();
     const double largest = quant_max(operation.input_quant()[slot].bits);
     const auto* values = bias.const_data_ptr<double>();
-    // Asked in every step of training: where the largest one fits the finest grid, all do.
-    const int finest = *std::min_element(exponents.begin(), exponents.end());
-    double magnitude = 0;
-    for (int64_t channel = 0; channel < bias.numel(); ++channel)
-      magnitude = std::max(magnitude, std::fabs(values[channel]));
-    if (std::ldexp(magnitude, -finest) <= largest) return;
+    // Asked in every step of training, where most fit even the finest grid.
+    const double surely = std::ldexp(largest, *std::min_element(exponents.begin(), exponents.end()));
+    const auto fits = [&](double value) { return std::fabs(value) <= surely; };
+    if (std::all_of(values, values + bias.numel(), fits)) return;
     for (int64_t channel = 0; channel < bias.numel(); ++channel) {
       const int exponent = exponents[exponents.size() == 1 ? 0 : static_cast<size_t>(channel)];
       if (std::ldexp(std::fabs(values[channel]), -exponent) <= largest) continue;

@@ -53,12 +53,12 @@ ESPQ_CLONES void add_lanes(const float* __restrict row, int64_t count, double* _
 }
 
 RowSums row_sums(const float* row, int64_t count) {
-  double lanes[4 * kLanes] = {}, sums[4] = {}, last[4 * kLanes] = {};
+  double lanes[4 * kLanes] = {}, sums[4] = {};
   add_lanes(row, count, lanes);
   float rest[kLanes] = {};
   std::copy(row + count / kLanes * kLanes, row + count, rest);
-  add_lanes(rest, kLanes, last);
-  for (int64_t i = 0; i < 4 * kLanes; ++i) sums[i / kLanes] += lanes[i] + last[i];
+  add_lanes(rest, kLanes, lanes);
+  for (int64_t i = 0; i < 4 * kLanes; ++i) sums[i / kLanes] += lanes[i];
   return {sums[0], sums[1], sums[2], sums[3]};
 }
 
